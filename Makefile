@@ -1,0 +1,38 @@
+# `make train` and `make test` work on a fresh clone: each sets up .venv first.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+JOBS ?= 2
+
+.PHONY: setup train test test-slow bench lint format clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+train: $(READY)
+	$(RUN) train.py experiment=adder
+
+test: $(READY)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS) -m 'not slow'
+
+test-slow: $(READY)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -m slow
+
+bench: $(READY)
+	$(RUN) bench.py
+
+lint: $(READY)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+format: $(READY)
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+clean:
+	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""CleanGPT: a Hydra-configured platform for experiments with small and medium GPTs."""

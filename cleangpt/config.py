@@ -1,0 +1,255 @@
+"""Every key of conf/: its type, its bounds, its meaning, and what must fit together.
+
+Hydra composes; `schema.parse` checks the result against `Config` once. Torch is not imported here, so that a
+refused configuration answers at once.
+"""
+
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import Field, field_validator
+
+from cleangpt import schema
+from cleangpt.errors import ConfigError
+from cleangpt.schema import Section
+from cleangpt.tasks import SETTINGS as TASK_SETTINGS
+
+
+class ModelConfig(Section):
+    """What both architectures have."""
+
+    n_layer: int = Field(ge=1, description="transformer blocks")
+    n_embd: int = Field(ge=1, description="width of the model")
+    n_head: int = Field(ge=1, description="attention heads")
+    block_size: int | None = Field(ge=1, description="longest context; null: what the task needs")
+    vocab_size: int | None = Field(ge=2, description="rows of the embedding; null: the tokenizer's size")
+    dropout: float = Field(ge=0, lt=1, description="probability of dropout, in attention and residuals")
+    tied: bool = Field(description="one matrix for the embedding and the head")
+    attention: Literal["auto", "sdpa", "plain"] = Field(
+        description="torch's fused kernel, two matmuls and a softmax, or whichever suits the device"
+    )
+
+
+class GPTConfig(ModelConfig):
+    """GPT-2: learned positions, LayerNorm, GELU."""
+
+    name: Literal["gpt"] = Field(description="the architecture")
+    bias: bool = Field(description="biases in linear layers and norms")
+
+    @field_validator("n_head")
+    @classmethod
+    def _heads_divide_width(cls, n_head: int, info) -> int:
+        n_embd = info.data.get("n_embd", n_head)
+        if n_embd % n_head:
+            raise ValueError(f"must divide model.n_embd={n_embd}, and {n_head} does not")
+        return n_head
+
+
+class LlamaConfig(ModelConfig):
+    """Llama: rotary positions, RMSNorm, SwiGLU, grouped-query attention."""
+
+    name: Literal["llama"] = Field(description="the architecture")
+    head_dim: int | None = Field(ge=2, multiple_of=2, description="width of a head; null: n_embd / n_head")
+    n_kv_head: int | None = Field(ge=1, description="heads of keys and values; null: n_head")
+    ffn_dim: int | None = Field(
+        ge=1, description="hidden width of SwiGLU; null: 8/3 n_embd, rounded up to 32"
+    )
+    rope_base: float = Field(gt=1, description="base of the rotary angles")
+    norm_eps: float = Field(gt=0, description="epsilon of RMSNorm")
+    qk_norm: bool = Field(description="RMSNorm on queries and keys, head by head")
+
+    @field_validator("head_dim")
+    @classmethod
+    def _head_width(cls, head_dim: int | None, info) -> int | None:
+        n_embd, n_head = info.data.get("n_embd"), info.data.get("n_head")
+        if head_dim is None and n_embd and n_head and n_embd % (2 * n_head):
+            raise ValueError(
+                f"must be given, since model.n_embd={n_embd} over model.n_head={n_head} is not an even number: "
+                "change one of the three"
+            )
+        return head_dim
+
+    @field_validator("n_kv_head")
+    @classmethod
+    def _kv_heads_divide_heads(cls, n_kv_head: int | None, info) -> int | None:
+        n_head = info.data.get("n_head")
+        if n_kv_head and n_head and n_head % n_kv_head:
+            raise ValueError(f"must divide model.n_head={n_head}, and {n_kv_head} does not")
+        return n_kv_head
+
+
+class AdamWConfig(Section):
+    name: Literal["adamw"] = Field(description="the optimizer")
+    lr: float = Field(gt=0, description="peak learning rate")
+    weight_decay: float = Field(ge=0, description="weight decay, on matrices only")
+    beta1: float = Field(ge=0, lt=1, description="decay of the first moment")
+    beta2: float = Field(ge=0, lt=1, description="decay of the second moment")
+    eps: float = Field(gt=0, description="added to the root of the second moment")
+
+
+class Ramp(Section):
+    """How one quantity moves over a run: from `begin` to `end`, both reached exactly."""
+
+    style: Literal["constant", "linear", "cosine", "power"] = Field(description="shape of the way to `end`")
+    warmup: float = Field(ge=0, le=1, description="fraction of the steps that rise from 0 to `begin`")
+    decay: float | None = Field(
+        ge=0, le=1, description="fraction of the steps from `begin` to `end`; null: the rest"
+    )
+    power: float = Field(gt=0, description="exponent of style=power")
+
+    @field_validator("decay")
+    @classmethod
+    def _within_the_run(cls, decay: float | None, info) -> float | None:
+        warmup = info.data.get("warmup", 0)
+        if decay is not None and warmup + decay > 1 + 1e-9:
+            raise ValueError(
+                f"must leave room for warmup={warmup:g}: the two are fractions of the run and may add up to 1, "
+                f"not {warmup + decay:g}"
+            )
+        return decay
+
+
+class LrRamp(Ramp):
+    style: Literal["constant", "linear", "cosine", "power", "wsd"] = Field(
+        description="shape of the way to `end`; wsd stays at `begin` until the last `decay`"
+    )
+    begin: float | None = Field(ge=0, description="value after warm-up; null: optimizer.lr")
+    end: float | None = Field(ge=0, description="value of the last step; null: begin")
+
+    @field_validator("decay")
+    @classmethod
+    def _wsd_needs_decay(cls, decay: float | None, info) -> float | None:
+        if info.data.get("style") == "wsd" and decay is None:
+            raise ValueError("must be given with style=wsd: the fraction of the run that decays, 0.2 say")
+        return decay
+
+
+class DecayRamp(Ramp):
+    begin: float | None = Field(ge=0, description="value at first; null: optimizer.weight_decay")
+    end: float | None = Field(ge=0, description="value of the last step; null: begin")
+
+
+class AccumRamp(Ramp):
+    begin: int = Field(ge=1, description="micro-steps in one optimizer step at first")
+    end: int | None = Field(ge=1, description="micro-steps in the last optimizer step; null: begin")
+
+
+class ScheduleConfig(Section):
+    lr: LrRamp
+    weight_decay: DecayRamp
+    grad_accum: AccumRamp
+
+
+class TrainConfig(Section):
+    steps: int = Field(ge=1, description="optimizer steps")
+    batch_size: int = Field(ge=1, description="sequences in one micro-step, over all processes")
+    micro_batch_size: int | None = Field(
+        ge=1, description="most sequences on one device at once; null: no cap"
+    )
+    grad_clip: float | None = Field(gt=0, description="largest norm of the gradient; null: no clipping")
+    eval_every: int | None = Field(ge=1, description="steps between evaluations; null: only at the end")
+    log_every: int = Field(ge=1, description="steps between lines of metrics.jsonl")
+    snapshot_every: int | None = Field(ge=1, description="steps between snapshots; null: only at the end")
+    keep_snapshots: int | None = Field(ge=1, description="newest snapshots that are kept; null: all")
+    early_stopping: int | None = Field(ge=1, description="evaluations without a better val/loss; null: off")
+    activation_checkpointing: bool = Field(description="recompute activations instead of storing them")
+    test_at_end: bool = Field(description="score the best weights on the test split when training ends")
+
+
+class LoggerConfig(Section):
+    progress: Literal["auto", True, False] = Field(description="a bar; auto: on a terminal only")
+    samples: int = Field(ge=0, description="samples shown at each evaluation")
+    plots: bool = Field(description="draw plots/ at the end")
+
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+# A task brings its own settings; the union is over whatever lies in cleangpt/tasks/.
+DatasetConfig = Annotated[Union[tuple(TASK_SETTINGS.values())], Field(discriminator="name")]  # noqa: UP007
+
+
+class Config(Section):
+    """One experiment: what conf/train.yaml composes to, and what config.json holds."""
+
+    seed: int = Field(ge=0, lt=2**63, description="of initialisation, data order and dropout")
+    device: Device = Field(description="where to compute; auto: the fastest there is")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        description="of the arithmetic; weights stay float32"
+    )
+    compile: Literal["auto", True, False] = Field(
+        description="torch.compile; auto: where it pays within the run"
+    )
+    processes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        description="processes that `python train.py` starts; auto: one for each visible GPU"
+    )
+    resume: str | None = Field(
+        description="a run or snapshot to continue; auto: the one in hydra.run.dir; null: none"
+    )
+    init_from: str | None = Field(description="a run whose weights to start from; null: random weights")
+    dataset: DatasetConfig
+    model: Annotated[GPTConfig | LlamaConfig, Field(discriminator="name")]
+    optimizer: Annotated[AdamWConfig, Field()]
+    schedule: ScheduleConfig
+    train: TrainConfig
+    logger: LoggerConfig
+
+    @field_validator("model")
+    @classmethod
+    def _context_holds_a_sample(cls, model: ModelConfig, info) -> ModelConfig:
+        needed = getattr(info.data.get("dataset"), "sequence_length", None)
+        if model.block_size and needed and model.block_size < needed:
+            raise ValueError(
+                f"block_size={model.block_size} is shorter than one sample of {needed} tokens: "
+                f"set model.block_size={needed} or null"
+            )
+        return model
+
+
+class ScoreConfig(Section):
+    """What conf/score.yaml composes to."""
+
+    run: str = Field(
+        min_length=1, description="a run directory, one of its snapshots, best/ or final/, or latest"
+    )
+    split: Literal["test", "val", "train"] = Field(description="which problems")
+    limit: int | None = Field(ge=1, description="how many; null: all, or a large fixed sample of a huge set")
+    method: Literal["auto", "forced", "generate"] = Field(
+        description="one forward pass a problem, or real decoding; auto: the fast one where it is exact"
+    )
+    device: Device = Field(description="where to compute; auto: the fastest there is")
+
+
+def parse(data: dict[str, Any]) -> Config:
+    """The checked configuration of an experiment, or a ConfigError that names every mistake."""
+    return schema.parse(data, Config)
+
+
+def resolve(config: Config, task: Any) -> Config:
+    """Fill in every null that stands for a value derived from others, so that config.json is complete."""
+    model = {
+        "block_size": config.model.block_size or task.sequence_length,
+        "vocab_size": config.model.vocab_size or task.tokenizer.vocab_size,
+    }
+    if model["vocab_size"] < task.tokenizer.vocab_size:
+        raise ConfigError(
+            [
+                f"`model.vocab_size` must be at least {task.tokenizer.vocab_size}, the size of the tokenizer, "
+                f"or null, not {model['vocab_size']}"
+            ]
+        )
+    if isinstance(config.model, LlamaConfig):
+        width = config.model.n_embd
+        model["head_dim"] = config.model.head_dim or width // config.model.n_head
+        model["n_kv_head"] = config.model.n_kv_head or config.model.n_head
+        model["ffn_dim"] = config.model.ffn_dim or -(-8 * width // (3 * 32)) * 32
+    ramps = {}
+    first = {"lr": config.optimizer.lr, "weight_decay": config.optimizer.weight_decay, "grad_accum": 1}
+    for name, default in first.items():
+        ramp = getattr(config.schedule, name)
+        begin = default if ramp.begin is None else ramp.begin
+        end = begin if ramp.end is None else ramp.end
+        ramps[name] = ramp.model_copy(update={"begin": begin, "end": end})
+    return config.model_copy(
+        update={
+            "model": config.model.model_copy(update=model),
+            "schedule": config.schedule.model_copy(update=ramps),
+        }
+    )

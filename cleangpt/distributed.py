@@ -1,0 +1,118 @@
+"""The process group, and the few collectives that we use.
+
+The global rank decides what a process computes and writes, the local rank only its device. Without torchrun
+there is one process, and every collective is the identity.
+"""
+
+import gc
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+_store: Any = None
+
+
+@dataclass(frozen=True)
+class World:
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+
+def launched() -> bool:
+    """Whether a launcher (torchrun, or a scheduler that speaks its language) started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def world() -> World:
+    def number(name: str, default: int) -> int:
+        return int(os.environ.get(name, default)) if launched() else default
+
+    return World(
+        number("RANK", 0), number("WORLD_SIZE", 1), number("LOCAL_RANK", 0), number("LOCAL_WORLD_SIZE", 1)
+    )
+
+
+def store() -> Any:
+    """The key-value store of the launcher: it lives as long as the launch, restarts of workers included."""
+    global _store
+    if _store is None:
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        _store = dist.TCPStore(
+            host,
+            port,
+            world().size,
+            is_master=not hosted and world().rank == 0,
+            timeout=timedelta(minutes=10),
+        )
+    return _store
+
+
+def agree(key: str, proposal: str) -> str:
+    """The first proposal of any rank becomes everyone's, those of a later restart included."""
+    if not launched():
+        return proposal
+    return store().compare_set(f"cleangpt/{key}", "", proposal).decode()
+
+
+def start(device: torch.device) -> World:
+    """Join the process group that the launcher announced."""
+    here = world()
+    if not launched() or dist.is_initialized():
+        return here
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+        store=dist.PrefixStore(f"group/{attempt}", store()),
+        rank=here.rank,
+        world_size=here.size,
+        device_id=device if device.type == "cuda" else None,
+    )
+    assert dist.get_world_size() == here.size, "the process group is not what the launcher announced"
+    return here
+
+
+def stop() -> None:
+    if dist.is_initialized():
+        gc.collect()  # what still holds on to the group would abort the process while it leaves
+        dist.destroy_process_group()
+
+
+def sum_in_place(tensor: Tensor) -> Tensor:
+    """The one all-reduce of a step, and of an evaluation."""
+    if dist.is_initialized():
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def gather(value: Any) -> list[Any]:
+    """Everyone's value, by rank, on every rank."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def from_main(value: Any) -> Any:
+    """What rank 0 has, on every rank."""
+    if not dist.is_initialized():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    return box[0]
+
+
+def barrier() -> None:
+    gather(None)

@@ -1,0 +1,107 @@
+"""Exact scores: every sample of a fixed set, in float32, divided over the processes.
+
+For an answer that is unique and terminated, greedy decoding is right exactly when, with the right answer forced
+upon the model so far, the likeliest token is right at every place of the answer. One forward pass scores a
+problem, and `Judge.decode` is there to prove it.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cleangpt import distributed, generate
+from cleangpt.distributed import World
+from cleangpt.models.layers import Decoder
+from cleangpt.tasks import Batch
+
+TOKENS_AT_ONCE = 1 << 14
+LOGITS_AT_ONCE = 1 << 26
+
+
+class Judge:
+    """A model as it is scored: without dropout, in float32, this process's share of the work."""
+
+    def __init__(self, model: Decoder, device: torch.device, world: World):
+        self.model, self.device, self.world = model, device, world
+
+    def share(self, count: int) -> range:
+        """Which of `count` samples this process looks at."""
+        return range(
+            self.world.rank * count // self.world.size, (self.world.rank + 1) * count // self.world.size
+        )
+
+    def rows_at_once(self, length: int) -> int:
+        vocabulary = self.model.config.vocab_size
+        return max(1, min(TOKENS_AT_ONCE // length, LOGITS_AT_ONCE // (length * vocabulary)))
+
+    @torch.no_grad()
+    def forced(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """In parts: likeliest tokens (n, T), their targets (n, T) and the losses (n, T), on the device."""
+        was_training = self.model.training
+        self.model.eval()
+        at_once = self.rows_at_once(batch.inputs.shape[1])
+        for start in range(0, len(batch.inputs), at_once):
+            rows = slice(start, start + at_once)
+            inputs = torch.from_numpy(np.ascontiguousarray(batch.inputs[rows])).to(self.device)
+            targets = torch.from_numpy(np.ascontiguousarray(batch.targets[rows])).to(self.device)
+            logits = self.model.forward(inputs).float()  # (n, T, V), never through torch.compile
+            losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(
+                targets
+            )
+            yield logits.argmax(dim=-1), targets, losses
+        self.model.train(was_training)
+
+    def predictions(self, batch: Batch) -> np.ndarray:
+        """(n, T) the likeliest token at each place, given the right ones before it."""
+        parts = [likeliest.cpu().numpy() for likeliest, _, _ in self.forced(batch)]
+        return np.concatenate(parts) if parts else np.empty(batch.targets.shape, np.int64)
+
+    def decode(self, prompts: np.ndarray, new_tokens: int) -> np.ndarray:
+        """(n, P) prompts of one length → (n, new_tokens), by real greedy decoding."""
+        was_training = self.model.training
+        self.model.eval()
+        at_once = self.rows_at_once(prompts.shape[1] + new_tokens)
+        parts = []
+        for start in range(0, len(prompts), at_once):
+            tokens = torch.from_numpy(np.ascontiguousarray(prompts[start : start + at_once])).to(self.device)
+            parts.append(generate.greedy(self.model, tokens, new_tokens).cpu().numpy())
+        self.model.train(was_training)
+        return np.concatenate(parts)
+
+
+def validate(judge: Judge, task: Any) -> dict[str, float]:
+    """Loss and accuracy on the fixed validation set: sums over all processes, divided once."""
+    share = judge.share(task.val_size)
+    step = 16 * judge.rows_at_once(task.sequence_length)
+    sums = torch.zeros(4, dtype=torch.float64, device=judge.device if judge.device.type != "mps" else "cpu")
+    for start in range(share.start, share.stop, step):
+        batch = task.batch("val", np.arange(start, min(start + step, share.stop)))
+        weights, answer = torch.from_numpy(batch.loss_weights), torch.from_numpy(batch.answer)
+        row = 0
+        for likeliest, targets, losses in judge.forced(batch):
+            rows = slice(row, row := row + len(targets))
+            mask, weight = answer[rows].to(judge.device), weights[rows].to(judge.device)
+            right = ((likeliest == targets) | ~mask).all(dim=1)
+            found = ((losses * weight).sum(), weight.sum(), right.sum(), torch.tensor(len(right)))
+            sums += torch.stack([value.to(sums) for value in found])
+    loss, weight, right, count = distributed.sum_in_place(sums).tolist()
+    scores = {"val/loss": loss / weight}
+    if task.has_answers:
+        scores["val/accuracy"] = right / count
+    return scores
+
+
+def wilson(right: float, count: float, z: float = 1.959964) -> tuple[float, float]:
+    """The 95% interval of a proportion, which stays sensible at 0% and 100% (Wilson, 1927)."""
+    if count <= 0:
+        return 0.0, 1.0
+    p = right / count
+    middle = p + z * z / (2 * count)
+    spread = z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)

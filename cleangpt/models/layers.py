@@ -1,0 +1,128 @@
+"""What the architectures share: attention, its cache, the loss, and initialisation.
+
+Shapes: B sequences, T tokens, C width of the model, H heads, G heads of keys and values, D width of a head,
+V vocabulary.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
+    """(queries, keys) True where a query may look: the queries are the last ones of the keys."""
+    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
+    """Attention as it is written in the paper. q: (B, H, Tq, D), k and v: (B, G, Tk, D) → (B, H, Tq, D)"""
+    if k.shape[1] != q.shape[1]:
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # (B, H, Tq, Tk)
+    if q.shape[-2] > 1:
+        scores = scores.masked_fill(~causal_mask(q.shape[-2], k.shape[-2], q.device), float("-inf"))
+    weights = F.dropout(scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype), dropout)
+    return weights @ v
+
+
+def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
+    """The same by torch's fused kernels."""
+    queries, keys = q.shape[-2], k.shape[-2]
+    mask = causal_mask(queries, keys, q.device) if 1 < queries < keys else None
+    grouped = k.shape[1] != q.shape[1]
+    return F.scaled_dot_product_attention(
+        q, k, v, mask, dropout_p=dropout, is_causal=queries == keys > 1, enable_gqa=grouped
+    )
+
+
+def auto_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
+    """On a CPU the fused kernel is the faster one in float32 without dropout only."""
+    slow = q.device.type == "cpu" and (dropout > 0 or q.dtype != torch.float32)
+    return (plain_attention if slow else sdpa_attention)(q, k, v, dropout)
+
+
+ATTENTION: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
+    "auto": auto_attention,
+    "plain": plain_attention,
+    "sdpa": sdpa_attention,
+}
+
+
+class KVCache:
+    """Keys and values of the tokens that were read, for all layers, in memory that is taken once."""
+
+    def __init__(self, layers: int, batch: int, heads: int, block_size: int, width: int, like: Tensor):
+        shape = (2, layers, batch, heads, block_size, width)
+        self.memory = torch.empty(shape, dtype=like.dtype, device=like.device)
+        self.length = 0
+
+    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep k and v (B, G, T, D) behind those before; all of them. `length` moves on after the last layer."""
+        end = self.length + k.shape[2]
+        self.memory[0, layer, :, :, self.length : end] = k
+        self.memory[1, layer, :, :, self.length : end] = v
+        return self.memory[0, layer, :, :, :end], self.memory[1, layer, :, :, :end]
+
+
+def summed_loss(logits: Tensor, targets: Tensor, loss_weights: Tensor | None) -> Tensor:
+    """Cross-entropy in float32, weighted and summed. Whoever calls divides by the weight of the whole step."""
+    losses = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction="none")
+    return losses.sum() if loss_weights is None else (losses * loss_weights.flatten()).sum()
+
+
+class Decoder(nn.Module):
+    """What GPT and Llama do alike around their blocks: read tokens, score them, start from a seed.
+
+    An architecture sets `blocks` and defines `embed` and `logits`.
+    """
+
+    def __init__(self, config, cache_heads: int, head_dim: int):
+        super().__init__()
+        self.config = config
+        self.cache_heads, self.head_dim = cache_heads, head_dim
+        self.checkpointing = False  # recompute activations in the backward pass
+
+    def forward(
+        self,
+        tokens: Tensor,  # (B, T)
+        targets: Tensor | None = None,  # (B, T)
+        loss_weights: Tensor | None = None,  # (B, T)
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Logits (B, T, V); with targets, the sum of their weighted losses instead."""
+        start = cache.length if cache else 0
+        x, *context = self.embed(tokens, start)  # (B, T, C), and what every block needs besides
+        for layer, block in enumerate(self.blocks):
+            if self.checkpointing and self.training:
+                x = checkpoint(block, x, *context, use_reentrant=False)
+            else:
+                x = block(x, *context, cache=cache, layer=layer)
+        if cache:
+            cache.length += tokens.shape[1]
+        logits = self.logits(x)
+        return logits if targets is None else summed_loss(logits, targets, loss_weights)
+
+    def new_cache(self, batch: int, length: int | None = None) -> KVCache:
+        like = next(self.parameters())
+        length = length or self.config.block_size
+        return KVCache(self.config.n_layer, batch, self.cache_heads, length, self.head_dim, like)
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """GPT-2's initialisation: normal with 0.02, what is added to the residual smaller by sqrt(2 layers).
+
+        Drawn on the CPU in the order of the parameters, so that a seed means the same weights on any device.
+        """
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+            elif parameter.dim() == 1:
+                parameter.fill_(1.0)
+            else:
+                residual = name.endswith(("out.weight", "down.weight"))
+                std = 0.02 / math.sqrt(2 * self.config.n_layer) if residual else 0.02
+                parameter.copy_(torch.empty(parameter.shape).normal_(0.0, std, generator=generator))

@@ -1,0 +1,100 @@
+"""Llama: rotary positions, RMSNorm, SwiGLU, grouped-query attention, no biases.
+
+Touvron et al., "Llama 2", 2023; rotary positions after Su et al., "RoFormer", 2021.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cleangpt.config import LlamaConfig
+from cleangpt.models.layers import ATTENTION, Decoder, KVCache
+
+
+def rotary_angles(positions: Tensor, width: int, base: float) -> tuple[Tensor, Tensor]:
+    """(T,) positions → cosines and sines (T, D), the second half of the width repeating the first."""
+    frequencies = base ** (-torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width)
+    angles = torch.outer(positions.float(), frequencies).repeat(1, 2)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each pair (i, i + D/2) of x (B, H, T, D) by the angle of its position."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos.to(x.dtype) + torch.cat((-second, first), dim=-1) * sin.to(x.dtype)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: LlamaConfig):
+        super().__init__()
+        self.dropout, self.head_dim = config.dropout, config.head_dim
+        self.attend = ATTENTION[config.attention]
+        self.query = nn.Linear(config.n_embd, config.n_head * config.head_dim, bias=False)
+        self.key = nn.Linear(config.n_embd, config.n_kv_head * config.head_dim, bias=False)
+        self.value = nn.Linear(config.n_embd, config.n_kv_head * config.head_dim, bias=False)
+        self.out = nn.Linear(config.n_head * config.head_dim, config.n_embd, bias=False)
+        self.qk_norm = config.qk_norm
+        if config.qk_norm:
+            self.query_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
+            self.key_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None, layer: int) -> Tensor:
+        q, k, v = (
+            project(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H or G, T, D)
+            for project in (self.query, self.key, self.value)
+        )
+        if self.qk_norm:
+            q, k = self.query_norm(q), self.key_norm(k)
+        q, k = rotate(q, cos, sin).to(v.dtype), rotate(k, cos, sin).to(v.dtype)
+        if cache:
+            k, v = cache.extend(layer, k, v)
+        y = self.attend(q, k, v, self.dropout if self.training else 0.0)
+        y = self.out(y.transpose(1, 2).flatten(2))  # (B, T, C)
+        return F.dropout(y, self.dropout, self.training)
+
+
+class SwiGLU(nn.Module):
+    def __init__(self, config: LlamaConfig):
+        super().__init__()
+        self.dropout = config.dropout
+        self.gate = nn.Linear(config.n_embd, config.ffn_dim, bias=False)
+        self.up = nn.Linear(config.n_embd, config.ffn_dim, bias=False)
+        self.down = nn.Linear(config.ffn_dim, config.n_embd, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(self.down(F.silu(self.gate(x)) * self.up(x)), self.dropout, self.training)
+
+
+class Block(nn.Module):
+    def __init__(self, config: LlamaConfig):
+        super().__init__()
+        self.norm_1 = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
+        self.attention = Attention(config)
+        self.norm_2 = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
+        self.mlp = SwiGLU(config)
+
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None, layer: int = 0
+    ) -> Tensor:
+        x = x + self.attention(self.norm_1(x), cos, sin, cache, layer)
+        return x + self.mlp(self.norm_2(x))
+
+
+class Llama(Decoder):
+    def __init__(self, config: LlamaConfig):
+        super().__init__(config, cache_heads=config.n_kv_head, head_dim=config.head_dim)
+        self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.norm = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
+        if not config.tied:
+            self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+
+    def embed(self, tokens: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor]:
+        positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)
+        cos, sin = rotary_angles(positions, self.config.head_dim, self.config.rope_base)
+        x = F.dropout(self.token_embedding(tokens), self.config.dropout, self.training)  # (B, T, C)
+        return x, cos, sin
+
+    def logits(self, x: Tensor) -> Tensor:
+        head = self.token_embedding if self.config.tied else self.head
+        return F.linear(self.norm(x), head.weight)  # (B, T, V)

@@ -1,0 +1,110 @@
+"""The run directory: where things lie in it, how it begins, and how other programs find one."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cleangpt import files
+from cleangpt.config import Config, parse
+from cleangpt.errors import ConfigError, UserError
+
+LATEST = Path("outputs") / "latest"
+
+
+class RunDir:
+    """Names of what a run directory holds."""
+
+    def __init__(self, path: Path):
+        self.path = path.absolute()
+        self.config = self.path / "config.json"
+        self.run = self.path / "run.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.log = self.path / "train.log"
+        self.summary = self.path / "summary.json"
+        self.snapshots = self.path / "snapshots"
+        self.best = self.path / "best"
+        self.final = self.path / "final"
+        self.plots = self.path / "plots"
+        self.score = self.path / "score"
+
+    def holds_a_run(self) -> bool:
+        return self.config.exists() or self.metrics.exists() or self.snapshots.exists()
+
+    def snapshot_folders(self) -> list[Path]:
+        """From the oldest to the newest. Half-written and damaged ones have other names."""
+        found = self.snapshots.glob("step_*") if self.snapshots.exists() else []
+        return sorted(folder for folder in found if folder.name.removeprefix("step_").isdigit())
+
+    def shown(self) -> str:
+        """The path as a person would type it here."""
+        with contextlib.suppress(ValueError):
+            return str(self.path.relative_to(Path.cwd()))
+        return str(self.path)
+
+
+def point_latest_to(run: RunDir) -> None:
+    """Renew outputs/latest in one rename. Where links are not to be had, there is none."""
+    with contextlib.suppress(OSError):
+        LATEST.parent.mkdir(exist_ok=True)
+        inside = run.path.is_relative_to(LATEST.parent.absolute())
+        target = run.path.relative_to(LATEST.parent.absolute()) if inside else run.path
+        temporary = LATEST.with_name(f".latest.{os.getpid()}")
+        temporary.symlink_to(target)
+        os.replace(temporary, LATEST)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a metrics file; one that was being written when a run died is not there yet."""
+    rows = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                rows.append(json.loads(line))
+    return rows
+
+
+def read_config(path: Path) -> Config:
+    """A stored configuration: plain JSON, checked like any other, with no interpolation and nothing to run."""
+    try:
+        return parse(files.read_json(path))
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} can't be read as a configuration: {error}") from None
+    except ConfigError as error:
+        raise UserError(
+            f"{path} is not a configuration of this version: {'; '.join(error.mistakes)}"
+        ) from None
+
+
+class Opened(NamedTuple):
+    """Weights that `run=` named, and where they come from."""
+
+    folder: Path  # with model.safetensors, config.json, tokenizer.json
+    label: str  # best, final, or step_00000500
+    run: RunDir | None  # the run directory around them, if they still lie in one
+
+
+def find(run: str) -> Opened:
+    """A run directory, one of its snapshots, its best/ or final/, or `latest`."""
+    path = LATEST if run == "latest" else Path(run)
+    if run == "latest" and not path.exists():
+        raise UserError(
+            f"run=latest: there is no {LATEST} here: train a model first, or name a run directory"
+        )
+    if not path.is_dir():
+        raise UserError(
+            f"run={run} is no folder: name a run directory, one of its snapshots, or its best/ or final/"
+        )
+    path = path.resolve()
+    if (path / "model.safetensors").exists():
+        parents = [path.parent, path.parent.parent]
+        around = next((RunDir(parent) for parent in parents if (parent / "metrics.jsonl").exists()), None)
+        return Opened(path, path.name, around)
+    here = RunDir(path)
+    for folder in (here.best, here.final, *reversed(here.snapshot_folders())):
+        if (folder / "model.safetensors").exists():
+            return Opened(folder, folder.name, here)
+    if here.holds_a_run():
+        raise UserError(f"run={run} has no weights yet: it has neither best/ nor final/ nor a snapshot")
+    raise UserError(f"run={run} is no run directory: it has no config.json and no weights")

@@ -1,0 +1,59 @@
+"""Learning rate, weight decay and accumulation at a step: pure functions of the step, so nothing is saved.
+
+Steps count from 1. With W steps of warm-up a value rises linearly to `begin`, which step W has; without, step 1
+has it. The last step of the decay has `end`, exactly.
+"""
+
+import math
+from typing import NamedTuple
+
+from cleangpt.config import Ramp, ScheduleConfig
+
+
+class Values(NamedTuple):
+    lr: float
+    weight_decay: float
+    grad_accum: int
+
+
+def at(schedule: ScheduleConfig, step: int, steps: int) -> Values:
+    """What holds during this step. The schedule is a resolved one."""
+    return Values(
+        lr=value(schedule.lr, step, steps),
+        weight_decay=value(schedule.weight_decay, step, steps),
+        grad_accum=max(1, math.floor(value(schedule.grad_accum, step, steps) + 0.5)),
+    )
+
+
+def value(ramp: Ramp, step: int, steps: int) -> float:
+    warmup = round(ramp.warmup * steps)
+    if step < warmup:
+        return ramp.begin * step / warmup
+    progress = _progress(ramp, step, steps, max(warmup, 1))
+    if ramp.style == "constant" or progress == 0:
+        return ramp.begin
+    if progress == 1:
+        return ramp.end
+    match ramp.style:
+        case "linear" | "wsd":
+            way = progress
+        case "cosine":
+            way = (1 - math.cos(math.pi * progress)) / 2
+        case "power":
+            way = progress**ramp.power
+    return ramp.begin + (ramp.end - ramp.begin) * way
+
+
+def _progress(ramp: Ramp, step: int, steps: int, first: int) -> float:
+    """0 at the last step that has `begin`, 1 from the first step that has `end`."""
+    length = steps - first if ramp.decay is None else round(ramp.decay * steps)
+    start = max(first, steps - length) if ramp.style == "wsd" else first
+    last = min(start + length, steps)
+    if step <= start:
+        return 0.0
+    return 1.0 if step >= last else (step - start) / (last - start)
+
+
+def micro_steps_before(schedule: ScheduleConfig, step: int, steps: int) -> int:
+    """How many micro-steps the steps before this one take: where its data begins."""
+    return sum(at(schedule, s, steps).grad_accum for s in range(1, step))

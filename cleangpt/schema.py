@@ -1,0 +1,177 @@
+"""From composed data to a checked section of keys, with every mistake named in a sentence.
+
+The words of an error and of the help are read off the type and the bounds of a key, so they never disagree.
+"""
+
+import difflib
+import types
+import typing
+from typing import Annotated, Any, Literal, Union
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cleangpt.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A group of keys: frozen, strict about types, without unknown keys, infinities or NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def parse(data: dict[str, Any], schema: type[Section]) -> Any:
+    """The checked configuration, or a ConfigError with every mistake in it."""
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        found: dict[str, str] = {}  # one sentence a key: the branches of a union each report on their own
+        for mistake in error.errors(include_url=False):
+            key, sentence = _sentence(mistake, data, schema)
+            found.setdefault(key, sentence)
+        raise ConfigError(list(found.values())) from None
+
+
+def keys(schema: type[Section]) -> dict[str, Any]:
+    """Every key of the schema in dotted form, with its pydantic field. All branches of a union are walked."""
+    found: dict[str, Any] = {}
+
+    def walk(section: type[Section], prefix: str) -> None:
+        for name, field in section.model_fields.items():
+            sections = sections_of(field.annotation)
+            for inner in sections:
+                walk(inner, f"{prefix}{name}.")
+            if not sections:
+                found.setdefault(prefix + name, field)
+
+    walk(schema, "")
+    return found
+
+
+def sections_of(annotation: Any) -> list[type[Section]]:
+    """The sections among the branches of an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for branch in typing.get_args(annotation) for section in sections_of(branch)]
+
+
+def nearest(wrong: str, known: list[str]) -> str | None:
+    """The known name that a misspelling most likely means: also one that was put at the wrong level."""
+    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.7)
+    same_leaf = [name for name in known if name.rpartition(".")[2] == wrong.rpartition(".")[2]]
+    leaves = {name.rpartition(".")[2]: name for name in reversed(known)}
+    close_leaf = difflib.get_close_matches(wrong.rpartition(".")[2], list(leaves), n=1, cutoff=0.75)
+    return (close or same_leaf or [leaves[name] for name in close_leaf] or [None])[0]
+
+
+def expected(field: Any) -> str:
+    """In words, what a key may be: read off its type and bounds, so that help and errors never disagree."""
+    return _expected(field.annotation, field.metadata)
+
+
+def _expected(annotation: Any, metadata: list[Any]) -> str:
+    origin = typing.get_origin(annotation)
+    if origin is Annotated:
+        inner, *more = typing.get_args(annotation)
+        bounds = [bound for extra in more for bound in getattr(extra, "metadata", [extra])]
+        return _expected(inner, [*metadata, *bounds])
+    if origin in (Union, types.UnionType):
+        return " or ".join(_expected(branch, metadata) for branch in typing.get_args(annotation))
+    if origin is Literal:
+        choices = [_show(value) for value in typing.get_args(annotation)]
+        return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
+    if annotation is type(None):
+        return "null"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[annotation]
+    if annotation is str:
+        metadata = [bound for bound in metadata if isinstance(bound, MinLen)]
+        return "text that is not empty" if metadata else words
+    for bound in metadata:
+        match bound:
+            case Ge(ge=low):
+                words += f" of at least {low:g}" if abs(low) < 1e6 else f" of at least {low}"
+            case Gt(gt=low):
+                words += f" above {low:g}"
+            case Le(le=high):
+                words += f" up to {high:g}"
+            case Lt(lt=high):
+                words += f" below {high:g}" if high < 1e6 else ""
+    return words
+
+
+def _show(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value) if isinstance(value, int | float) else repr(value) if " " in str(value) else str(value)
+
+
+def _sentence(mistake: Any, data: dict[str, Any], schema: type[Section]) -> tuple[str, str]:
+    """The key that a mistake is about, and one sentence on it for the person who typed it."""
+    known = keys(schema)
+    key, value = _locate(mistake["loc"], data, known)
+    kind = mistake["type"]
+    if kind == "extra_forbidden":
+        while isinstance(value, dict) and value:  # a whole group that is not there
+            part, value = next(iter(value.items()))
+            key = f"{key}.{part}"
+        section = key.rpartition(".")[0]
+        allowed = _allowed_in(data, schema)
+        guess = nearest(key, allowed)
+        siblings = [name for name in allowed if name.rpartition(".")[0] == section] or sorted(
+            schema.model_fields
+        )
+        hint = f"did you mean `{guess}`?" if guess else "there are " + ", ".join(siblings)
+        return key, f"`{key}` is not a key: {hint}"
+    if kind == "missing":
+        return (
+            key,
+            f"`{key}` is missing: set it to {expected(known[key]) if key in known else 'a group of keys'}",
+        )
+    if kind == "value_error":
+        return key, f"`{key}` {mistake['ctx']['error']}"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        names = mistake.get("ctx", {}).get("expected_tags", "").replace("'", "")
+        wrong = value.get("name") if isinstance(value, dict) else value
+        return key, f"`{key}.name` must be one of {names}, not {_show(wrong)}"
+    if key not in known:
+        return key, f"`{key}` must be a group of keys, not {_show(value)}"
+    words = f"`{key}` must be {expected(known[key])}, not {_show(value)}"
+    if kind == "multiple_of":
+        words = f"`{key}` must be a multiple of {mistake['ctx']['multiple_of']}, not {_show(value)}"
+    if kind == "literal_error" and isinstance(value, str):
+        choices = [str(choice) for choice in typing.get_args(known[key].annotation)]
+        guess = difflib.get_close_matches(value, choices, n=1)
+        words += f": did you mean {guess[0]}?" if guess else ""
+    return key, words
+
+
+def _locate(location: tuple[Any, ...], data: dict[str, Any], known: dict[str, Any]) -> tuple[str, Any]:
+    """The dotted key and the value behind a pydantic location, which also names branches of unions."""
+    path: list[str] = []
+    value: Any = data
+    for part in location:
+        if ".".join(path) in known:
+            break  # what follows names a branch of the key's own type
+        if isinstance(value, dict) and part in value:
+            path.append(str(part))
+            value = value[part]
+        elif part == location[-1] and not (isinstance(value, dict) and value.get("name") == part):
+            path.append(str(part))  # a missing key
+            value = None
+    return ".".join(path), value
+
+
+def _allowed_in(data: dict[str, Any], schema: type[Section]) -> list[str]:
+    """The keys that this configuration may have: of a union only the branch that its `name` chose."""
+    allowed: list[str] = []
+    for name, field in schema.model_fields.items():
+        sections = sections_of(field.annotation)
+        inner = data.get(name)
+        chosen = inner.get("name") if isinstance(inner, dict) else None
+        for section in sections:
+            tag = section.model_fields.get("name")
+            if tag is None or chosen is None or chosen in typing.get_args(tag.annotation):
+                allowed += [f"{name}.{key}" for key in keys(section)]
+        if not sections:
+            allowed.append(name)
+    return allowed

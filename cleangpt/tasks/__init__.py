@@ -1,0 +1,53 @@
+"""What can be learned. A task is one file (or folder) here and one YAML in conf/dataset/.
+
+Its file defines `Settings`, the keys of its YAML, whose `name` lists the names that it answers to, and `Task`,
+which is made from them. Nothing else has to be told about it: the files of this folder are found by looking.
+A task has
+
+    tokenizer            text ↔ tokens, with `vocab_size`
+    sequence_length      the tokens that a model reads of one sample
+    size(split)          how many samples train, val and test have
+    batch(split, index)  the samples of these indices, as a `Batch`
+    val_size             how many samples of val an evaluation looks at
+    has_answers          whether a sample is right or wrong, so that there is an accuracy
+    score(judge, …)      the exact score of a model on a split, as a plain dict
+    tables(score)        a score as tables for a person
+    plots(score, folder) a score as pictures; their paths
+    show(judge, count)   a few samples with the model's answers, a line each
+
+and knows nothing of the trainer.
+"""
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Batch:
+    """n samples of T tokens to read. What is padding has neither weight nor answer."""
+
+    inputs: np.ndarray  # (n, T) int64
+    targets: np.ndarray  # (n, T) int64, the token that follows
+    loss_weights: np.ndarray  # (n, T) float32, what a target counts in the loss
+    answer: np.ndarray  # (n, T) bool, targets that have to be right for the sample to be right
+    real: np.ndarray  # (n, T) bool, inputs that are not padding
+
+
+def _discover() -> dict[str, type]:
+    found = {}
+    for module_info in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{module_info.name}")
+        if hasattr(module, "Settings"):
+            found[module_info.name] = module.Settings
+    return found
+
+
+SETTINGS = _discover()
+
+
+def make(settings):
+    """The task that these settings describe."""
+    return importlib.import_module(type(settings).__module__).Task(settings)

@@ -1,0 +1,51 @@
+"""A folder from which a model can be used anywhere: weights, configuration, tokenizer. Nothing in it is code."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from cleangpt import files, models, tokenizers
+from cleangpt.config import Config
+from cleangpt.errors import UserError
+from cleangpt.models.layers import Decoder
+
+WEIGHTS = "model.safetensors"
+
+
+def save(folder: Path, model: Decoder, config: Config, tokenizer: Any, about: dict[str, Any]) -> None:
+    """Write or renew the folder. The weights change in one rename, and carry in themselves what they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_json(folder / "config.json", config.model_dump(mode="json"))
+    files.write_json(folder / "tokenizer.json", tokenizer.to_json())
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    metadata = {"format": "pt", **{key: str(value) for key, value in about.items()}}
+    files.replace(folder / WEIGHTS, lambda temporary: save_file(tensors, temporary, metadata))
+
+
+def about(folder: Path) -> dict[str, str]:
+    """What the weights say of themselves: their step, say."""
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        return file.metadata() or {}
+
+
+def load_into(model: Decoder, path: Path) -> None:
+    """The tensors of a safetensors file, which has to fit exactly."""
+    tensors = load_file(path)
+    state = model.state_dict()
+    wrong = sorted(set(tensors) ^ set(state)) or [n for n in state if state[n].shape != tensors[n].shape]
+    if wrong:
+        raise UserError(f"{path} does not fit the model: see {', '.join(wrong[:3])}")
+    model.load_state_dict(tensors)
+
+
+def load_model(folder: Path, config: Config, device: torch.device) -> Decoder:
+    model = models.build(config.model, device)
+    load_into(model, folder / WEIGHTS)
+    return model.eval()
+
+
+def load_tokenizer(folder: Path) -> Any:
+    return tokenizers.load(folder / "tokenizer.json")

@@ -1,0 +1,28 @@
+"""Train a model.
+
+python train.py model=llama dataset=adder
+torchrun --nproc-per-node=4 train.py model=gpt dataset=multiplier dataset.digits=2
+python train.py experiment=adder train.steps=500
+python train.py --help
+"""
+
+import time
+
+BEGAN = time.monotonic()
+
+import hydra  # noqa: E402
+from omegaconf import DictConfig  # noqa: E402
+
+from cleangpt import cli  # noqa: E402
+from cleangpt.config import Config  # noqa: E402
+
+
+@hydra.main(version_base=None, config_path=cli.CONF, config_name="train")
+def main(config: DictConfig) -> None:
+    from cleangpt import launch
+
+    launch.train(cli.plain(config), BEGAN)
+
+
+if __name__ == "__main__":
+    cli.start(main, Config, "train")
