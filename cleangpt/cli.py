@@ -88,9 +88,7 @@ def _rank() -> int | None:
 
 def _refuse_sweep_under_torchrun() -> None:
     words = [word for word in sys.argv if word not in ("-m", "--multirun")]
-    command = shlex.join(
-        ["python", words[0], "-m", *words[1:], f"processes={os.environ.get('WORLD_SIZE', 1)}"]
-    )
+    command = shlex.join(["python", words[0], "-m", *words[1:], f"processes={os.environ.get('WORLD_SIZE', 1)}"])
     raise UserError(f"a sweep starts the processes of its jobs itself: run `{command}` without torchrun")
 
 
@@ -141,9 +139,7 @@ def _judge_overrides(lines: list[str], loader: Any) -> tuple[list[str], list[str
         try:
             override = OverridesParser.create().parse_override(line)
         except OverrideParseException:
-            mistakes.append(
-                f"`{line}` is not an override: write key=value, and quote values with special characters"
-            )
+            mistakes.append(f"`{line}` is not an override: write key=value, and quote values with special characters")
             continue
         group = override.key_or_group
         options = loader.get_group_options(group)
@@ -205,6 +201,5 @@ def key_help(schema: type[Section]) -> str:
     found = keys(schema)
     width = max(map(len, found))
     return "\n".join(
-        f"  {key:{width}}  {field.description} [{expected(field)}]".replace("$", "$$")
-        for key, field in found.items()
+        f"  {key:{width}}  {field.description} [{expected(field)}]".replace("$", "$$") for key, field in found.items()
     )

@@ -50,9 +50,7 @@ class LlamaConfig(ModelConfig):
     name: Literal["llama"] = Field(description="the architecture")
     head_dim: int | None = Field(ge=2, multiple_of=2, description="width of a head; null: n_embd / n_head")
     n_kv_head: int | None = Field(ge=1, description="heads of keys and values; null: n_head")
-    ffn_dim: int | None = Field(
-        ge=1, description="hidden width of SwiGLU; null: 8/3 n_embd, rounded up to 32"
-    )
+    ffn_dim: int | None = Field(ge=1, description="hidden width of SwiGLU; null: 8/3 n_embd, rounded up to 32")
     rope_base: float = Field(gt=1, description="base of the rotary angles")
     norm_eps: float = Field(gt=0, description="epsilon of RMSNorm")
     qk_norm: bool = Field(description="RMSNorm on queries and keys, head by head")
@@ -91,9 +89,7 @@ class Ramp(Section):
 
     style: Literal["constant", "linear", "cosine", "power"] = Field(description="shape of the way to `end`")
     warmup: float = Field(ge=0, le=1, description="fraction of the steps that rise from 0 to `begin`")
-    decay: float | None = Field(
-        ge=0, le=1, description="fraction of the steps from `begin` to `end`; null: the rest"
-    )
+    decay: float | None = Field(ge=0, le=1, description="fraction of the steps from `begin` to `end`; null: the rest")
     power: float = Field(gt=0, description="exponent of style=power")
 
     @field_validator("decay")
@@ -142,9 +138,7 @@ class ScheduleConfig(Section):
 class TrainConfig(Section):
     steps: int = Field(ge=1, description="optimizer steps")
     batch_size: int = Field(ge=1, description="sequences in one micro-step, over all processes")
-    micro_batch_size: int | None = Field(
-        ge=1, description="most sequences on one device at once; null: no cap"
-    )
+    micro_batch_size: int | None = Field(ge=1, description="most sequences on one device at once; null: no cap")
     grad_clip: float | None = Field(gt=0, description="largest norm of the gradient; null: no clipping")
     eval_every: int | None = Field(ge=1, description="steps between evaluations; null: only at the end")
     log_every: int = Field(ge=1, description="steps between lines of metrics.jsonl")
@@ -174,15 +168,11 @@ class Config(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         description="of the arithmetic; weights stay float32"
     )
-    compile: Literal["auto", True, False] = Field(
-        description="torch.compile; auto: where it pays within the run"
-    )
+    compile: Literal["auto", True, False] = Field(description="torch.compile; auto: where it pays within the run")
     processes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         description="processes that `python train.py` starts; auto: one for each visible GPU"
     )
-    resume: str | None = Field(
-        description="a run or snapshot to continue; auto: the one in hydra.run.dir; null: none"
-    )
+    resume: str | None = Field(description="a run or snapshot to continue; auto: the one in hydra.run.dir; null: none")
     init_from: str | None = Field(description="a run whose weights to start from; null: random weights")
     dataset: DatasetConfig
     model: Annotated[GPTConfig | LlamaConfig, Field(discriminator="name")]
@@ -206,9 +196,7 @@ class Config(Section):
 class ScoreConfig(Section):
     """What conf/score.yaml composes to."""
 
-    run: str = Field(
-        min_length=1, description="a run directory, one of its snapshots, best/ or final/, or latest"
-    )
+    run: str = Field(min_length=1, description="a run directory, one of its snapshots, best/ or final/, or latest")
     split: Literal["test", "val", "train"] = Field(description="which problems")
     limit: int | None = Field(ge=1, description="how many; null: all, or a large fixed sample of a huge set")
     method: Literal["auto", "forced", "generate"] = Field(

@@ -36,9 +36,7 @@ class Compute:
 def choose(device: str, dtype: str, local_rank: int = 0) -> Compute:
     """`auto` takes a GPU where there is one, and on it bfloat16 where it has that."""
     if device == "auto":
-        device = (
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     place = torch.device(device, local_rank) if device == "cuda" else torch.device(device)
     if device == "cuda":
         torch.cuda.set_device(place)
@@ -51,9 +49,7 @@ def choose(device: str, dtype: str, local_rank: int = 0) -> Compute:
 def mistakes(device: str) -> list[str]:
     """What stands in the way of computing on this device, for the list of mistakes in a configuration."""
     if device == "cuda" and not torch.cuda.is_available():
-        return [
-            "`device` is cuda, but torch sees no CUDA device here: use device=auto, or install a CUDA build"
-        ]
+        return ["`device` is cuda, but torch sees no CUDA device here: use device=auto, or install a CUDA build"]
     if device == "mps" and not torch.backends.mps.is_available():
         return ["`device` is mps, but this machine has no Apple GPU: use device=auto"]
     return []

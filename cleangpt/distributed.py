@@ -38,9 +38,7 @@ def world() -> World:
     def number(name: str, default: int) -> int:
         return int(os.environ.get(name, default)) if launched() else default
 
-    return World(
-        number("RANK", 0), number("WORLD_SIZE", 1), number("LOCAL_RANK", 0), number("LOCAL_WORLD_SIZE", 1)
-    )
+    return World(number("RANK", 0), number("WORLD_SIZE", 1), number("LOCAL_RANK", 0), number("LOCAL_WORLD_SIZE", 1))
 
 
 def store() -> Any:

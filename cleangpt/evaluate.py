@@ -31,9 +31,7 @@ class Judge:
 
     def share(self, count: int) -> range:
         """Which of `count` samples this process looks at."""
-        return range(
-            self.world.rank * count // self.world.size, (self.world.rank + 1) * count // self.world.size
-        )
+        return range(self.world.rank * count // self.world.size, (self.world.rank + 1) * count // self.world.size)
 
     def rows_at_once(self, length: int) -> int:
         vocabulary = self.model.config.vocab_size
@@ -50,9 +48,7 @@ class Judge:
             inputs = torch.from_numpy(np.ascontiguousarray(batch.inputs[rows])).to(self.device)
             targets = torch.from_numpy(np.ascontiguousarray(batch.targets[rows])).to(self.device)
             logits = self.model.forward(inputs).float()  # (n, T, V), never through torch.compile
-            losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(
-                targets
-            )
+            losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
             yield logits.argmax(dim=-1), targets, losses
         self.model.train(was_training)
 

@@ -13,9 +13,7 @@ from cleangpt.device import Compute
 from cleangpt.distributed import World
 
 
-def circumstances(
-    overrides: list[str], compute: Compute, world: World, parameters: dict[str, int]
-) -> dict[str, Any]:
+def circumstances(overrides: list[str], compute: Compute, world: World, parameters: dict[str, int]) -> dict[str, Any]:
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "overrides": overrides,

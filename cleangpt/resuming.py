@@ -22,9 +22,7 @@ def decide(config: Config, run: RunDir, overrides: list[str]) -> tuple[RunDir, C
     if config.resume not in (None, "auto"):
         path = Path(config.resume) if config.resume != "latest" else LATEST
         if not path.is_dir():
-            raise UserError(
-                f"`resume` is {config.resume}, and there is no such folder: name a run or a snapshot"
-            )
+            raise UserError(f"`resume` is {config.resume}, and there is no such folder: name a run or a snapshot")
         path = path.resolve()
         is_snapshot = path.name.startswith("step_")
         run = RunDir(path.parent.parent if is_snapshot else path)

@@ -72,9 +72,7 @@ def read_config(path: Path) -> Config:
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"{path} can't be read as a configuration: {error}") from None
     except ConfigError as error:
-        raise UserError(
-            f"{path} is not a configuration of this version: {'; '.join(error.mistakes)}"
-        ) from None
+        raise UserError(f"{path} is not a configuration of this version: {'; '.join(error.mistakes)}") from None
 
 
 class Opened(NamedTuple):
@@ -89,13 +87,9 @@ def find(run: str) -> Opened:
     """A run directory, one of its snapshots, its best/ or final/, or `latest`."""
     path = LATEST if run == "latest" else Path(run)
     if run == "latest" and not path.exists():
-        raise UserError(
-            f"run=latest: there is no {LATEST} here: train a model first, or name a run directory"
-        )
+        raise UserError(f"run=latest: there is no {LATEST} here: train a model first, or name a run directory")
     if not path.is_dir():
-        raise UserError(
-            f"run={run} is no folder: name a run directory, one of its snapshots, or its best/ or final/"
-        )
+        raise UserError(f"run={run} is no folder: name a run directory, one of its snapshots, or its best/ or final/")
     path = path.resolve()
     if (path / "model.safetensors").exists():
         parents = [path.parent, path.parent.parent]

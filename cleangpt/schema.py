@@ -117,9 +117,7 @@ def _sentence(mistake: Any, data: dict[str, Any], schema: type[Section]) -> tupl
         section = key.rpartition(".")[0]
         allowed = _allowed_in(data, schema)
         guess = nearest(key, allowed)
-        siblings = [name for name in allowed if name.rpartition(".")[0] == section] or sorted(
-            schema.model_fields
-        )
+        siblings = [name for name in allowed if name.rpartition(".")[0] == section] or sorted(schema.model_fields)
         hint = f"did you mean `{guess}`?" if guess else "there are " + ", ".join(siblings)
         return key, f"`{key}` is not a key: {hint}"
     if kind == "missing":

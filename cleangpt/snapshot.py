@@ -46,8 +46,7 @@ def save(
     for name in names:
         files.sync(temporary / name)
     manifest = {
-        name: {"bytes": (temporary / name).stat().st_size, "sha256": files.sha256(temporary / name)}
-        for name in names
+        name: {"bytes": (temporary / name).stat().st_size, "sha256": files.sha256(temporary / name)} for name in names
     }
     files.write_json(temporary / MANIFEST, {"step": step, "files": manifest})
     os.rename(temporary, folder)
@@ -86,9 +85,7 @@ def newest_good(run: RunDir) -> tuple[Path | None, list[str]]:
             aside = folder.with_name(f"damaged_{folder.name}_{number}")
         with contextlib.suppress(OSError):
             os.rename(folder, aside)
-        complaints.append(
-            f"snapshot {folder.name} is damaged ({wrong}): kept aside as {aside.name}, not used"
-        )
+        complaints.append(f"snapshot {folder.name} is damaged ({wrong}): kept aside as {aside.name}, not used")
     return None, complaints
 
 
@@ -97,9 +94,7 @@ def choose(run: RunDir, resume: Path) -> tuple[Path | None, list[str]]:
     if resume.name.startswith("step_"):
         wrong = damage(resume)
         if wrong:
-            raise UserError(
-                f"resume={resume} is damaged ({wrong}): name the run to use its newest good snapshot"
-            )
+            raise UserError(f"resume={resume} is damaged ({wrong}): name the run to use its newest good snapshot")
         return resume, []
     return newest_good(run)
 
@@ -110,9 +105,7 @@ def restore(folder: Path, model: Decoder, optimizer: torch.optim.Optimizer) -> d
     tensors = load_file(folder / OPTIMIZER)
     state: dict[int, dict[str, torch.Tensor]] = {}
     for number, name in enumerate(_parameter_names(model, optimizer)):
-        kept = {
-            key.rpartition("/")[2]: value for key, value in tensors.items() if key.rpartition("/")[0] == name
-        }
+        kept = {key.rpartition("/")[2]: value for key, value in tensors.items() if key.rpartition("/")[0] == name}
         if kept:
             state[number] = kept
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

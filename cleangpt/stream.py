@@ -7,6 +7,7 @@ sees the same samples in the same order, and the whole state of the data is m.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,7 @@ class Stream:
         cuts = [p * self.share // self.parts for p in range(self.parts + 1)]
         micro_steps = []
         for start in range(0, len(inputs), self.share):
-            slices = [slice(start + a, start + b) for a, b in zip(cuts, cuts[1:], strict=False)]
+            slices = [slice(start + a, start + b) for a, b in pairwise(cuts)]
             micro_steps.append(
                 [
                     Rows(inputs[s], targets[s], loss_weights[s], float(weight[s].sum()), int(tokens[s].sum()))

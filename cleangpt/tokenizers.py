@@ -25,9 +25,7 @@ class Characters:
         unknown = sorted(set(text) - set(self.ids))
         if unknown:
             shown = ", ".join(repr(character) for character in unknown[:5])
-            raise UserError(
-                f"the model's vocabulary has no {shown}: it knows {''.join(self.tokens).strip()!r}"
-            )
+            raise UserError(f"the model's vocabulary has no {shown}: it knows {''.join(self.tokens).strip()!r}")
         return [self.ids[character] for character in text]
 
     def decode(self, ids: list[int]) -> str:

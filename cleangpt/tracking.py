@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cleangpt.config import LoggerConfig
 from cleangpt.rundir import RunDir, read_metrics
 
-SECONDS_BETWEEN_LINES = 2.0  # in a log or a pipe, where there is no bar
+SECONDS_BETWEEN_LINES = 5.0  # in a log or a pipe, where there is no bar
 
 
 class Tracker:
@@ -80,9 +80,7 @@ class Tracker:
         now = time.monotonic()
         if words and (now - self.last_line >= SECONDS_BETWEEN_LINES or step == self.steps):
             self.last_line = now
-            line = f"step {step}/{self.steps}  {words}" + (
-                f"  {duration(left)} left" if left is not None else ""
-            )
+            line = f"step {step}/{self.steps}  {words}" + (f"  {duration(left)} left" if left is not None else "")
             self.log_console.print(line, markup=False)
             self.log_file.flush()
             if not self.bar:

@@ -62,13 +62,12 @@ class Trainer:
         self.optimizer = optim.build(config.optimizer, model)
         self.gradients = optim.Gradients(model.parameters())
         train = config.train
-        self.stream = Stream(
-            task, config.seed, train.batch_size, train.micro_batch_size, world, compute.device
-        )
+        self.stream = Stream(task, config.seed, train.batch_size, train.micro_batch_size, world, compute.device)
         self.judge = evaluate.Judge(model, compute.device, world)
         self.state = State()
         self.earlier_seconds = 0.0
         self.scales_loss = compute.dtype == torch.float16
+        self.all_micro_steps = schedule.micro_steps_before(config.schedule, train.steps + 1, train.steps)
 
     # ---- the whole run
 
@@ -80,6 +79,7 @@ class Trainer:
         """Train to the end, to an early stop or to a signal; the status of the run."""
         train, state = self.config.train, self.state
         self.tracker.start(state.step)
+        self.first_micro_step, self.first_step_began = state.micro_step, time.monotonic()
         status = "completed"
         tokens_before, seconds_before = state.tokens, state.train_seconds
         while state.step < train.steps:
@@ -124,11 +124,11 @@ class Trainer:
         return self.earlier_seconds + time.monotonic() - self.began
 
     def seconds_left(self) -> float | None:
-        """From the time of the steps so far and the micro-steps that are to come."""
-        steps, step = self.config.train.steps, self.state.step
-        ahead = schedule.micro_steps_before(self.config.schedule, steps + 1, steps) if steps <= 10_000 else 0
-        share = (ahead - self.state.micro_step) / self.state.micro_step if ahead else (steps - step) / step
-        return share * (self.seconds() - self.earlier_seconds)
+        """From the time of the micro-steps since this process began, and the number of those to come."""
+        done = self.state.micro_step - self.first_micro_step
+        if self.state.step < 10 or not done:
+            return None
+        return (self.all_micro_steps - self.state.micro_step) / done * (time.monotonic() - self.first_step_began)
 
     # ---- one step
 
@@ -138,9 +138,7 @@ class Trainer:
         started = time.perf_counter()
         now = schedule.at(config.schedule, step, config.train.steps)
         optim.set_schedule(self.optimizer, now.lr, now.weight_decay)
-        if (
-            config.model.dropout > 0
-        ):  # masks are a function of the step too, so no random state has to be saved
+        if config.model.dropout > 0:  # masks are a function of the step too, so no random state has to be saved
             torch.manual_seed(derive(config.seed, "dropout", step, self.world.rank))
         self.model.train()
         gradients.zero()

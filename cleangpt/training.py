@@ -106,9 +106,7 @@ def _introduce(
     processes = "1 process" if world.size == 1 else f"{world.size} processes"
     shape = f"{model.n_layer} layers, {model.n_embd} wide, context {model.block_size}"
     tracker.say(f"{model.name}: {total:,} parameters, {shape}")
-    tracker.say(
-        f"{config.dataset.name}: {task.size('train'):,} samples to train on, {task.val_size:,} to validate"
-    )
+    tracker.say(f"{config.dataset.name}: {task.size('train'):,} samples to train on, {task.val_size:,} to validate")
     tracker.say(
         f"{compute.name}, {str(compute.dtype).removeprefix('torch.')}, {processes}; run directory {run.shown()}"
     )
@@ -140,7 +138,9 @@ def _finish(config: Config, run: RunDir, task: Any, trainer: Trainer, status: st
         for table in task.tables(score)[:2]:
             tracker.say(table)
     summary = _summarise(trainer, status, score)
-    speed = f"{summary['tokens']:,} tokens in {duration(summary['seconds'])}, {summary['tokens_per_second']:,.0f} a second"
+    speed = (
+        f"{summary['tokens']:,} tokens in {duration(summary['seconds'])}, {summary['tokens_per_second']:,.0f} a second"
+    )
     tracker.say(f"Done: {state.step} steps, {speed}. Best weights: step {state.best_step}.")
     shown = run.shown()
     tracker.say(f"Everything is in {shown}: metrics.jsonl, plots/, best/, final/, summary.json. Next:")

@@ -42,13 +42,13 @@ def score(settings: ScoreConfig, opened) -> int:
         if world.is_main:
             about = weights.about(opened.folder)
             console = Console(highlight=False, soft_wrap=True)
-            console.print(
-                f"{opened.folder}, step {about.get('step', 'unknown')}, {compute.name}", markup=False
-            )
+            console.print(f"{opened.folder}, step {about.get('step', 'unknown')}, {compute.name}", markup=False)
             for table in task.tables(found):
                 console.print(table)
             if found["forced_equals_decoded"]:
-                same = f"The same verdict as by real decoding on all {found['forced_equals_decoded']} problems compared."
+                same = (
+                    f"The same verdict as by real decoding on all {found['forced_equals_decoded']} problems compared."
+                )
                 console.print(same, markup=False)
             folder = (opened.run or RunDir(opened.folder)).score
             paths = scoring.save(task, found, folder, opened.label)

@@ -73,9 +73,7 @@ class Block(nn.Module):
         self.norm_2 = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
         self.mlp = SwiGLU(config)
 
-    def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None, layer: int = 0
-    ) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
         x = x + self.attention(self.norm_1(x), cos, sin, cache, layer)
         return x + self.mlp(self.norm_2(x))
 

@@ -31,9 +31,7 @@ class Settings(Section):
     symbols: bool = Field(description="the operator and = are written")
     end_token: bool = Field(description="an end token follows the answer")
     loss: Literal["answer", "all"] = Field(description="tokens that are trained on")
-    split: Literal["unordered", "ordered"] = Field(
-        description="hold out pairs, or ordered pairs, which leaks"
-    )
+    split: Literal["unordered", "ordered"] = Field(description="hold out pairs, or ordered pairs, which leaks")
     split_seed: int = Field(ge=0, lt=2**63, description="of the split, apart from the seed of the run")
     val_fraction: float = Field(gt=0, lt=1, description="of all problems, held out for validation")
     test_fraction: float = Field(gt=0, lt=1, description="of all problems, held out for the test")
@@ -44,9 +42,7 @@ class Settings(Section):
     @classmethod
     def _readable(cls, symbols: bool, info) -> bool:
         if not symbols and info.data.get("padded") is False:
-            raise ValueError(
-                "must be true with dataset.padded=false: without either, 1 12 and 11 2 read the same"
-            )
+            raise ValueError("must be true with dataset.padded=false: without either, 1 12 and 11 2 read the same")
         return symbols
 
     @field_validator("end_token")
@@ -61,9 +57,7 @@ class Settings(Section):
     def _leave_some_to_train(cls, test_fraction: float, info) -> float:
         val_fraction = info.data.get("val_fraction", 0)
         if test_fraction + val_fraction >= 1:
-            raise ValueError(
-                f"and dataset.val_fraction={val_fraction:g} leave nothing to train on: lower one"
-            )
+            raise ValueError(f"and dataset.val_fraction={val_fraction:g} leave nothing to train on: lower one")
         return test_fraction
 
     @field_validator("train_size")
@@ -161,12 +155,8 @@ class Task:
         real = np.ones(tokens.shape, bool)
         if not s.padded:
             real = np.concatenate([np.ones((n, 1), bool) if w is None else w for w in written], axis=1)
-            order = np.argsort(
-                ~real, axis=1, kind="stable"
-            )  # what is written moves left, the rest is padding
-            tokens, is_answer, real = (
-                np.take_along_axis(x, order, axis=1) for x in (tokens, is_answer, real)
-            )
+            order = np.argsort(~real, axis=1, kind="stable")  # what is written moves left, the rest is padding
+            tokens, is_answer, real = (np.take_along_axis(x, order, axis=1) for x in (tokens, is_answer, real))
             tokens = np.where(real, tokens, self.tokenizer.pad)
             is_answer &= real
         counted = is_answer if s.loss == "answer" else real

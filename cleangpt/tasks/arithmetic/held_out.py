@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cleangpt.seeds import Permutation, derive, integers
-from cleangpt.tasks.arithmetic import COMPLETE, SPLITS, Task
+from cleangpt.tasks.arithmetic import COMPLETE, Task
 
 SAMPLE = 100_000  # problems that stand for a split which is too large to be looked at whole
 
@@ -48,9 +48,7 @@ def stratified(task: Task, split: str, limit: int) -> Sample:
             a.append(stratum_a)
             b.append(stratum_b)
             weights.append(np.full(len(stratum_a), size / total / len(stratum_a)))
-    return Sample(
-        np.concatenate(a), np.concatenate(b), np.concatenate(weights), task.size(split), complete=False
-    )
+    return Sample(np.concatenate(a), np.concatenate(b), np.concatenate(weights), task.size(split), complete=False)
 
 
 def _draw(

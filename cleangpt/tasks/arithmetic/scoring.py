@@ -116,9 +116,7 @@ def prove(task: Task, judge: Judge, sample: held_out.Sample, right: np.ndarray) 
     chosen = np.concatenate([wrong, np.setdiff1d(chosen, wrong)])[:PROOF]
     share = judge.share(len(chosen))
     mine = chosen[share.start : share.stop]
-    decoded = np.concatenate(
-        distributed.gather(_generated(task, judge, sample.a[mine], sample.b[mine]).all(axis=1))
-    )
+    decoded = np.concatenate(distributed.gather(_generated(task, judge, sample.a[mine], sample.b[mine]).all(axis=1)))
     differing = chosen[decoded != right[chosen]]
     if len(differing):
         first = task.question(int(sample.a[differing[0]]), int(sample.b[differing[0]]))
@@ -158,9 +156,7 @@ class Slices:
         ]
 
 
-def _positions(
-    task: Task, right_at: np.ndarray, answer: np.ndarray, weights: np.ndarray
-) -> list[dict[str, Any]]:
+def _positions(task: Task, right_at: np.ndarray, answer: np.ndarray, weights: np.ndarray) -> list[dict[str, Any]]:
     """Accuracy of each token of the answer in the order it is written, named by the power of ten it stands for."""
     n, digits = answer.shape
     written = np.full(n, digits) if task.settings.padded else decimal.lengths(answer)
@@ -224,16 +220,12 @@ def tables(score: dict[str, Any]) -> list:
 
     what = f"{score['digits']}-digit {'sums' if score['task'] == 'adder' else 'products'}"
     whole = "all" if score["complete"] else "a stratified sample of the"
-    leak = score["leak"]
-    leaks = [{"problems that": "were never seen, nor their mirror", **leak["clean"]}]
-    leaks.append({"problems that": "have their mirror b, a in training", **leak["leaked"]})
+    rows = [{"of": "all", **{k: score[k] for k in ("problems", "correct", "accuracy", "interval")}}]
+    if score["leak"]["mirrored_in_training"]:
+        rows.append({"of": "leaked: b, a is trained on", **score["leak"]["leaked"]})
+        rows.append({"of": "clean: neither is", **score["leak"]["clean"]})
     found = [
-        table(
-            f"{what}, {whole} {score['universe']:,} problems of the {score['split']} split",
-            ["by"],
-            [{"by": "all", **{k: score[k] for k in ("problems", "correct", "accuracy", "interval")}}],
-        ),
-        table("Leaks", ["problems that"], leaks),
+        table(f"{what}, {whole} {score['universe']:,} problems of the {score['split']} split", ["of"], rows),
         table("By number of carries", ["carries"], score["by_carries"]),
         table("By longest run of carries", ["run"], score["by_longest_carry_run"]),
         table(f"By token of the answer, {score['position_kind']}", ["position"], score["by_position"]),
@@ -272,9 +264,7 @@ def plots(score: dict[str, Any], folder: Path, name: str) -> list[Path]:
     panels = {
         "carries": [(str(row["carries"]), row) for row in score["by_carries"]],
         "longest run of carries": [(str(row["run"]), row) for row in score["by_longest_carry_run"]],
-        f"token of the answer, {score['position_kind']}": [
-            (row["position"], row) for row in score["by_position"]
-        ],
+        f"token of the answer, {score['position_kind']}": [(row["position"], row) for row in score["by_position"]],
     }
     found.append(bars(folder / f"{name}_slices.png", panels, "Accuracy, with 95% intervals"))
     return found

@@ -36,9 +36,7 @@ class Universe:
     def __init__(self, digits: int, split: str, split_seed: int, val_fraction: float, test_fraction: float):
         self.numbers = 10**digits
         self.ordered = split == "ordered"
-        rows, columns = (
-            (self.numbers, self.numbers) if self.ordered else (self.numbers // 2, self.numbers - 1)
-        )
+        rows, columns = (self.numbers, self.numbers) if self.ordered else (self.numbers // 2, self.numbers - 1)
         self.grid = Grid(rows, columns, derive(split_seed, "split", split))
         self.doubles = Permutation(self.numbers, derive(split_seed, "split", "doubles"))
         self.cells = cut(rows * columns, val_fraction, test_fraction)
@@ -87,9 +85,7 @@ class Universe:
         """Cell → a < b. Row i holds the pairs that begin with N-1-i, then those that begin with i."""
         begins_with_row = (column >= row).astype(bool)
         last = self.numbers - 1
-        return np.where(begins_with_row, row, last - row), np.where(
-            begins_with_row, column + 1, last - column
-        )
+        return np.where(begins_with_row, row, last - row), np.where(begins_with_row, column + 1, last - column)
 
     def _fold(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         begins_with_row = (low < self.numbers // 2).astype(bool)

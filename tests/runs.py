@@ -1,0 +1,75 @@
+"""Toy trainings inside the test's own process."""
+
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+
+from cleangpt import cli, config, device, distributed, models, tasks
+from cleangpt.rundir import RunDir, read_metrics
+from cleangpt.signals import Stop
+from cleangpt.tracking import Tracker
+from cleangpt.trainer import Trainer
+from cleangpt.training import _first_weights
+
+TOY = (
+    "model=llama_tiny",
+    "model.n_embd=16",
+    "dataset.digits=2",
+    "dataset.val_size=40",
+    "train.steps=8",
+    "train.batch_size=8",
+    "train.eval_every=4",
+    "train.log_every=1",
+    "train.snapshot_every=null",
+    "train.test_at_end=false",
+    "logger=quiet",
+)
+
+
+@cache
+def composed(*overrides: str) -> dict[str, Any]:
+    cli.register_resolvers(config.Config)
+    with initialize_config_dir(cli.CONF, version_base=None):
+        return cli.plain(compose("train", [*TOY, *overrides]))
+
+
+def make_trainer(folder: Path, *overrides: str, snapshot: Path | None = None, task: Any = None) -> Trainer:
+    """A trainer with its first weights, as `training.train` makes it."""
+    settings = config.parse(composed(*overrides))
+    task = task or tasks.make(settings.dataset)
+    settings = config.resolve(settings, task)
+    compute = device.choose(settings.device, settings.dtype)
+    run = RunDir(folder)
+    run.path.mkdir(parents=True, exist_ok=True)
+    model = models.build(settings.model, compute.device)
+    model.checkpointing = settings.train.activation_checkpointing
+    tracker = Tracker(run, settings.logger, settings.train.steps, speaks=True)
+    trainer = Trainer(settings, task, model, compute, distributed.world(), run, tracker, Stop(), time.monotonic())
+    _first_weights(settings, model, trainer, snapshot)
+    return trainer
+
+
+def fit(folder: Path, *overrides: str, **more: Any) -> Trainer:
+    trainer = make_trainer(folder, *overrides, **more)
+    trainer.status = trainer.fit()
+    trainer.tracker.close()
+    return trainer
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return read_metrics(folder / "metrics.jsonl")
+
+
+def losses(folder: Path) -> list[float]:
+    return [row["train/loss"] for row in rows(folder) if "train/loss" in row]
+
+
+def weights(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in trainer.model.parameters()])
+
+
+UNEVEN = ("dataset.padded=false",)  # rows differ in how many of their tokens are supervised
