@@ -193,6 +193,15 @@ class Config(Section):
         return model
 
 
+class BenchConfig(Config):
+    """What conf/bench.yaml composes to: a training configuration and what to measure of it."""
+
+    what: Literal["train", "score"] = Field(description="what to measure")
+    against: Literal["plain"] | None = Field(description="a plain training loop of the same model; null: nothing")
+    rounds: int = Field(ge=1, description="turns of each side, A B A B …")
+    seconds: float = Field(gt=0, description="length of a turn")
+
+
 class ScoreConfig(Section):
     """What conf/score.yaml composes to."""
 

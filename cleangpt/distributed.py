@@ -4,6 +4,7 @@ The global rank decides what a process computes and writes, the local rank only 
 there is one process, and every collective is the identity.
 """
 
+import contextlib
 import gc
 import os
 from dataclasses import dataclass
@@ -62,6 +63,20 @@ def agree(key: str, proposal: str) -> str:
     if not launched():
         return proposal
     return store().compare_set(f"cleangpt/{key}", "", proposal).decode()
+
+
+def tell_failure(text: str) -> None:
+    """Leave word of what ended this process, for rank 0 to write down."""
+    with contextlib.suppress(Exception):  # the launcher may be gone, and what failed matters more
+        store().compare_set("cleangpt/failure", "", text)
+
+
+def told_failure() -> str | None:
+    """What another process said before it ended."""
+    with contextlib.suppress(Exception):
+        if launched() and store().check(["cleangpt/failure"]):
+            return store().get("cleangpt/failure").decode()
+    return None
 
 
 def start(device: torch.device) -> World:

@@ -1,7 +1,6 @@
 """One training from a checked configuration to a complete run directory."""
 
 import contextlib
-import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -169,15 +168,18 @@ def _summarise(trainer: Trainer, status: str, score: dict[str, Any] | None) -> d
 
 
 def _failed(run: RunDir, trainer: Trainer | None, tracker: Tracker, world: World, error: Exception) -> None:
-    """Leave the traceback in train.log and say in summary.json that the run failed. The last snapshot stays."""
+    """Leave the traceback in train.log and the failure in summary.json. The last good snapshot stays."""
     tracker.pause()
-    if not world.is_main or isinstance(error, UserError):
+    if isinstance(error, UserError):
         return
+    trace = "".join(traceback.format_exception(error))
+    if not world.is_main:
+        distributed.tell_failure(f"rank {world.rank}: {trace}")
+        return
+    told = distributed.told_failure()  # rank 0 often fails only because another one is gone
+    text = told.strip().splitlines()[-1] if told else str(error) or type(error).__name__
     with contextlib.suppress(OSError):
         with run.log.open("a", encoding="utf-8") as log:
-            log.write("".join(traceback.format_exception(error)))
+            log.write(trace + (told or ""))
         step = trainer.state.step if trainer else 0
-        text = str(error) or type(error).__name__
-        files.write_json(
-            run.summary, {"status": "failed", "step": step, "error": text, "time": time.strftime("%FT%T%z")}
-        )
+        files.write_json(run.summary, {"status": "failed", "step": step, "error": text})

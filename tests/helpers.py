@@ -1,7 +1,14 @@
 """What several tests share."""
 
+import copy
+import os
 import signal
+import subprocess
+import sys
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 from cleangpt.schema import parse
 from cleangpt.tasks.arithmetic import Settings, Task
@@ -58,3 +65,100 @@ def within(seconds: int):
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+ROOT = Path(__file__).resolve().parents[1]
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone")
+
+
+def run_program(script, *arguments, cwd, env=None, timeout=120, launcher=()) -> subprocess.CompletedProcess:
+    """A program of the project as a user starts it, or under `launcher`: (*TORCHRUN, "--nproc-per-node=2")."""
+    launched = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    environment = {name: value for name, value in os.environ.items() if name not in launched}
+    environment |= {"OMP_NUM_THREADS": "1", **(env or {})}
+    command = [sys.executable, *launcher, str(ROOT / script), *arguments]
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        stdout, stderr = process.communicate(timeout=timeout)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)  # with the processes that it started
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+SMALL = {
+    "model.n_layer": 1,
+    "model.n_embd": 16,
+    "model.n_head": 2,
+    "model.n_kv_head": None,
+    "model.head_dim": None,
+    "model.ffn_dim": None,
+    "model.block_size": None,
+    "dataset.digits": 1,
+    "dataset.train_size": None,
+    "train.steps": 4,
+    "train.batch_size": 8,
+    "train.micro_batch_size": None,
+    "device": "cpu",
+    "processes": 1,
+}
+
+
+def toy(*options: str, **changes: Any) -> dict[str, Any]:
+    """A complete configuration at toy size, from conf/: `toy("model=gpt", **{"train.steps": 2})`."""
+    data = copy.deepcopy(_composed(*options))
+    for key, value in {**small(data), **changes}.items():
+        section, leaf = data, key.rpartition(".")[2]
+        for part in key.split(".")[:-1]:
+            section = section.setdefault(part, {})
+        section[leaf] = value
+    return data
+
+
+def small(data: dict[str, Any]) -> dict[str, Any]:
+    """The changes that make a configuration small, as far as it has these keys."""
+    return {key: value for key, value in SMALL.items() if has(data, key)}
+
+
+def has(data: Any, key: str) -> bool:
+    for part in key.split("."):
+        if not isinstance(data, dict) or part not in data:
+            return False
+        data = data[part]
+    return True
+
+
+@cache
+def _composed(*options: str) -> dict[str, Any]:
+    from hydra import compose, initialize_config_dir
+
+    from cleangpt import cli
+
+    with initialize_config_dir(cli.CONF, version_base=None):
+        return cli.plain(compose("train", ["logger=quiet", *options]))
+
+
+def look_ahead(*words: str, schema: Any = None, config_name: str = "train") -> list[str]:
+    """What a program would say about this command line: its mistakes."""
+    from hydra._internal.utils import get_args_parser
+
+    from cleangpt import cli
+    from cleangpt.config import Config
+    from cleangpt.errors import ConfigError
+
+    schema = schema or Config
+    cli.register_resolvers(schema)
+    try:
+        cli.check(get_args_parser().parse_args(list(words)), schema, config_name)
+    except ConfigError as error:
+        return error.mistakes
+    return []

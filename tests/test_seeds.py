@@ -92,7 +92,7 @@ def test_each_key_has_an_order_of_its_own_and_always_the_same(size):
 
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_every_order_of_a_few_things_is_some_keys_order(size):
-    orders = {tuple(Permutation(size, key)(np.arange(size)).tolist()) for key in range(1000)}
+    orders = {tuple(Permutation(size, key)(np.arange(size)).tolist()) for key in range(300)}
     assert orders == set(permutations(range(size)))
 
 
@@ -116,7 +116,7 @@ def test_the_first_indices_go_everywhere(size):
 
 @pytest.mark.parametrize(("rows", "columns"), [(500, 999), (1000, 1000), (5 * 10**19, 10**20 - 1)])
 def test_the_first_cells_of_a_grid_lie_in_all_rows_and_columns(rows, columns):
-    row, column = Grid(rows, columns, 7).cell(np.arange(5000))
+    row, column = Grid(rows, columns, 7).cell(np.arange(5000).astype(object))
     for values, size in ((row, rows), (column, columns)):
         tenths = np.array([int(value) * 10 // size for value in values])
         expected = np.array([(-(-(t + 1) * size // 10) - -(-t * size // 10)) / size for t in range(10)]) * 5000
@@ -131,8 +131,8 @@ def test_derive_separates_seeds_purposes_and_indices():
 
 
 def test_derive_gives_the_same_key_on_every_machine():
-    assert derive(0, "order", 0) == GOLDEN
-    assert derive(2**63 - 1) == GOLDEN2
+    assert derive(0, "order", 0) == 3471081512423777433
+    assert derive(2**63 - 1) == 2076403846995799137
 
 
 @pytest.mark.parametrize("wide", [False, True])

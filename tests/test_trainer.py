@@ -9,8 +9,8 @@ import torch.distributed as dist
 from cleangpt import distributed, evaluate, optim, schedule, weights
 from cleangpt.rundir import read_config
 from cleangpt.trainer import NonFinite
-from tests.runs import UNEVEN, fit, losses, make_trainer, rows
-from tests.runs import weights as flat_weights
+from runs import UNEVEN, fit, losses, make_trainer, rows
+from runs import weights as flat_weights
 
 
 def first_step(folder, *overrides):

@@ -1,0 +1,147 @@
+"""conf/ and the code agree: every file composes, every key is explained, and every key is read."""
+
+import ast
+import json
+
+import pytest
+
+from cleangpt import config as configs
+from cleangpt.config import Config
+from cleangpt.schema import keys
+from tests.helpers import ROOT, has, look_ahead, run_program, small, toy
+
+CONF = ROOT / "conf"
+OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
+EXPERIMENTS = [option for option in OPTIONS if option.startswith("experiment=")]
+PROGRAMS = sorted([*ROOT.glob("*.py"), *(ROOT / "eval").glob("*.py"), *(ROOT / "data").glob("*.py")])
+LIBRARY = sorted((ROOT / "cleangpt").rglob("*.py"))
+
+
+def started(path) -> list[tuple[str, str]]:
+    """(name of the schema, name of the configuration) of each `cli.start(main, Schema, "name")` in a file."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    calls = [call for call in calls if ast.unparse(call.func) == "cli.start"]
+    return [(call.args[1].id, call.args[2].value) for call in calls]
+
+
+STARTED = {name: schema for path in PROGRAMS for schema, name in started(path)}
+
+
+# ---- what is in conf/
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_every_group_composes_to_a_right_configuration(option):
+    assert look_ahead(option) == []
+
+
+def test_every_program_has_its_file_in_conf_and_every_file_a_program():
+    assert sorted(STARTED) == sorted(path.stem for path in CONF.glob("*.yaml"))
+    for name, schema in STARTED.items():
+        assert look_ahead(schema=getattr(configs, schema), config_name=name) == [], name
+
+
+@pytest.mark.parametrize("schema", [getattr(configs, name) for name in sorted(set(STARTED.values()))])
+def test_every_key_has_a_meaning_and_its_default_is_in_conf(schema):
+    for key, field in keys(schema).items():
+        assert field.description, key
+        assert field.is_required(), f"{key} has a default in code, where no user sees it"
+
+
+def test_every_key_of_the_schema_is_in_some_file_of_conf():
+    composed = [toy(option) for option in OPTIONS if option.startswith(("model=", "dataset="))]
+    assert [key for key in keys(Config) if not any(has(data, key) for data in composed)] == []
+
+
+def test_no_configuration_and_no_code_can_name_code_to_run():
+    target = "_target" + "_"
+    files = [*CONF.rglob("*.yaml"), *LIBRARY, *PROGRAMS]
+    assert len(files) > 40
+    assert [path for path in files if target in path.read_text()] == []
+    assert look_ahead(f"+model.{target}=os.system") != []
+
+
+# ---- what is in conf/ runs, and is read
+
+# Runs commands in one process, notes which keys are read, and writes down which are not, and how each command
+# ended. Reading by the schema itself does not count. `planted` is a key that nothing reads.
+RECORDER = """
+import json, pathlib, runpy, sys, traceback
+from pydantic import create_model
+from cleangpt import config, schema
+
+read, own = set(), {config.__file__, schema.__file__}
+
+def recording(self, name):
+    if name in type(self).model_fields and sys._getframe(1).f_code.co_filename not in own:
+        read.add((type(self).__name__, name))
+    return super(schema.Section, self).__getattribute__(name)
+
+schema.Section.__getattribute__ = recording
+Train = create_model("Train", __base__=config.TrainConfig, planted=(int, 1))
+config.Config = create_model("Config", __base__=config.Config, train=(Train, ...))
+
+ends = []
+for sys.argv in json.loads(sys.argv[1]):
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        ends.append(end.code)
+    except Exception:
+        traceback.print_exc()
+        ends.append(1)
+
+def unread(section, prefix=""):
+    for name, field in section.model_fields.items():
+        inner = schema.sections_of(field.annotation)
+        for branch in inner:
+            yield from unread(branch, f"{prefix}{name}.")
+        if not inner and (section.__name__, name) not in read:
+            yield f"{prefix}{name} of {section.__name__}"
+
+unread = [*unread(config.Config), *unread(config.ScoreConfig)]
+pathlib.Path("found.json").write_text(json.dumps({"ends": ends, "unread": unread}))
+"""
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A folder with a short run of each experiment, and of each model; found.json tells of them."""
+    commands = {}
+    for option in EXPERIMENTS:
+        smaller = {**small(toy(option)), "train.steps": 2, "logger.plots": False}
+        commands[option] = ["train.py", option, *(f"{key}={json.dumps(value)}" for key, value in smaller.items())]
+    common = [f"schedule.{name}.style=power" for name in ("lr", "weight_decay", "grad_accum")]
+    common += ["dataset.digits=1", "model.n_layer=1", "train.steps=3", "train.batch_size=8", "device=cpu"]
+    for model in ("llama_tiny", "gpt_tiny"):
+        commands[model] = ["train.py", f"model={model}", "logger=quiet", *common]
+    commands = {name: [*words, f"hydra.run.dir={name.replace('=', '_')}"] for name, words in commands.items()}
+    commands["score"] = ["eval/score.py", "run=gpt_tiny"]
+    folder = tmp_path_factory.mktemp("ran")
+    (folder / "record.py").write_text(RECORDER)
+    told = json.dumps([[str(ROOT / script), *words] for script, *words in commands.values()])
+    done = run_program(folder / "record.py", told, cwd=folder, env={"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    found = json.loads((folder / "found.json").read_text())
+    found["ends"] = dict(zip(commands, found["ends"], strict=True))
+    return folder, found, done.stderr
+
+
+@pytest.mark.parametrize("option", EXPERIMENTS)
+def test_every_experiment_trains(ran, option):
+    folder, found, stderr = ran
+    assert found["ends"][option] == 0, stderr
+    run = folder / option.replace("=", "_")
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["status"], summary["step"]) == ("completed", 2)
+    assert summary["test/problems"] > 0
+    stored, asked = json.loads((run / "config.json").read_text()), toy(option)
+    assert [stored[group]["name"] for group in ("dataset", "model")] == [
+        asked[group]["name"] for group in ("dataset", "model")
+    ]
+
+
+def test_every_key_is_read_by_the_code_that_it_is_for(ran):
+    _, found, stderr = ran
+    assert set(found["ends"].values()) == {0}, stderr
+    assert found["unread"] == ["train.planted of Train"]
