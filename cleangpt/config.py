@@ -143,8 +143,11 @@ class TrainConfig(Section):
     eval_every: int | None = Field(ge=1, description="steps between evaluations; null: only at the end")
     log_every: int = Field(ge=1, description="steps between lines of metrics.jsonl")
     snapshot_every: int | None = Field(ge=1, description="steps between snapshots; null: only at the end")
+    snapshot_minutes: float | None = Field(gt=0, description="minutes between snapshots, at most; null: no limit")
     keep_snapshots: int | None = Field(ge=1, description="newest snapshots that are kept; null: all")
     early_stopping: int | None = Field(ge=1, description="evaluations without a better val/loss; null: off")
+    nonfinite: Literal["stop", "skip"] = Field(description="what to do with a step whose gradient is not finite")
+    nonfinite_limit: int = Field(ge=1, description="steps in a row that nonfinite=skip may skip")
     activation_checkpointing: bool = Field(description="recompute activations instead of storing them")
     test_at_end: bool = Field(description="score the best weights on the test split when training ends")
 

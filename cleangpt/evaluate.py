@@ -17,6 +17,7 @@ from torch import Tensor
 from cleangpt import distributed, generate
 from cleangpt.distributed import World
 from cleangpt.models.layers import Decoder
+from cleangpt.signals import Stop, Stopped
 from cleangpt.tasks import Batch
 
 TOKENS_AT_ONCE = 1 << 14
@@ -26,8 +27,9 @@ LOGITS_AT_ONCE = 1 << 26
 class Judge:
     """A model as it is scored: without dropout, in float32, this process's share of the work."""
 
-    def __init__(self, model: Decoder, device: torch.device, world: World):
+    def __init__(self, model: Decoder, device: torch.device, world: World, stop: Stop | None = None):
         self.model, self.device, self.world = model, device, world
+        self.stop = stop or Stop()  # read between the parts of what takes long
 
     def share(self, count: int) -> range:
         """Which of `count` samples this process looks at."""
@@ -44,6 +46,8 @@ class Judge:
         self.model.eval()
         at_once = self.rows_at_once(batch.inputs.shape[1])
         for start in range(0, len(batch.inputs), at_once):
+            if self.stop.number:
+                break
             rows = slice(start, start + at_once)
             inputs = torch.from_numpy(np.ascontiguousarray(batch.inputs[rows])).to(self.device)
             targets = torch.from_numpy(np.ascontiguousarray(batch.targets[rows])).to(self.device)
@@ -54,27 +58,41 @@ class Judge:
 
     def predictions(self, batch: Batch) -> np.ndarray:
         """(n, T) the likeliest token at each place, given the right ones before it."""
-        parts = [likeliest.cpu().numpy() for likeliest, _, _ in self.forced(batch)]
-        return np.concatenate(parts) if parts else np.empty(batch.targets.shape, np.int64)
+        found = np.full(batch.targets.shape, -1, np.int64)
+        row = 0
+        for likeliest, _, _ in self.forced(batch):
+            found[row : row + len(likeliest)] = likeliest.cpu().numpy()
+            row += len(likeliest)
+        return found
 
     def decode(self, prompts: np.ndarray, new_tokens: int) -> np.ndarray:
         """(n, P) prompts of one length → (n, new_tokens), by real greedy decoding."""
         was_training = self.model.training
         self.model.eval()
         at_once = self.rows_at_once(prompts.shape[1] + new_tokens)
-        parts = []
+        found = np.full((len(prompts), new_tokens), -1, np.int64)
         for start in range(0, len(prompts), at_once):
-            tokens = torch.from_numpy(np.ascontiguousarray(prompts[start : start + at_once])).to(self.device)
-            parts.append(generate.greedy(self.model, tokens, new_tokens).cpu().numpy())
+            if self.stop.number:
+                break
+            rows = slice(start, start + at_once)
+            tokens = torch.from_numpy(np.ascontiguousarray(prompts[rows])).to(self.device)
+            found[rows] = generate.greedy(self.model, tokens, new_tokens).cpu().numpy()
         self.model.train(was_training)
-        return np.concatenate(parts)
+        return found
+
+    def gather(self, values: np.ndarray) -> np.ndarray:
+        """Everyone's rows in order, on every rank; raises Stopped on all of them when one was asked to stop."""
+        everyone = distributed.gather((self.stop.number, values))
+        if number := max(number for number, _ in everyone):
+            raise Stopped(number)
+        return np.concatenate([rows for _, rows in everyone])
 
 
 def validate(judge: Judge, task: Any) -> dict[str, float]:
     """Loss and accuracy on the fixed validation set: sums over all processes, divided once."""
     share = judge.share(task.val_size)
     step = 16 * judge.rows_at_once(task.sequence_length)
-    sums = torch.zeros(4, dtype=torch.float64, device=judge.device if judge.device.type != "mps" else "cpu")
+    sums = torch.zeros(5, dtype=torch.float64, device=judge.device if judge.device.type != "mps" else "cpu")
     for start in range(share.start, share.stop, step):
         batch = task.batch("val", np.arange(start, min(start + step, share.stop)))
         weights, answer = torch.from_numpy(batch.loss_weights), torch.from_numpy(batch.answer)
@@ -84,8 +102,11 @@ def validate(judge: Judge, task: Any) -> dict[str, float]:
             mask, weight = answer[rows].to(judge.device), weights[rows].to(judge.device)
             right = ((likeliest == targets) | ~mask).all(dim=1)
             found = ((losses * weight).sum(), weight.sum(), right.sum(), torch.tensor(len(right)))
-            sums += torch.stack([value.to(sums) for value in found])
-    loss, weight, right, count = distributed.sum_in_place(sums).tolist()
+            sums[:4] += torch.stack([value.to(sums) for value in found])
+    sums[4] = judge.stop.number
+    loss, weight, right, count, stopped = distributed.sum_in_place(sums).tolist()
+    if stopped:
+        raise Stopped(judge.stop.number)
     scores = {"val/loss": loss / weight}
     if task.has_answers:
         scores["val/accuracy"] = right / count

@@ -25,7 +25,7 @@ def train(data: dict[str, Any], began: float) -> None:
         config = parse(data)
         processes = _processes(config)
         if processes > 1:
-            _become_torchrun(processes, proposed)
+            _torchrun(processes, proposed)
 
         from cleangpt import distributed, training  # torch comes in here
 
@@ -70,15 +70,25 @@ def _processes(config: Config) -> int:
     return 1
 
 
-def _become_torchrun(processes: int, folder: Path) -> None:
-    """Run this command again under torchrun, which replaces this process."""
+def _torchrun(processes: int, folder: Path) -> None:
+    """Run this command again in several processes, as torchrun would, and exit with their status."""
+    from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
     print(f"Starting {processes} processes (processes=1 keeps to one).", flush=True)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // processes)))
     arguments = [argument for argument in sys.argv[1:] if not argument.startswith("processes=")]
     if not any(argument.startswith("hydra.run.dir=") for argument in arguments):
         arguments.append(f"hydra.run.dir={folder}")
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    os.execv(sys.executable, [sys.executable, *torchrun, sys.argv[0], *arguments])
+    how = ["--standalone", f"--nproc-per-node={processes}", "--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"]
+    try:
+        torchrun.main([*how, sys.argv[0], *arguments])
+    except SignalException as stopped:
+        sys.exit(128 + stopped.sigval)
+    except ChildFailedError as failed:  # the process that failed has said why
+        sys.exit(failed.get_first_failure()[1].exitcode if failed.failures else cli.FAILED)
+    sys.exit(0)
 
 
 def _remove_if_empty(folder: Path) -> None:

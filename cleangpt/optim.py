@@ -48,7 +48,7 @@ class Gradients:
     that went on. (DistributedDataParallel lays its buckets out anew after the first backward pass.)
     """
 
-    SUMS = ("loss", "weight", "tokens", "stop")
+    SUMS = ("loss", "weight", "tokens", "stop", "incomplete")
     ALIGN = 16  # elements: each gradient begins where vector instructions like it
 
     def __init__(self, parameters: Iterable[nn.Parameter]):

@@ -2,16 +2,29 @@
 
 import os
 import signal
+import time
 from typing import Any
+
+
+class Stopped(Exception):
+    """A signal asked to stop in the middle of an evaluation, whose result is not complete."""
+
 
 ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class Stop:
-    """`number` is the signal that asked to stop, or 0. A second Ctrl-C stops at once."""
+    """`number` is the signal that asked to stop, or 0. A second Ctrl-C stops at once.
+
+    One Ctrl-C reaches a process under torchrun twice, from the terminal and from torchrun: within a moment they
+    count as one.
+    """
+
+    MOMENT = 2.0  # seconds
 
     def __init__(self) -> None:
         self.number = 0
+        self._asked_at = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Stop":
@@ -23,7 +36,9 @@ class Stop:
             signal.signal(number, handler)
 
     def _asked(self, number: int, _frame: object) -> None:
-        if number == signal.SIGINT and self.number == signal.SIGINT:
+        repeated = number == signal.SIGINT and self.number == signal.SIGINT
+        if repeated and ("RANK" not in os.environ or time.monotonic() - self._asked_at > self.MOMENT):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.number = number
+        if not self.number:
+            self.number, self._asked_at = number, time.monotonic()

@@ -7,11 +7,15 @@ everything else as JSON, so that opening one never runs code.
 
 import contextlib
 import os
+import queue
 import shutil
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from cleangpt import files, weights
@@ -21,43 +25,119 @@ from cleangpt.models.layers import Decoder
 from cleangpt.rundir import RunDir
 
 OPTIMIZER, STATE, MANIFEST = "optimizer.safetensors", "state.json", "manifest.json"
+BEST = "best.safetensors"  # the best weights as of this step
+
+Tensors = dict[str, torch.Tensor]
+
+
+class Writer:
+    """Writes in the background and in order, so that training waits only while tensors are copied.
+
+    What can't be written (a full disk, a missing permission) is told by `complaints`, and training goes on.
+    """
+
+    WAITING = 2  # writes that may wait: each holds a copy of its tensors
+
+    def __init__(self) -> None:
+        self.complaints: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._jobs: queue.Queue[tuple[str, Callable[[], None]] | None] = queue.Queue(self.WAITING)
+        self._thread: threading.Thread | None = None
+        self._failure: Exception | None = None
+
+    def submit(self, what: str, job: Callable[[], None]) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
+            self._thread.start()
+        self._jobs.put((what, job))
+
+    def wait(self) -> None:
+        """Until everything is on the disk."""
+        self._jobs.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _work(self) -> None:
+        while (next_job := self._jobs.get()) is not None:
+            what, job = next_job
+            try:
+                job()
+            except (OSError, SafetensorError) as error:
+                reason = getattr(error, "strerror", None) or error
+                self.complaints.put(f"{what} could not be written ({reason}): training goes on")
+            except Exception as error:  # a mistake in the program: whoever waits shall see it
+                self._failure = error
+            finally:
+                self._jobs.task_done()
+        self._jobs.task_done()
+
+
+def copy(model: Decoder, optimizer: torch.optim.Optimizer) -> tuple[Tensors, Tensors]:
+    """Weights and optimizer as they are now."""
+    return weights.copy(model), _optimizer_tensors(model, optimizer)
 
 
 def save(
-    run: RunDir,
-    step: int,
-    model: Decoder,
-    optimizer: torch.optim.Optimizer,
-    state: dict[str, Any],
-    config: Config,
-    tokenizer: Any,
-) -> Path:
-    """The snapshot of this step. One that is there already is left as it is."""
+    run: RunDir, step: int, tensors: tuple[Tensors, Tensors], state: dict[str, Any], config: Config, tokenizer: Any
+):
+    """The snapshot of this step, and then no more than `keep_snapshots`. One that is there is left as it is."""
     folder = run.snapshots / f"step_{step:08d}"
     if folder.exists():
-        return folder
+        return
     temporary = run.snapshots / f".{folder.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    weights.save(temporary, model, config, tokenizer, {"step": step})
-    save_file(_optimizer_tensors(model, optimizer), temporary / OPTIMIZER)
-    files.write_json(temporary / STATE, state)
-    names = sorted(path.name for path in temporary.iterdir())
-    for name in names:
-        files.sync(temporary / name)
-    manifest = {
-        name: {"bytes": (temporary / name).stat().st_size, "sha256": files.sha256(temporary / name)} for name in names
-    }
-    files.write_json(temporary / MANIFEST, {"step": step, "files": manifest})
-    os.rename(temporary, folder)
-    files.sync(run.snapshots)
-    return folder
+    _discard(temporary)
+    try:
+        temporary.mkdir(parents=True)
+        weights.save(temporary, tensors[0], config, tokenizer, {"step": step})
+        files.replace(temporary / OPTIMIZER, lambda path: save_file(tensors[1], path))
+        files.write_json(temporary / STATE, state)
+        if (run.best / weights.WEIGHTS).exists():
+            _link(run.best / weights.WEIGHTS, temporary / BEST)
+        names = sorted(path.name for path in temporary.iterdir())
+        manifest = {
+            name: {"bytes": (temporary / name).stat().st_size, "sha256": files.sha256(temporary / name)}
+            for name in names
+        }
+        files.write_json(temporary / MANIFEST, {"step": step, "files": manifest})
+        os.rename(temporary, folder)
+        files.sync(run.snapshots)
+    except Exception:
+        _discard(temporary)
+        raise
+    if config.train.keep_snapshots is not None:
+        for old in run.snapshot_folders()[: -config.train.keep_snapshots]:
+            _discard(old)
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under a second name: best/ gets a new file for new weights, so this one stays as it is."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+        files.sync(target)
+
+
+def _discard(folder: Path) -> None:
+    """Delete a folder, under a hidden name first, so that no half of it is ever taken for a snapshot."""
+    hidden = folder if folder.name.startswith(".") else folder.with_name(f".{folder.name}.old")
+    with contextlib.suppress(OSError):
+        if hidden != folder:
+            os.rename(folder, hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def damage(folder: Path) -> str | None:
     """What is wrong with a snapshot, or None."""
     try:
         manifest = files.read_json(folder / MANIFEST)["files"]
+        if lacking := {weights.WEIGHTS, OPTIMIZER, STATE, "config.json", "tokenizer.json"} - set(manifest):
+            return f"{MANIFEST} does not list {min(lacking)}"
         for name, expected in manifest.items():
             path = folder / name
             if not path.exists():
@@ -78,25 +158,53 @@ def newest_good(run: RunDir) -> tuple[Path | None, list[str]]:
         wrong = damage(folder)
         if wrong is None:
             return folder, complaints
-        aside = folder.with_name(f"damaged_{folder.name}")
-        number = 1
-        while aside.exists():
-            number += 1
-            aside = folder.with_name(f"damaged_{folder.name}_{number}")
-        with contextlib.suppress(OSError):
-            os.rename(folder, aside)
+        aside = _set_aside(folder, "damaged")
         complaints.append(f"snapshot {folder.name} is damaged ({wrong}): kept aside as {aside.name}, not used")
     return None, complaints
 
 
+def _set_aside(folder: Path, why: str) -> Path:
+    """Rename a snapshot, so that it is no candidate any more."""
+    aside, number = folder.with_name(f"{why}_{folder.name}"), 1
+    while aside.exists():
+        number += 1
+        aside = folder.with_name(f"{why}_{folder.name}_{number}")
+    with contextlib.suppress(OSError):
+        os.rename(folder, aside)
+    return aside
+
+
 def choose(run: RunDir, resume: Path) -> tuple[Path | None, list[str]]:
-    """The snapshot to continue: the one that was named, or the newest good one of the run."""
-    if resume.name.startswith("step_"):
-        wrong = damage(resume)
-        if wrong:
-            raise UserError(f"resume={resume} is damaged ({wrong}): name the run to use its newest good snapshot")
-        return resume, []
-    return newest_good(run)
+    """The snapshot to continue: the one that was named, or the newest good one of the run. Rank 0 decides for all."""
+    if not resume.name.startswith("step_"):
+        return newest_good(run)
+    wrong = damage(resume)
+    if wrong:
+        raise UserError(f"resume={resume} is damaged ({wrong}): name the run to use its newest good snapshot")
+    complaints = []
+    for folder in run.snapshot_folders():
+        if folder.name > resume.name:  # another future, which this run is about to leave
+            aside = _set_aside(folder, "superseded")
+            complaints.append(f"snapshot {folder.name} is newer than {resume.name}: kept aside as {aside.name}")
+    return resume, complaints
+
+
+def restore_best(folder: Path, run: RunDir) -> None:
+    """Put best/ back to what it was at this snapshot: the run may have gone on before it was interrupted."""
+    if (folder / BEST).exists():
+        run.best.mkdir(exist_ok=True)
+        for kept, name in (
+            (BEST, weights.WEIGHTS),
+            ("config.json", "config.json"),
+            ("tokenizer.json", "tokenizer.json"),
+        ):
+            files.replace(run.best / name, lambda path, kept=kept: shutil.copyfile(folder / kept, path))
+
+
+def sweep(run: RunDir) -> None:
+    """Remove what a killed run was writing or deleting."""
+    for leftover in run.snapshots.glob(".step_*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def restore(folder: Path, model: Decoder, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -112,13 +220,6 @@ def restore(folder: Path, model: Decoder, optimizer: torch.optim.Optimizer) -> d
     return files.read_json(folder / STATE)
 
 
-def prune(run: RunDir, keep: int | None) -> None:
-    """Keep the newest `keep` snapshots; None keeps all."""
-    if keep is not None:
-        for folder in run.snapshot_folders()[:-keep]:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def _parameter_names(model: Decoder, optimizer: torch.optim.Optimizer) -> list[str]:
     """The names of the optimizer's parameters, in its own order."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -128,7 +229,7 @@ def _parameter_names(model: Decoder, optimizer: torch.optim.Optimizer) -> list[s
 def _optimizer_tensors(model: Decoder, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     names = _parameter_names(model, optimizer)
     return {
-        f"{names[number]}/{key}": value.detach().cpu().contiguous()
+        f"{names[number]}/{key}": value.detach().to("cpu", copy=True).contiguous()
         for number, state in optimizer.state_dict()["state"].items()
         for key, value in state.items()
     }

@@ -3,6 +3,8 @@
 Only rank 0 has a Tracker that speaks; the others have a silent one, so that nobody asks who is who.
 """
 
+import contextlib
+import errno
 import json
 import math
 import os
@@ -13,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cleangpt import files
 from cleangpt.config import LoggerConfig
 from cleangpt.rundir import RunDir, read_metrics
 
@@ -29,7 +32,8 @@ class Tracker:
             return
         self.log_file = run.log.open("a", encoding="utf-8")
         self.log_console = Console(file=self.log_file, width=110, highlight=False, soft_wrap=True)
-        self.metrics_file = None
+        self.metrics_file: Any = None
+        self.unwritten, self.warned = b"", False
         self.last_line = -math.inf
         if bar:
             self.bar = Progress(
@@ -45,12 +49,9 @@ class Tracker:
         """Continue the metrics behind this step: what was logged later is forgotten, it will be made anew."""
         if not self.speaks:
             return
-        kept = [row for row in read_metrics(self.run.metrics) if row["step"] <= step]
-        if step or self.run.metrics.exists():
-            temporary = self.run.metrics.with_suffix(".tmp")
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-            os.replace(temporary, self.run.metrics)
-        self.metrics_file = self.run.metrics.open("a", encoding="utf-8")
+        kept = [json.dumps(row) + "\n" for row in read_metrics(self.run.metrics) if row["step"] <= step]
+        files.replace(self.run.metrics, lambda path: path.write_text("".join(kept), encoding="utf-8"))
+        self.metrics_file = self.run.metrics.open("ab", buffering=0)
         if self.bar:
             self.bar.update(self.task, completed=step)
             self.bar.start()
@@ -60,15 +61,34 @@ class Tracker:
         if not self.speaks:
             return
         self.console.print(what, markup=not isinstance(what, str))
-        self.log_console.print(what, markup=not isinstance(what, str))
-        self.log_file.flush()
+        self._log(what)
 
     def row(self, row: dict[str, Any]) -> None:
-        """One line of metrics.jsonl. JSON has no infinity: what is not finite becomes null."""
-        if self.speaks:
-            clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-            self.metrics_file.write(json.dumps(clean) + "\n")
-            self.metrics_file.flush()
+        """One line of metrics.jsonl. JSON has no infinity: what is not finite becomes null.
+
+        On a full disk the lines are kept until there is room again.
+        """
+        if not self.speaks:
+            return
+        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        self.unwritten += json.dumps(clean).encode() + b"\n"
+        whole = self.metrics_file.tell()
+        try:
+            if self.metrics_file.write(self.unwritten) < len(self.unwritten):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self.unwritten = b""
+        except OSError as error:
+            self.metrics_file.truncate(whole)
+            self.metrics_file.seek(whole)
+            if not self.warned:
+                self.warned = True
+                self.say(f"metrics.jsonl could not be written ({error.strerror}): its lines wait until it can be")
+
+    def sync(self) -> None:
+        """Have the disk hold the metrics, before a snapshot says that this step was made."""
+        if self.speaks and self.metrics_file:
+            with contextlib.suppress(OSError):
+                os.fsync(self.metrics_file.fileno())
 
     def progress(self, step: int, row: dict[str, Any] | None, left: float | None) -> None:
         """Move the bar, and now and then say a line where there is none."""
@@ -81,10 +101,14 @@ class Tracker:
         if words and (now - self.last_line >= SECONDS_BETWEEN_LINES or step == self.steps):
             self.last_line = now
             line = f"step {step}/{self.steps}  {words}" + (f"  {duration(left)} left" if left is not None else "")
-            self.log_console.print(line, markup=False)
-            self.log_file.flush()
+            self._log(line)
             if not self.bar:
                 self.console.print(line, markup=False)
+
+    def _log(self, what: Any) -> None:
+        with contextlib.suppress(OSError):  # a full disk must not end a training
+            self.log_console.print(what, markup=not isinstance(what, str))
+            self.log_file.flush()
 
     def pause(self) -> None:
         """No bar from here on."""
@@ -95,7 +119,8 @@ class Tracker:
     def close(self) -> None:
         self.pause()
         if self.speaks:
-            self.log_file.close()
+            with contextlib.suppress(OSError):
+                self.log_file.close()
             if self.metrics_file:
                 self.metrics_file.close()
 

@@ -4,7 +4,7 @@ import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,13 +15,23 @@ from cleangpt.distributed import World
 from cleangpt.models.layers import Decoder
 from cleangpt.rundir import RunDir
 from cleangpt.seeds import derive
-from cleangpt.signals import Stop
+from cleangpt.signals import Stop, Stopped
 from cleangpt.stream import Stream
 from cleangpt.tracking import Tracker
 
 
 class NonFinite(Exception):
     """A loss or gradient that is not a number: the weights were not touched."""
+
+
+class Sums(NamedTuple):
+    """What the all-reduce of a step brings besides gradients."""
+
+    loss: float
+    weight: float  # supervised tokens
+    tokens: float
+    stop: float  # processes that were asked to stop
+    incomplete: float  # processes that did not read all their samples
 
 
 @dataclass
@@ -39,8 +49,12 @@ class State:
     best: dict[str, float] | None = None  # of the best evaluation
     best_step: int | None = None
     worse: int = 0  # evaluations since then
+    unevaluated: dict[str, Any] | None = None  # the row of a step whose evaluation was interrupted
+    skipped: int = 0  # steps that were not finite
+    skipped_in_a_row: int = 0
     loss_scale: float = 65536.0  # float16 only
     good_steps: int = 0  # since the loss scale last changed
+    world_size: int = 1
 
 
 class Trainer:
@@ -63,7 +77,8 @@ class Trainer:
         self.gradients = optim.Gradients(model.parameters())
         train = config.train
         self.stream = Stream(task, config.seed, train.batch_size, train.micro_batch_size, world, compute.device)
-        self.judge = evaluate.Judge(model, compute.device, world)
+        self.judge = evaluate.Judge(model, compute.device, world, stop)
+        self.writer = snapshot.Writer()
         self.state = State()
         self.earlier_seconds = 0.0
         self.scales_loss = compute.dtype == torch.float16
@@ -74,51 +89,85 @@ class Trainer:
     def restore(self, folder: Path) -> None:
         self.state = State(**snapshot.restore(folder, self.model, self.optimizer))
         self.earlier_seconds = self.state.seconds
+        if self.world.is_main:
+            snapshot.restore_best(folder, self.run)
 
     def fit(self) -> str:
         """Train to the end, to an early stop or to a signal; the status of the run."""
         train, state = self.config.train, self.state
-        self.tracker.start(state.step)
+        self.tracker.start(state.step if state.unevaluated is None else state.step - 1)
         self.first_micro_step, self.first_step_began = state.micro_step, time.monotonic()
-        status = "completed"
-        tokens_before, seconds_before = state.tokens, state.train_seconds
-        while state.step < train.steps:
+        self.logged_tokens, self.logged_seconds = state.tokens, state.train_seconds
+        self.snapshot_at = time.monotonic()
+        stopping = state.unevaluated is not None and not self.finish_step(state.unevaluated, evaluates=True)
+        while state.step < train.steps and not stopping and not self.stops_early():
             row, stopping = self.step(state.step + 1)
-            logs = state.step % train.log_every == 0 or state.step in (1, train.steps)
-            if logs:
-                speed = (state.tokens - tokens_before) / max(state.train_seconds - seconds_before, 1e-9)
-                row |= {"tokens": state.tokens, "tokens_per_second": speed, "seconds": self.seconds()}
-                tokens_before, seconds_before = state.tokens, state.train_seconds
-            self.tracker.progress(state.step, row if logs else None, self.seconds_left())
-            evaluates = train.eval_every is not None and state.step % train.eval_every == 0
-            scores = self.evaluate() if evaluates or state.step == train.steps else {}
-            if logs or scores:
-                row = row if logs else {"step": state.step}
-                self.tracker.row({**row, **scores, "seconds": self.seconds()})
-            if train.early_stopping is not None and state.worse >= train.early_stopping:
-                status = "early_stopped"
-            if stopping:
-                status = "stopped"
-            due = train.snapshot_every is not None and state.step % train.snapshot_every == 0
-            if due or status != "completed" or state.step == train.steps:
-                self.snapshot()
-            if status != "completed":
-                break
-        return status
+            if row is not None:
+                last = state.step == train.steps
+                evaluates = last or (train.eval_every is not None and state.step % train.eval_every == 0)
+                stopping = not self.finish_step(row, evaluates) or stopping
+                if not (stopping or last) and self.snapshot_is_due():
+                    self.snapshot()
+            for complaint in self.complaints():
+                self.tracker.say(complaint)
+        self.snapshot()
+        self.writer.wait()
+        for complaint in self.complaints():
+            self.tracker.say(complaint)
+        return "stopped" if stopping else "early_stopped" if self.stops_early() else "completed"
+
+    def finish_step(self, row: dict[str, Any], evaluates: bool) -> bool:
+        """Log and evaluate a step that was made; False when the evaluation was interrupted, and is to be made anew."""
+        state, train = self.state, self.config.train
+        logs = state.step % train.log_every == 0 or state.step in (1, train.steps)
+        if logs and "tokens" not in row:
+            spent = max(state.train_seconds - self.logged_seconds, 1e-9)
+            row |= {"tokens": state.tokens, "tokens_per_second": (state.tokens - self.logged_tokens) / spent}
+            self.logged_tokens, self.logged_seconds = state.tokens, state.train_seconds
+        self.tracker.progress(state.step, row if logs else None, self.seconds_left())
+        scores: dict[str, float] = {}
+        if evaluates:
+            try:
+                scores = self.evaluate()
+            except Stopped:
+                state.unevaluated = row
+                return False
+        state.unevaluated = None
+        if logs or scores:
+            self.tracker.row({**(row if logs else {"step": state.step}), **scores, "seconds": self.seconds()})
+        return True
+
+    def stops_early(self) -> bool:
+        patience = self.config.train.early_stopping
+        return patience is not None and self.state.worse >= patience
+
+    def snapshot_is_due(self) -> bool:
+        train = self.config.train
+        if train.snapshot_every is not None and self.state.step % train.snapshot_every == 0:
+            return True
+        minutes = (time.monotonic() - self.snapshot_at) / 60
+        return self.world.is_main and train.snapshot_minutes is not None and minutes >= train.snapshot_minutes
 
     def snapshot(self) -> None:
-        self.state.seconds = self.seconds()
-        if self.world.is_main:
-            snapshot.save(
-                self.run,
-                self.state.step,
-                self.model,
-                self.optimizer,
-                asdict(self.state),
-                self.config,
-                self.task.tokenizer,
-            )
-            snapshot.prune(self.run, self.config.train.keep_snapshots)
+        """Copy what a snapshot holds; it is written while training goes on."""
+        self.snapshot_at = time.monotonic()
+        if not self.world.is_main:
+            return
+        self.state.seconds, self.state.world_size = self.seconds(), self.world.size
+        step, state = self.state.step, asdict(self.state)
+        tensors = snapshot.copy(self.model, self.optimizer)
+        self.tracker.sync()
+        self.writer.submit(
+            f"the snapshot of step {step}",
+            lambda: snapshot.save(self.run, step, tensors, state, self.config, self.task.tokenizer),
+        )
+
+    def complaints(self) -> list[str]:
+        """What could not be written since the last time."""
+        found = []
+        while not self.writer.complaints.empty():
+            found.append(self.writer.complaints.get())
+        return found
 
     def seconds(self) -> float:
         return self.earlier_seconds + time.monotonic() - self.began
@@ -132,8 +181,12 @@ class Trainer:
 
     # ---- one step
 
-    def step(self, step: int) -> tuple[dict[str, Any], bool]:
-        """One optimizer step over all its micro-steps and processes. What it was like, and whether to stop."""
+    def step(self, step: int) -> tuple[dict[str, Any] | None, bool]:
+        """One optimizer step over all its micro-steps and processes. What it was like, and whether to stop.
+
+        A signal between micro-steps drops the step, on all processes alike: it is None then, nothing of it was
+        done, and a resumed run makes it whole.
+        """
         config, state, gradients = self.config, self.state, self.gradients
         started = time.perf_counter()
         now = schedule.at(config.schedule, step, config.train.steps)
@@ -147,26 +200,37 @@ class Trainer:
         positions = now.grad_accum * config.train.batch_size * self.task.sequence_length
         scale = (state.loss_scale if self.scales_loss else 1.0) / positions
         weight = tokens = 0.0
-        for micro_step in range(state.micro_step, state.micro_step + now.grad_accum):
-            for rows in self.stream.micro_step(micro_step):
-                with self.compute.autocast():
-                    loss = self.model(rows.inputs, rows.targets, rows.loss_weights)
-                (loss * scale).backward()
-                gradients.sums[0] += loss.detach()
-                weight += rows.weight
-                tokens += rows.tokens
-        gradients.sums[1:] += torch.tensor([weight, tokens, float(self.stop.number > 0)]).to(gradients.sums)
+        parts = (
+            rows
+            for micro_step in range(state.micro_step, state.micro_step + now.grad_accum)
+            for rows in self.stream.micro_step(micro_step)
+        )
+        incomplete = False
+        for rows in parts:
+            if incomplete := self.stop.number > 0:
+                break
+            with self.compute.autocast():
+                loss = self.model(rows.inputs, rows.targets, rows.loss_weights)
+            (loss * scale).backward()
+            gradients.sums[0] += loss.detach()
+            weight += rows.weight
+            tokens += rows.tokens
+        mine = [weight, tokens, float(self.stop.number > 0), float(incomplete)]
+        gradients.sums[1:] += torch.tensor(mine).to(gradients.sums)
         distributed.sum_in_place(gradients.buffer)
-        loss, weight, tokens, stop, norm = torch.cat([gradients.sums, gradients.norm()[None]]).tolist()
-        mean = 1 / weight if weight else 0.0
-        loss, norm = loss * mean, norm * mean / scale
+        *found, norm = torch.cat([gradients.sums, gradients.norm()[None]]).tolist()
+        sums = Sums(*found)
+        if sums.incomplete:
+            return None, True
+        mean = 1 / sums.weight if sums.weight else 0.0
+        loss, norm = sums.loss * mean, norm * mean / scale
         if self._is_finite(step, loss, norm, now.lr):
             clip = config.train.grad_clip
             clipping = min(1.0, clip / (norm + 1e-6)) if clip else 1.0
             gradients.flat.mul_(mean / scale * clipping)
             self.optimizer.step()
         state.step, state.micro_step = step, state.micro_step + now.grad_accum
-        state.tokens += int(tokens)
+        state.tokens += int(sums.tokens)
         state.train_loss = loss
         self.compute.synchronize()
         state.train_seconds += time.perf_counter() - started
@@ -179,7 +243,9 @@ class Trainer:
             "batch": now.grad_accum * config.train.batch_size,
             "grad_norm": norm,
         }
-        return row, stop > 0
+        if state.skipped:
+            row["skipped"] = state.skipped
+        return row, sums.stop > 0
 
     def _is_finite(self, step: int, loss: float, norm: float, lr: float) -> bool:
         """Whether to take the step. With float16 a gradient that overflows only lowers the loss scale."""
@@ -192,12 +258,19 @@ class Trainer:
             elif state.good_steps == 2000:
                 state.loss_scale, state.good_steps = state.loss_scale * 2, 0
             return finite
-        if not finite:
+        if finite:
+            state.skipped_in_a_row = 0
+            return True
+        what = f"step {step}: loss {loss:g}, gradient norm {norm:g} at lr {lr:.3g}"
+        state.skipped_in_a_row += 1
+        if self.config.train.nonfinite == "stop" or state.skipped_in_a_row > self.config.train.nonfinite_limit:
             raise NonFinite(
-                f"step {step}: loss {loss:g}, gradient norm {norm:g} at lr {lr:.3g}: stopped before the weights were "
-                "touched. Lower optimizer.lr, lengthen schedule.lr.warmup, or set train.grad_clip"
+                f"{what}: stopped before the weights were touched. Lower optimizer.lr, lengthen schedule.lr.warmup, "
+                "or set train.grad_clip"
             )
-        return True
+        state.skipped += 1
+        self.tracker.say(f"{what}: skipped, the weights stay as they are")
+        return False
 
     # ---- evaluation
 
@@ -221,9 +294,14 @@ class Trainer:
     def save_weights(self, folder: Path) -> None:
         if self.world.is_main:
             about = {"step": self.state.step, **(self.state.scores or {})}
-            weights.save(folder, self.model, self.config, self.task.tokenizer, about)
+            tensors = weights.copy(self.model)
+            self.writer.submit(
+                f"{folder.name}/",
+                lambda: weights.save(folder, tensors, self.config, self.task.tokenizer, about),
+            )
 
     def use_best(self) -> None:
         """Put the weights that were evaluated best into the model, on every rank."""
+        self.writer.wait()
         distributed.barrier()  # rank 0 has written them
         weights.load_into(self.model, self.run.best / weights.WEIGHTS)

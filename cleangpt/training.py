@@ -1,6 +1,7 @@
 """One training from a checked configuration to a complete run directory."""
 
 import contextlib
+import signal
 import traceback
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from cleangpt.errors import UserError
 from cleangpt.evaluate import Judge
 from cleangpt.rundir import RunDir, find, point_latest_to, read_metrics
 from cleangpt.seeds import derive
-from cleangpt.signals import Stop
+from cleangpt.signals import Stop, Stopped
 from cleangpt.tracking import Tracker, duration
 from cleangpt.trainer import Trainer
 
@@ -37,6 +38,7 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
         snapshot_folder, complaints = distributed.from_main(found)
     if world.is_main:
         run.path.mkdir(parents=True, exist_ok=True)
+        snapshot.sweep(run)
         point_latest_to(run)
         files.write_json(run.config, config.model_dump(mode="json"))
     tracker = Tracker(run, config.logger, config.train.steps, speaks=world.is_main)
@@ -52,21 +54,28 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
                 tracker.say(complaint)
             _first_weights(config, model, trainer, snapshot_folder)
             _prepare(config, model, compute, tracker)
-            _introduce(config, run, task, compute, world, parameters, snapshot_folder, tracker)
+            _introduce(
+                config, run, task, compute, world, parameters, snapshot_folder, trainer.state.world_size, tracker
+            )
             status = trainer.fit()
             tracker.pause()
-            if status == "stopped":
-                number = max(distributed.gather(stop.number))
-                _summarise(trainer, status, None)
-                how = f"resume=auto hydra.run.dir={run.shown()}"
-                tracker.say(f"Stopped by signal {number} after step {trainer.state.step}. Go on with: {how}")
-                return 128 + number
-            _finish(config, run, task, trainer, status)
-            return 0
+            if status != "stopped":
+                try:
+                    _finish(config, run, task, trainer, status)
+                    return 0
+                except Stopped:
+                    pass  # training is done and its snapshot written; only the score is not complete
+            number = max(distributed.gather(stop.number))
+            _summarise(trainer, "stopped", None)
+            tracker.say(f"Stopped by {signal.Signals(number).name} after step {trainer.state.step}.")
+            tracker.say(f"Resume with: python train.py resume={run.shown()}")
+            return 128 + number
     except Exception as error:
         _failed(run, trainer, tracker, world, error)
         raise
     finally:
+        if trainer is not None:
+            trainer.writer.close()
         tracker.close()
         del trainer
         distributed.stop()
@@ -99,6 +108,7 @@ def _introduce(
     world: World,
     parameters: dict[str, int],
     snapshot_folder: Path | None,
+    world_before: int,
     tracker: Tracker,
 ) -> None:
     model, train, total = config.model, config.train, parameters["total"]
@@ -111,6 +121,11 @@ def _introduce(
     )
     if snapshot_folder is not None:
         tracker.say(f"continuing {snapshot_folder.name} on the way to step {train.steps}")
+        if world_before != world.size:
+            tracker.say(
+                f"begun with {world_before} processes, continued with {world.size}: the same samples in the same "
+                "order, losses equal to about 1e-6"
+            )
     if model.dropout > 0 and world.size > 1:
         tracker.say("dropout is on: its masks depend on the number of processes, all else does not")
 
@@ -118,12 +133,13 @@ def _introduce(
 def _finish(config: Config, run: RunDir, task: Any, trainer: Trainer, status: str) -> None:
     tracker, state = trainer.tracker, trainer.state
     trainer.save_weights(run.final)
+    trainer.writer.wait()
     if status == "early_stopped":
         tracker.say(f"Stopped early: no better val/loss in {state.worse} evaluations.")
     score = None
     if config.train.test_at_end:
         trainer.use_best()
-        judge = Judge(trainer.model, trainer.compute.device, trainer.world)
+        judge = Judge(trainer.model, trainer.compute.device, trainer.world, trainer.stop)
         score = task.score(judge, "test", None, "auto")
     if not trainer.world.is_main:
         return

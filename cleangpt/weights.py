@@ -1,5 +1,6 @@
 """A folder from which a model can be used anywhere: weights, configuration, tokenizer. Nothing in it is code."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,24 @@ from cleangpt.models.layers import Decoder
 WEIGHTS = "model.safetensors"
 
 
-def save(folder: Path, model: Decoder, config: Config, tokenizer: Any, about: dict[str, Any]) -> None:
+def copy(model: Decoder) -> dict[str, torch.Tensor]:
+    """The weights as they are now, on the CPU: what is written later can't change meanwhile."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in model.state_dict().items()}
+
+
+def save(folder: Path, tensors: dict[str, torch.Tensor], config: Config, tokenizer: Any, about: dict[str, Any]) -> None:
     """Write or renew the folder. The weights change in one rename, and carry in themselves what they are."""
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / "config.json", config.model_dump(mode="json"))
     files.write_json(folder / "tokenizer.json", tokenizer.to_json())
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    metadata = {"format": "pt", **{key: str(value) for key, value in about.items()}}
+    metadata = {"cleangpt": json.dumps(about)}  # one entry, since several are written in any order
     files.replace(folder / WEIGHTS, lambda temporary: save_file(tensors, temporary, metadata))
 
 
-def about(folder: Path) -> dict[str, str]:
-    """What the weights say of themselves: their step, say."""
+def about(folder: Path) -> dict[str, Any]:
+    """What the weights say of themselves: their step and scores."""
     with safe_open(folder / WEIGHTS, framework="pt") as file:
-        return file.metadata() or {}
+        return json.loads((file.metadata() or {}).get("cleangpt", "{}"))
 
 
 def load_into(model: Decoder, path: Path) -> None:

@@ -4,12 +4,12 @@ import itertools
 import math
 
 import pytest
+from helpers import toy
 
 from cleangpt import schedule
 from cleangpt.config import AccumRamp, Config, DecayRamp, LrRamp, ScheduleConfig, resolve
 from cleangpt.schema import parse
 from cleangpt.tasks import make
-from tests.helpers import toy
 
 STYLES = ["linear", "cosine", "power"]
 EVERY_STYLE = ["constant", *STYLES, "wsd"]

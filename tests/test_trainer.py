@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 import torch
 import torch.distributed as dist
+from runs import UNEVEN, fit, losses, make_trainer, rows
+from runs import weights as flat_weights
 
 from cleangpt import distributed, evaluate, optim, schedule, weights
 from cleangpt.rundir import read_config
 from cleangpt.trainer import NonFinite
-from runs import UNEVEN, fit, losses, make_trainer, rows
-from runs import weights as flat_weights
 
 
 def first_step(folder, *overrides):
@@ -169,7 +169,7 @@ def test_the_weights_saved_as_best_are_those_that_were_evaluated(tmp_path):
     model = weights.load_model(trainer.run.best, read_config(trainer.run.best / "config.json"), torch.device("cpu"))
     judge = evaluate.Judge(model, torch.device("cpu"), distributed.world())
     assert evaluate.validate(judge, trainer.task)["val/loss"] == best_loss
-    assert weights.about(trainer.run.best)["step"] == str(best_step)
+    assert weights.about(trainer.run.best)["step"] == best_step
 
 
 def test_the_last_evaluation_is_made_logged_and_saved_though_no_interval_falls_on_it(tmp_path):

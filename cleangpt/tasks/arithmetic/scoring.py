@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from cleangpt import distributed
 from cleangpt.evaluate import Judge, wilson
 from cleangpt.seeds import derive, scramble
 from cleangpt.tasks.arithmetic import Task, held_out
@@ -30,7 +29,7 @@ def score(task: Task, judge: Judge, split: str, limit: int | None, method: str) 
         if method == "generate"
         else _forced(task, judge, sample.a[mine], sample.b[mine])
     )
-    right_at = np.concatenate(distributed.gather(right_at))  # (n, answer tokens) True beyond a short answer
+    right_at = judge.gather(right_at)  # (n, answer tokens) True beyond a short answer
     right = right_at.all(axis=1)
     proved = None if method == "generate" else prove(task, judge, sample, right)
     slices = Slices(right, sample.weights)
@@ -116,7 +115,7 @@ def prove(task: Task, judge: Judge, sample: held_out.Sample, right: np.ndarray) 
     chosen = np.concatenate([wrong, np.setdiff1d(chosen, wrong)])[:PROOF]
     share = judge.share(len(chosen))
     mine = chosen[share.start : share.stop]
-    decoded = np.concatenate(distributed.gather(_generated(task, judge, sample.a[mine], sample.b[mine]).all(axis=1)))
+    decoded = judge.gather(_generated(task, judge, sample.a[mine], sample.b[mine]).all(axis=1))
     differing = chosen[decoded != right[chosen]]
     if len(differing):
         first = task.question(int(sample.a[differing[0]]), int(sample.b[differing[0]]))

@@ -1,0 +1,284 @@
+"""What a person meets at the command line: mistakes in sentences, at once; help; completion."""
+
+import re
+
+import pytest
+import yaml
+from helpers import ROOT, TORCHRUN, look_ahead, run_program
+
+from cleangpt.cli import key_help
+from cleangpt.config import Config, ScoreConfig
+from cleangpt.schema import keys
+
+GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir())
+TWO = (*TORCHRUN, "--nproc-per-node=2")
+
+
+@pytest.fixture
+def light(tmp_path):
+    """Runs a program where `import torch` fails, and shows that it leaves nothing behind."""
+    stub, folder = tmp_path / "stub", tmp_path / "here"
+    stub.mkdir()
+    folder.mkdir()
+    (stub / "torch.py").write_text("raise ImportError('torch was imported')")
+
+    def run(script, *words, **environment):
+        before = sorted(folder.rglob("*"))
+        done = run_program(script, *words, cwd=folder, env={"PYTHONPATH": str(stub), **environment})
+        assert "torch was imported" not in done.stderr, done.stderr
+        assert sorted(folder.rglob("*")) == before
+        return done
+
+    run.folder = folder
+    return run
+
+
+def refused(done) -> list[str]:
+    """The sentences with which a program refused its command line."""
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    lines = [line.strip() for line in done.stderr.splitlines()]
+    if len(lines) > 1:
+        assert lines[0] == f"{len(lines) - 1} mistakes in the configuration:"
+        del lines[0]
+    return lines
+
+
+def preset(folder, name: str, content: dict) -> tuple[str, str]:
+    """Words that choose an experiment of the user's own."""
+    (folder / "mine" / "experiment").mkdir(parents=True, exist_ok=True)
+    path = folder / "mine" / "experiment" / f"{name}.yaml"
+    path.write_text("# @package _global_\n" + yaml.safe_dump(content, sort_keys=False))
+    return f"--config-dir={folder / 'mine'}", f"experiment={name}"
+
+
+# ---- mistakes
+
+
+def test_every_mistake_is_named_once_without_torch_or_a_run_directory(light):
+    wrong = {
+        "model=lama": "`model=lama` does not exist: did you mean `model=llama`?",
+        "schedule=sine": "`schedule=sine` does not exist: did you mean `schedule=cosine`?",
+        "experiment=ader": "`experiment=ader` does not exist: did you mean `experiment=adder`?",
+        "train.stepz=3": "`train.stepz` is not a key: did you mean `train.steps`?",
+        "+dataset.digitz=2": "`dataset.digitz` is not a key: did you mean `dataset.digits`?",
+        "++trian.batch_size=2": "`trian.batch_size` is not a key: did you mean `train.batch_size`?",
+        "steps=4": "`steps` is not a key: did you mean `train.steps`?",
+        "dataset.digits=0": "`dataset.digits` must be a whole number of at least 1 up to 20, not 0",
+        "train.steps=-5": "`train.steps` must be a whole number of at least 1, not -5",
+        "train.batch_size=1e2": "`train.batch_size` must be a whole number of at least 1, not 100.0",
+        "optimizer.lr=fast": "`optimizer.lr` must be a number above 0, not fast",
+        "optimizer.beta1=nan": "`optimizer.beta1` must be a number of at least 0 below 1, not nan",
+        "seed=true": "`seed` must be a whole number",
+        "dtype=float23": "`dtype` must be one of auto, float32, bfloat16, float16, not float23",
+        "model.n_kv_head=3": "`model.n_kv_head` must divide model.n_head=4, and 3 does not",
+        "~train.log_every": "`train.log_every` is missing",
+        "train": "`train` is not an override: write key=value",
+    }
+    sentences = refused(light("train.py", *wrong, "model.n_head=4"))
+    for words in wrong.values():
+        assert sum(sentence.startswith(words) for sentence in sentences) == 1, (words, sentences)
+    assert len(sentences) == len(wrong), sentences
+
+
+def test_one_mistake_is_one_line(light):
+    done = light("train.py", "train.stepz=3")
+    assert done.stderr == "`train.stepz` is not a key: did you mean `train.steps`?\n"
+    done = light("eval/score.py", "runs=x")
+    assert done.stderr == "`runs` is not a key: did you mean `run`?\n"
+
+
+@pytest.mark.parametrize("word", ["a b", "=4", "3=4", "model.n_layer", "seed=[1", "seed={"])
+def test_a_word_that_is_no_override_does_not_hide_the_other_mistakes(word):
+    found = look_ahead(word, "train.stepz=3")
+    assert len(found) == 2, found
+    assert found[0].startswith(f"`{word}` is not an override")
+
+
+@pytest.mark.parametrize("word", ["hydra.run.dirr=x", "seed=${nope}", "~nope"])
+def test_what_hydra_cannot_compose_does_not_hide_a_wrong_option(word):
+    found = look_ahead("model=lama", word)
+    assert len(found) == 2, found
+    assert any("`model=lama`" in sentence for sentence in found)
+    assert any(re.search(r"dirr|nope", sentence) for sentence in found)
+
+
+@pytest.mark.parametrize("word", ["model=null", "experiment=null", "model=3", "model=", "schedule={a:1}"])
+def test_what_cannot_be_an_option_of_a_group_is_refused_in_a_sentence(word):
+    (sentence,) = look_ahead(word)
+    assert word.partition("=")[0] in sentence
+
+
+def test_a_group_may_be_given_several_of_its_keys_at_once():
+    assert look_ahead("model={n_layer:2,n_embd:32}") == []
+    (sentence,) = look_ahead("model={n_layer:2,n_embd:32.5}")
+    assert sentence.startswith("`model.n_embd` must be ")
+
+
+@pytest.mark.parametrize(
+    "word", ["seed=1,2", "model=gpt,llama", "train.steps=range(1,3)", "optimizer.lr=interval(0,1)"]
+)
+def test_several_values_without_a_sweep_are_told_about_multirun(word):
+    found = look_ahead(word, "train.stepz=3")
+    assert len(found) == 2, found
+    assert f"`{word}`" in found[0]
+    assert "-m" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("word", "group"), [("modle=gpt", "model"), ("optimiser=adamw", "optimizer"), ("experimnt=adder", "experiment")]
+)
+def test_a_misspelled_group_is_told_the_right_one(word, group):
+    (sentence,) = look_ahead(word)
+    assert sentence == f"`{word.partition('=')[0]}` is not a key: did you mean `{group}`?"
+
+
+def test_a_preset_of_the_user_is_found_and_judged_like_the_command_line(light):
+    own = preset(light.folder, "mine", {"train": {"stepz": 3, "steps": 0}, "modle": {"n_layer": 2}})
+    assert sorted(refused(light("train.py", *own, "dataset.digits=0"))) == [
+        "`dataset.digits` must be a whole number of at least 1 up to 20, not 0",
+        "`modle.n_layer` is not a key: did you mean `model.n_layer`?",
+        "`train.steps` must be a whole number of at least 1, not 0",
+        "`train.stepz` is not a key: did you mean `train.steps`?",
+    ]
+
+
+def test_a_right_preset_of_the_user_is_accepted_and_the_command_line_wins_over_it(light):
+    own = preset(
+        light.folder, "good", {"defaults": [{"override /model": "gpt"}], "train": {"steps": 7, "log_every": 3}}
+    )
+    assert look_ahead(*own) == []
+    shown = yaml.safe_load(light("train.py", *own, "train.steps=9", "--cfg", "job").stdout)
+    assert (shown["model"]["name"], shown["train"]["steps"], shown["train"]["log_every"]) == ("gpt", 9, 3)
+
+
+def test_a_misspelled_option_in_a_preset_is_one_sentence(light):
+    own = preset(light.folder, "lama", {"defaults": [{"override /model": "lama"}]})
+    (sentence,) = refused(light("train.py", *own))
+    assert "model/lama" in sentence or "model=lama" in sentence
+    assert "llama" in sentence.replace("model/lama", "").replace("model=lama", ""), "it says what there is"
+
+
+def test_a_preset_that_is_no_yaml_is_one_sentence_that_names_it(light):
+    own = preset(light.folder, "broken", {})
+    (light.folder / "mine" / "experiment" / "broken.yaml").write_text("train: [3\n")
+    (sentence,) = refused(light("train.py", *own))
+    assert "broken" in sentence
+
+
+def test_a_folder_of_presets_that_is_not_there_is_named(light):
+    (sentence,) = refused(light("train.py", "--config-dir=nowhere"))
+    assert "nowhere" in sentence
+
+
+def test_a_device_that_is_not_there_is_refused_among_the_other_mistakes(tmp_path):
+    done = run_program("train.py", "device=cuda", "seed=-1", cwd=tmp_path, env={"CUDA_VISIBLE_DEVICES": ""})
+    about_seed, about_device = refused(done)
+    assert about_seed.startswith("`seed` must be ")
+    assert about_device.startswith("`device` is cuda, but ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_misspelled_key_in_a_sweep_is_refused_before_the_sweep_begins(light):
+    (sentence,) = refused(light("train.py", "-m", "train.stepz=1,2"))
+    assert sentence == "`train.stepz` is not a key: did you mean `train.steps`?"
+
+
+@pytest.mark.parametrize("words", [["run=nowhere"], [], ["run=empty"]])
+def test_a_run_that_cannot_be_scored_is_one_sentence(light, words):
+    (light.folder / "empty").mkdir(exist_ok=True)
+    (sentence,) = refused(light("eval/score.py", *words))
+    assert sentence.startswith("run=" + (words[0].removeprefix("run=") if words else "latest"))
+
+
+def test_a_run_that_cannot_be_resumed_is_one_sentence_and_leaves_no_run_directory(tmp_path):
+    (sentence,) = refused(run_program("train.py", "resume=nowhere", cwd=tmp_path))
+    assert sentence.startswith("`resume` is nowhere, and there is no such folder")
+    assert [path for path in tmp_path.rglob("*") if path.is_dir() and path.name != "outputs"] == []
+
+
+def test_under_torchrun_a_mistake_is_said_exactly_once(tmp_path):
+    done = run_program("train.py", "train.stepz=3", cwd=tmp_path, launcher=TWO)
+    assert done.returncode != 0
+    assert (done.stdout + done.stderr).count("`train.stepz` is not a key: did you mean `train.steps`?") == 1
+    assert "exitcode  : 2" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_under_torchrun_is_refused_with_the_command_that_does_it(tmp_path):
+    done = run_program("train.py", "-m", "seed=1,2", cwd=tmp_path, launcher=TWO)
+    assert done.returncode != 0
+    assert "exitcode  : 2" in done.stderr
+    sentence = rf"run `python {re.escape(str(ROOT / 'train.py'))} -m seed=1,2 processes=2` without torchrun"
+    assert len(re.findall(sentence, done.stdout + done.stderr)) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- help and completion
+
+
+@pytest.mark.parametrize(
+    ("script", "schema", "groups"), [("train.py", Config, GROUPS), ("eval/score.py", ScoreConfig, [])]
+)
+def test_help_lists_every_group_with_its_options_and_every_key_with_its_meaning(light, script, schema, groups):
+    done = light(script, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    for group in groups:
+        options = sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+        assert f"{group}: {', '.join(options)}" in lines
+    for key, field in keys(schema).items():
+        assert any(line.startswith(f"{key} ") and field.description in line for line in lines), key
+    assert script in lines[0]
+
+
+def test_the_help_of_the_model_says_every_architecture():
+    assert "the architecture [one of gpt, llama]" in key_help(Config)
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["--cfg", "hydra"], "hydra:\n"),
+        (["--info", "config"], "  train:\n    dataset: adder\n"),
+        (["--info", "defaults"], "schedule/cosine"),
+        (["--hydra-help"], "--multirun,-m"),
+    ],
+)
+def test_what_hydra_shows_is_shown(light, words, shown):
+    done = light("train.py", *words)
+    assert done.returncode == 0
+    assert shown in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_shown_configuration_is_the_whole_one(light):
+    done = light("train.py", "model=gpt", "train.steps=77", "--cfg", "job", "--resolve")
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = yaml.safe_load(done.stdout)
+    assert set(shown) == set(Config.model_fields)
+    assert (shown["model"]["name"], shown["train"]["steps"]) == ("gpt", 77)
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("model=l", [f"model={path.stem}" for path in (ROOT / "conf" / "model").glob("l*.yaml")]),
+        ("experiment=add", ["experiment=adder"]),
+        ("model=gpt model.bi", ["model.bias="]),
+    ],
+)
+def test_the_tab_key_completes(light, line, completed):
+    typed = f"python train.py {line}"
+    environment = {"COMP_LINE": typed, "COMP_POINT": str(len(typed))}
+    done = light("train.py", "-sc", "query=bash", **environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(done.stdout.split()) == sorted(completed)
+
+
+def test_the_script_that_installs_completion_finds_the_program(light):
+    done = light("train.py", "-sc", "install=bash")
+    assert done.returncode == 0
+    assert "hydra_bash_completion" in done.stdout
+    assert "@hydra.main" in (ROOT / "train.py").read_text(), "bash looks for this text"
