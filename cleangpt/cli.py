@@ -33,7 +33,7 @@ def start(main: Callable[[], Any], schema: type[Section], config_name: str) -> N
         asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info
         if arguments.multirun and _rank() is not None:
             _refuse_sweep_under_torchrun()
-        if not (asks or arguments.shell_completion or arguments.multirun):
+        if not (asks or arguments.shell_completion):
             check(arguments, schema, config_name)
         main()
     except UserError as error:
@@ -67,8 +67,8 @@ def run(action: Callable[[], int]) -> None:
 
             action = record(action)  # lets torchrun name the root cause
         status = action()
-    except UserError:
-        raise
+    except UserError as error:
+        leave(error)  # here, where Hydra does not put a line before it
     except Exception:
         where = "" if _rank() is None else f"rank {_rank()}: "
         sys.stderr.write(where + traceback.format_exc())
@@ -99,24 +99,38 @@ def _refuse_sweep_under_torchrun() -> None:
 def check(arguments: Any, schema: type[Section], config_name: str) -> None:
     """Raise a ConfigError with every mistake that this command line makes."""
     from hydra import compose, initialize_config_dir
+    from hydra._internal.hydra import Hydra
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.config_search_path import SearchPathQuery
     from hydra.core.hydra_config import HydraConfig
 
     folder = os.path.abspath(arguments.config_path or CONF)
+    own = arguments.config_dir and os.path.abspath(arguments.config_dir)
+    if own and not os.path.isdir(own):
+        raise UserError(f"--config-dir={arguments.config_dir} is no folder")
     with initialize_config_dir(folder, job_name=config_name, version_base=None):
+        if own:
+            paths = GlobalHydra.instance().config_loader().get_search_path()
+            paths.prepend("command-line", f"file://{own}", SearchPathQuery(provider="schema"))
+            GlobalHydra.instance().clear()
+            Hydra.create_main_hydra2(config_name, paths)
         loader = GlobalHydra.instance().config_loader()
-        overrides, mistakes = _judge_overrides(arguments.overrides, loader)
-        if arguments.config_dir:
-            overrides.append(f"hydra.searchpath=[file://{os.path.abspath(arguments.config_dir)}]")
-        composed = compose(arguments.config_name or config_name, overrides, return_hydra_config=True)
-        HydraConfig.instance().set_config(composed)
-        OmegaConf.set_struct(composed, False)
-        del composed["hydra"]
-        data = plain(composed)
-    try:
-        parse(data, schema)
-    except ConfigError as error:
-        mistakes += error.mistakes
+        overrides, mistakes = _judge_overrides(arguments.overrides, loader, arguments.multirun)
+        data = {}
+        try:
+            composed = compose(arguments.config_name or config_name, overrides, return_hydra_config=True)
+            HydraConfig.instance().set_config(composed)
+            OmegaConf.set_struct(composed, False)
+            del composed["hydra"]
+            data = plain(composed)
+            parse(data, schema)
+        except ConfigError as error:
+            mistakes += _about_groups(error.mistakes, data, loader)
+        except Exception as error:
+            sentence = composition_mistake(error)
+            if sentence is None:
+                raise
+            mistakes.append(sentence)
     if data.get("device") in ("cuda", "mps"):
         from cleangpt import device
 
@@ -125,27 +139,50 @@ def check(arguments: Any, schema: type[Section], config_name: str) -> None:
         raise ConfigError(mistakes)
 
 
-def _judge_overrides(lines: list[str], loader: Any) -> tuple[list[str], list[str]]:
+def _about_groups(mistakes: list[str], data: dict[str, Any], loader: Any) -> list[str]:
+    """A group like experiment is no key, and so unknown to the schema."""
+    said = []
+    for mistake in mistakes:
+        key = mistake.split("`")[1]
+        guess = nearest(key, [name for name in loader.list_groups("") if name != "hydra"])
+        unguessed = f"`{key}` is not a key: there are"
+        if guess and "." not in key and mistake.startswith(unguessed):
+            mistake = f"`{key}` is not a key: did you mean `{guess}`?"
+        said.append(mistake)
+    return said
+
+
+def _judge_overrides(lines: list[str], loader: Any, sweeps: bool) -> tuple[list[str], list[str]]:
     """The overrides that compose, and a sentence on each option that a group does not have.
 
     A value override is forced (`++`), so that a misspelled key gets as far as our schema, which names the right one.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import OverrideType
-    from hydra.errors import OverrideParseException
+    from hydra.errors import HydraException
 
     kept, mistakes = [], []
     for line in lines:
         try:
             override = OverridesParser.create().parse_override(line)
-        except OverrideParseException:
+            assert override.key_or_group
+        except (HydraException, AssertionError):
             mistakes.append(f"`{line}` is not an override: write key=value, and quote values with special characters")
             continue
+        if override.is_sweep_override():
+            if sweeps:
+                line = f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
+                override = OverridesParser.create().parse_override(line)
+            else:
+                mistakes.append(f"`{line}` is a sweep: add -m to run all of it, or quote the value")
+                continue
         group = override.key_or_group
         options = loader.get_group_options(group)
         if override.type == OverrideType.DEL or group.startswith("hydra"):
             kept.append(line)
-        elif options:
+        elif options and override.value() is None:
+            mistakes.append(f"`{line}` chooses nothing: write ~{group}, or one of {', '.join(options)}")
+        elif options and not isinstance(override.value(), dict):
             chosen = override.value() if isinstance(override.value(), list) else [override.value()]
             unknown = [option for option in chosen if option is not None and str(option) not in options]
             mistakes += [_unknown_option(group, str(option), options) for option in unknown]
@@ -166,11 +203,12 @@ def composition_mistake(error: Exception) -> str | None:
     """One sentence for what Hydra or OmegaConf could not compose, or None for any other exception."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
-    if not isinstance(error, HydraException | OmegaConfBaseException):
+    if not isinstance(error, HydraException | OmegaConfBaseException | YAMLError):
         return None
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "the configuration can't be composed: " + " ".join(lines[:3])
+    return "the configuration can't be composed: " + " ".join(lines).partition(" Config search path")[0]
 
 
 # --------------------------------------------------------------------------------------------------------------

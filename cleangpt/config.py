@@ -153,9 +153,9 @@ class TrainConfig(Section):
 
 
 class LoggerConfig(Section):
-    progress: Literal["auto", True, False] = Field(description="a bar; auto: on a terminal only")
+    progress: bool | Literal["auto"] = Field(description="a bar; auto: on a terminal only")
     samples: int = Field(ge=0, description="samples shown at each evaluation")
-    plots: bool = Field(description="draw plots/ at the end")
+    plots: bool = Field(description="draw plots/ and the pictures of the score at the end")
 
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -171,7 +171,7 @@ class Config(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         description="of the arithmetic; weights stay float32"
     )
-    compile: Literal["auto", True, False] = Field(description="torch.compile; auto: where it pays within the run")
+    compile: bool | Literal["auto"] = Field(description="torch.compile; auto: where it pays within the run")
     processes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         description="processes that `python train.py` starts; auto: one for each visible GPU"
     )

@@ -35,9 +35,9 @@ def train(data: dict[str, Any], began: float) -> None:
         run, config, resume = resuming.decide(config, RunDir(agreed), overrides)
         if run.path != agreed:
             _remove_if_empty(agreed)
-    except UserError:
+    except UserError as error:
         _remove_if_empty(proposed)
-        raise
+        cli.leave(error)
     cli.run(lambda: training.train(config, run, overrides, resume, began))
 
 

@@ -46,7 +46,7 @@ def value(ramp: Ramp, step: int, steps: int) -> float:
 
 def _progress(ramp: Ramp, step: int, steps: int, first: int) -> float:
     """0 at the last step that has `begin`, 1 from the first step that has `end`."""
-    length = steps - first if ramp.decay is None else round(ramp.decay * steps)
+    length = steps - first if ramp.decay is None else round(ramp.decay * steps) or math.ceil(ramp.decay)
     start = max(first, steps - length) if ramp.style == "wsd" else first
     last = min(start + length, steps)
     if step <= start:

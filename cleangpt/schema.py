@@ -3,12 +3,13 @@
 The words of an error and of the help are read off the type and the bounds of a key, so they never disagree.
 """
 
+import copy
 import difflib
 import types
 import typing
 from typing import Annotated, Any, Literal, Union
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen, MultipleOf
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cleangpt.errors import ConfigError
@@ -42,10 +43,19 @@ def keys(schema: type[Section]) -> dict[str, Any]:
             for inner in sections:
                 walk(inner, f"{prefix}{name}.")
             if not sections:
-                found.setdefault(prefix + name, field)
+                found[prefix + name] = _either(found.get(prefix + name), field)
 
     walk(schema, "")
     return found
+
+
+def _either(one: Any, other: Any) -> Any:
+    """The field of a key that two branches of a union have: each has a name of its own."""
+    if one is None or typing.get_origin(one.annotation) is not Literal:
+        return one or other
+    both = copy.copy(one)
+    both.annotation = Literal[(*typing.get_args(one.annotation), *typing.get_args(other.annotation))]
+    return both
 
 
 def sections_of(annotation: Any) -> list[type[Section]]:
@@ -57,11 +67,22 @@ def sections_of(annotation: Any) -> list[type[Section]]:
 
 def nearest(wrong: str, known: list[str]) -> str | None:
     """The known name that a misspelling most likely means: also one that was put at the wrong level."""
-    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.7)
-    same_leaf = [name for name in known if name.rpartition(".")[2] == wrong.rpartition(".")[2]]
-    leaves = {name.rpartition(".")[2]: name for name in reversed(known)}
-    close_leaf = difflib.get_close_matches(wrong.rpartition(".")[2], list(leaves), n=1, cutoff=0.75)
-    return (close or same_leaf or [leaves[name] for name in close_leaf] or [None])[0]
+    section, _, leaf = wrong.rpartition(".")
+    beside = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == section}
+    anywhere = {name.rpartition(".")[2]: name for name in reversed(known)}
+    same_leaf = [name for name in known if name.rpartition(".")[2] == leaf]
+    sections = {name.rpartition(".")[0] for name in same_leaf}
+    close_section = difflib.get_close_matches(section, sections, n=1, cutoff=0.7)
+    if close_section:
+        return f"{close_section[0]}.{leaf}"
+    close = difflib.get_close_matches(leaf, beside, n=1, cutoff=0.7)
+    if close:
+        return beside[close[0]]
+    if same_leaf:
+        return same_leaf[0]
+    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.8) if not beside else []
+    close_leaf = difflib.get_close_matches(leaf, anywhere, n=1, cutoff=0.75)
+    return (close or [anywhere[name] for name in close_leaf] or [None])[0]
 
 
 def expected(field: Any) -> str:
@@ -95,7 +116,9 @@ def _expected(annotation: Any, metadata: list[Any]) -> str:
             case Le(le=high):
                 words += f" up to {high:g}"
             case Lt(lt=high):
-                words += f" below {high:g}" if high < 1e6 else ""
+                words += f" below {high:g}" if high < 1e6 else f" below {high}"
+            case MultipleOf(multiple_of=factor):
+                words += f", a multiple of {factor}"
     return words
 
 
@@ -128,9 +151,8 @@ def _sentence(mistake: Any, data: dict[str, Any], schema: type[Section]) -> tupl
     if kind == "value_error":
         return key, f"`{key}` {mistake['ctx']['error']}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        names = mistake.get("ctx", {}).get("expected_tags", "").replace("'", "")
         wrong = value.get("name") if isinstance(value, dict) else value
-        return key, f"`{key}.name` must be one of {names}, not {_show(wrong)}"
+        return key, f"`{key}.name` must be {expected(known[f'{key}.name'])}, not {_show(wrong)}"
     if key not in known:
         return key, f"`{key}` must be a group of keys, not {_show(value)}"
     words = f"`{key}` must be {expected(known[key])}, not {_show(value)}"
@@ -170,6 +192,5 @@ def _allowed_in(data: dict[str, Any], schema: type[Section]) -> list[str]:
             tag = section.model_fields.get("name")
             if tag is None or chosen is None or chosen in typing.get_args(tag.annotation):
                 allowed += [f"{name}.{key}" for key in keys(section)]
-        if not sections:
-            allowed.append(name)
+        allowed.insert(0, name)
     return allowed

@@ -6,7 +6,7 @@ from typing import Any
 from cleangpt import files
 
 
-def save(task: Any, score: dict[str, Any], folder: Path, label: str) -> list[Path]:
+def save(task: Any, score: dict[str, Any], folder: Path, label: str, draws: bool = True) -> list[Path]:
     """One JSON a scoring, named by what was scored and how, and its pictures beside it."""
     name = f"{score['split']}_{label}"
     if score["method"] != "forced":
@@ -16,4 +16,4 @@ def save(task: Any, score: dict[str, Any], folder: Path, label: str) -> list[Pat
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     files.write_json(path, {"weights": label, **score})
-    return [path, *task.plots(score, folder, name)]
+    return [path, *(task.plots(score, folder, name) if draws else [])]

@@ -231,7 +231,7 @@ class Trainer:
             self.optimizer.step()
         state.step, state.micro_step = step, state.micro_step + now.grad_accum
         state.tokens += int(sums.tokens)
-        state.train_loss = loss
+        state.train_loss = loss if math.isfinite(loss) else None
         self.compute.synchronize()
         state.train_seconds += time.perf_counter() - started
         row = {

@@ -149,7 +149,7 @@ def _finish(config: Config, run: RunDir, task: Any, trainer: Trainer, status: st
         run_plots(read_metrics(run.metrics), run.plots)
     tracker.say()
     if score is not None:
-        scoring.save(task, score, run.score, "best")
+        scoring.save(task, score, run.score, "best", draws=config.logger.plots)
         for table in task.tables(score)[:2]:
             tracker.say(table)
     summary = _summarise(trainer, status, score)

@@ -20,12 +20,11 @@ from cleangpt.rundir import RunDir, find, read_config
 
 @hydra.main(version_base=None, config_path=cli.CONF, config_name="score")
 def main(config: DictConfig) -> None:
-    settings = schema.parse(cli.plain(config), ScoreConfig)
+    cli.run(lambda: score(schema.parse(cli.plain(config), ScoreConfig)))
+
+
+def score(settings: ScoreConfig) -> int:
     opened = find(settings.run)
-    cli.run(lambda: score(settings, opened))
-
-
-def score(settings: ScoreConfig, opened) -> int:
     from rich.console import Console
 
     from cleangpt import device, distributed, scoring, tasks, weights

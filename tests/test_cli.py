@@ -193,7 +193,7 @@ def test_a_run_that_cannot_be_scored_is_one_sentence(light, words):
 
 
 def test_a_run_that_cannot_be_resumed_is_one_sentence_and_leaves_no_run_directory(tmp_path):
-    (sentence,) = refused(run_program("train.py", "resume=nowhere", cwd=tmp_path))
+    (sentence,) = refused(run_program("train.py", "resume=nowhere", "device=cpu", cwd=tmp_path))
     assert sentence.startswith("`resume` is nowhere, and there is no such folder")
     assert [path for path in tmp_path.rglob("*") if path.is_dir() and path.name != "outputs"] == []
 

@@ -282,6 +282,16 @@ def test_steps_that_are_not_finite_are_skipped_and_counted_up_to_a_limit(tmp_pat
         trainer.step(5)
 
 
+def test_a_run_that_ends_in_a_skipped_step_still_has_its_snapshot(tmp_path):
+    trainer = make_trainer(tmp_path, "train.nonfinite=skip", "train.nonfinite_limit=20", "train.eval_every=null")
+    with torch.no_grad():
+        trainer.model.norm.weight[0] = float("nan")
+    trainer.fit()
+    assert snapshot.newest_good(trainer.run)[0].name == "step_00000008"
+    assert trainer.state.skipped == 8
+    assert [row["train/loss"] for row in rows(tmp_path)] == [None] * 8
+
+
 def test_a_score_that_is_interrupted_is_not_given(tmp_path):
     trainer = make_trainer(tmp_path)
     trainer.stop.number = 15
