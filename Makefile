@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 JOBS ?= 2
 
-.PHONY: setup train test test-slow bench lint format clean
+.PHONY: setup train test test-slow faults bench lint format clean
 
 setup: $(READY)
 
@@ -22,6 +22,9 @@ test: $(READY)
 
 test-slow: $(READY)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -m slow
+
+faults: $(READY)
+	OMP_NUM_THREADS=1 $(RUN) tests/faults.py
 
 bench: $(READY)
 	$(RUN) bench.py

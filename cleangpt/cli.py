@@ -100,8 +100,8 @@ def check(arguments: Any, schema: type[Section], config_name: str) -> None:
     """Raise a ConfigError with every mistake that this command line makes."""
     from hydra import compose, initialize_config_dir
     from hydra._internal.hydra import Hydra
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.config_search_path import SearchPathQuery
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
     folder = os.path.abspath(arguments.config_path or CONF)

@@ -278,8 +278,9 @@ class Trainer:
         """Score the weights as they are now; if they are the best so far, keep exactly these."""
         state = self.state
         scores = evaluate.validate(self.judge, self.task)
-        state.scores, state.scored_step = scores, state.step
-        if state.best is None or scores["val/loss"] < state.best["val/loss"]:
+        finite = math.isfinite(scores["val/loss"])
+        state.scores, state.scored_step = scores if finite else None, state.step
+        if finite and (state.best is None or scores["val/loss"] < state.best["val/loss"]):
             state.best, state.best_step, state.worse = scores, state.step, 0
             self.save_weights(self.run.best)
         else:

@@ -137,8 +137,10 @@ def _finish(config: Config, run: RunDir, task: Any, trainer: Trainer, status: st
     if status == "early_stopped":
         tracker.say(f"Stopped early: no better val/loss in {state.worse} evaluations.")
     score = None
+    label = "best" if state.best else "final"
     if config.train.test_at_end:
-        trainer.use_best()
+        if state.best:
+            trainer.use_best()
         judge = Judge(trainer.model, trainer.compute.device, trainer.world, trainer.stop)
         score = task.score(judge, "test", None, "auto")
     if not trainer.world.is_main:
@@ -149,7 +151,7 @@ def _finish(config: Config, run: RunDir, task: Any, trainer: Trainer, status: st
         run_plots(read_metrics(run.metrics), run.plots)
     tracker.say()
     if score is not None:
-        scoring.save(task, score, run.score, "best", draws=config.logger.plots)
+        scoring.save(task, score, run.score, label, draws=config.logger.plots)
         for table in task.tables(score)[:2]:
             tracker.say(table)
     summary = _summarise(trainer, status, score)

@@ -69,8 +69,8 @@ def test_split_by_ordered_pair_most_mirrors_of_held_out_problems_are_trained_on(
 
 @pytest.mark.parametrize("digits", [2, 3])
 def test_each_split_has_its_share_of_doubles(digits):
-    found = universe(digits, "unordered", val=0.1, test=0.2)
-    for split, share in (("train", 0.7), ("val", 0.1), ("test", 0.2)):
+    found = universe(digits, "unordered", val=0.29, test=0.2)
+    for split, share in (("train", 0.51), ("val", 0.29), ("test", 0.2)):
         a, b = found.problems(split, np.arange(found.count(split)))
         assert (a == b).sum() == round(share * 10**digits)
 
