@@ -36,6 +36,8 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
     if resume is not None:  # one rank looks, and all do what it found
         found = snapshot.choose(run, resume) if world.is_main else None
         snapshot_folder, complaints = distributed.from_main(found)
+        if snapshot_folder is None and config.resume not in (None, "auto"):
+            raise UserError(f"`resume` is {config.resume}, which has no good snapshot: {'; '.join(complaints)}")
     if world.is_main:
         run.path.mkdir(parents=True, exist_ok=True)
         snapshot.sweep(run)

@@ -1,5 +1,6 @@
 """Scores: the fast way equals real decoding, only well-formed answers count, and parts add up to the whole."""
 
+import re
 from collections import ChainMap, Counter
 from collections.abc import Mapping
 from functools import cache
@@ -213,6 +214,18 @@ def test_prove_finds_one_false_verdict_among_many_wrong_answers():
         right[lie] = True
         with pytest.raises(scoring.Disagreement):
             scoring.prove(task, rote(task, wrong), sample, right)
+
+
+def test_prove_looks_at_all_of_a_sample_even_when_many_answers_are_wrong():
+    task = arithmetic()
+    sample = held_out.problems(task, "test", 5000)
+    ignorant = judge(Rote(task, follows={}))
+    full_length = (sample.a >= 100) & (sample.b >= 100)
+    assert scoring.prove(task, ignorant, sample, np.zeros(5000, bool)) == scoring.PROOF
+    with pytest.raises(scoring.Disagreement) as error:
+        scoring.prove(task, ignorant, sample, full_length)  # as if it were right there
+    found = int(re.search(r"on (\d+) of 256", str(error.value))[1])
+    assert found > 128 * full_length.mean() / 2  # half of the proof goes to wrong answers
 
 
 # --------------------------------------------------------------------------------------------------------------

@@ -54,10 +54,14 @@ class Settings(Section):
 
     @field_validator("test_fraction")
     @classmethod
-    def _leave_some_to_train(cls, test_fraction: float, info) -> float:
-        val_fraction = info.data.get("val_fraction", 0)
-        if test_fraction + val_fraction >= 1:
-            raise ValueError(f"and dataset.val_fraction={val_fraction:g} leave nothing to train on: lower one")
+    def _leave_some_of_each(cls, test_fraction: float, info) -> float:
+        needed = ("digits", "split", "split_seed", "val_fraction")
+        if all(key in info.data for key in needed):
+            whole = Universe(**{key: info.data[key] for key in needed}, test_fraction=test_fraction)
+            for split in SPLITS:
+                if not whole.count(split):
+                    val = info.data["val_fraction"]
+                    raise ValueError(f"and dataset.val_fraction={val:g} leave nothing for {split}: lower one")
         return test_fraction
 
     @field_validator("train_size")
@@ -103,10 +107,15 @@ class Task:
         self.val_order = Permutation(self.universe.count("val"), derive(settings.split_seed, "val subset"))
         self.val_size = min(self.universe.count("val"), settings.val_size or COMPLETE)
 
-    def size(self, split: str) -> int:
+    def count(self, split: str) -> int:
+        """How many problems a split has."""
         if split == "train" and self.settings.train_size is not None:
             return self.settings.train_size
-        return min(self.universe.count(split), 1 << 62)
+        return self.universe.count(split)
+
+    def size(self, split: str) -> int:
+        """How many of them are numbered, which is more than anyone can train on."""
+        return min(self.count(split), 1 << 62)
 
     def batch(self, split: str, index: np.ndarray) -> Batch:
         return self.encode(*self.problems(split, index))

@@ -20,7 +20,7 @@ class Sample:
 
 
 def problems(task: Task, split: str, limit: int | None) -> Sample:
-    count = task.size(split)
+    count = task.count(split)
     if limit is None and count > COMPLETE:
         limit = SAMPLE
     if limit is None or limit >= count:
@@ -36,19 +36,48 @@ def stratified(task: Task, split: str, limit: int) -> Sample:
     of all problems, so that weighted means are those of the whole split.
     """
     widths = [10] + [9 * 10**k for k in range(1, task.settings.digits)]
-    strata = sorted(((wa * wb, i, j) for i, wa in enumerate(widths) for j, wb in enumerate(widths)))
+    strata = sorted((wa * wb, i, j) for i, wa in enumerate(widths) for j, wb in enumerate(widths))
     total = task.universe.numbers**2
-    left, a, b, weights = limit, [], [], []
-    for n, (size, i, j) in enumerate(strata):
-        fair = limit // (2 * len(strata)) + round(limit / 2 * (size / total))
-        wanted = left if n == len(strata) - 1 else min(left, fair)  # the largest takes what is left over
-        stratum_a, stratum_b = _draw(task, split, (i, j), (widths[i], widths[j]), wanted)
-        left -= len(stratum_a)
-        if len(stratum_a):
-            a.append(stratum_a)
-            b.append(stratum_b)
-            weights.append(np.full(len(stratum_a), size / total / len(stratum_a)))
-    return Sample(np.concatenate(a), np.concatenate(b), np.concatenate(weights), task.size(split), complete=False)
+    fair = [limit // (2 * len(strata)) + round(limit / 2 * (size / total)) for size, _, _ in strata]
+    if task.count(split) <= COMPLETE or task.count(split) < total // 100:
+        pools = _sorted_into(strata, *_pool(task, split, limit))
+    else:  # what a stratum holds of the split is found quickly by looking into the stratum
+        places = [((i, j), (widths[i], widths[j])) for _, i, j in strata]
+        wanted = [*fair[:-1], limit]  # the largest may have to stand in for those that are too small
+        pools = [_draw(task, split, *place, want) for place, want in zip(places, wanted, strict=True)]
+    taken = _shares(limit, fair, [len(a) for a, _ in pools])
+    found = [
+        (a[:n], b[:n], np.full(n, size / total / n))
+        for (a, b), n, (size, _, _) in zip(pools, taken, strata, strict=True)
+        if n
+    ]
+    a, b, weights = (np.concatenate(part) for part in zip(*found, strict=True))
+    return Sample(a, b, weights / weights.sum(), task.count(split), complete=False)
+
+
+def _shares(limit: int, fair: list[int], available: list[int]) -> list[int]:
+    """How many of each stratum: its fair share where it has as many, what is left over from the largest on."""
+    taken = [min(share, has) for share, has in zip(fair, available, strict=True)]
+    for n in reversed(range(len(taken))):
+        taken[n] += max(min(limit - sum(taken), available[n] - taken[n]), -taken[n])
+    return taken
+
+
+def _pool(task: Task, split: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """A split in a fixed random order: all of it, or as many problems as a sample can need."""
+    count = task.count(split)
+    order = Permutation(task.size(split), derive(task.settings.split_seed, "score", split))
+    size = count if count <= COMPLETE else min(count, max(4 * limit, SAMPLE))
+    return task.problems(split, order(np.arange(size)))
+
+
+def _sorted_into(
+    strata: list[tuple[int, int, int]], a: np.ndarray, b: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Problems by the lengths of their operands."""
+    long_a, long_b = (np.array([len(str(n)) for n in x.tolist()]) - 1 for x in (a, b))
+    chosen = [(long_a == i) & (long_b == j) for _, i, j in strata]
+    return [(a[mask], b[mask]) for mask in chosen]
 
 
 def _draw(

@@ -110,9 +110,9 @@ def _answer_part(values: np.ndarray, answer: np.ndarray, width: int) -> np.ndarr
 
 def prove(task: Task, judge: Judge, sample: held_out.Sample, right: np.ndarray) -> int:
     """Decode some problems for real, wrong ones among them, and insist on the same verdicts."""
-    chosen = np.argsort(scramble(np.arange(len(right)), derive(task.settings.split_seed, "proof")))[:PROOF]
-    wrong = np.flatnonzero(~right)[: PROOF // 2]  # where the two ways are most likely to differ
-    chosen = np.concatenate([wrong, np.setdiff1d(chosen, wrong)])[:PROOF]
+    order = np.argsort(scramble(np.arange(len(right)), derive(task.settings.split_seed, "proof")))
+    wrong = order[~right[order]][: PROOF // 2]  # where the two ways are most likely to differ
+    chosen = np.concatenate([wrong, order[~np.isin(order, wrong)]])[:PROOF]
     share = judge.share(len(chosen))
     mine = chosen[share.start : share.stop]
     decoded = judge.gather(_generated(task, judge, sample.a[mine], sample.b[mine]).all(axis=1))
