@@ -155,6 +155,10 @@ class TrainConfig(Section):
 class LoggerConfig(Section):
     progress: bool | Literal["auto"] = Field(description="a bar; auto: on a terminal only")
     samples: int = Field(ge=0, description="samples shown at each evaluation")
+    tensorboard: bool = Field(description="event files in tensorboard/")
+    wandb: bool = Field(description="a run of Weights & Biases, offline where there is no key")
+    csv: bool = Field(description="metrics.csv beside metrics.jsonl")
+    project: str = Field(min_length=1, description="the project of wandb")
     plots: bool = Field(description="draw plots/ and the pictures of the score at the end")
 
 

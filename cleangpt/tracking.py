@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cleangpt import files
-from cleangpt.config import LoggerConfig
+from cleangpt.config import Config, LoggerConfig
+from cleangpt.loggers import Loggers
 from cleangpt.rundir import RunDir, read_metrics
 
 SECONDS_BETWEEN_LINES = 5.0  # in a log or a pipe, where there is no bar
@@ -28,6 +29,7 @@ class Tracker:
         self.console = Console(highlight=False, soft_wrap=True)
         bar = config.progress if config.progress != "auto" else sys.stdout.isatty()
         self.bar: Progress | None = None
+        self.loggers: Loggers | None = None
         if not speaks:
             return
         self.log_file = run.log.open("a", encoding="utf-8")
@@ -56,6 +58,16 @@ class Tracker:
             self.bar.update(self.task, completed=step)
             self.bar.start()
 
+    def log_to(self, config: Config, step: int) -> None:
+        """Pass rows on to the loggers that were asked for."""
+        if self.speaks:
+            self.loggers = Loggers(self.run, config, step, self.say)
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        if self.loggers:
+            self.loggers.finish(summary)
+            self.loggers = None
+
     def say(self, what: Any = "") -> None:
         """A line, or a table, for the person at the console and for train.log."""
         if not self.speaks:
@@ -71,6 +83,8 @@ class Tracker:
         if not self.speaks:
             return
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        if self.loggers:
+            self.loggers.row(clean)
         self.unwritten += json.dumps(clean).encode() + b"\n"
         whole = self.metrics_file.tell()
         try:
@@ -118,6 +132,7 @@ class Tracker:
 
     def close(self) -> None:
         self.pause()
+        self.finish({})
         if self.speaks:
             with contextlib.suppress(OSError):
                 self.log_file.close()

@@ -95,7 +95,9 @@ class Trainer:
     def fit(self) -> str:
         """Train to the end, to an early stop or to a signal; the status of the run."""
         train, state = self.config.train, self.state
-        self.tracker.start(state.step if state.unevaluated is None else state.step - 1)
+        behind = state.step if state.unevaluated is None else state.step - 1
+        self.tracker.start(behind)
+        self.tracker.log_to(self.config, behind)
         self.first_micro_step, self.first_step_began = state.micro_step, time.monotonic()
         self.logged_tokens, self.logged_seconds = state.tokens, state.train_seconds
         self.snapshot_at = time.monotonic()

@@ -184,6 +184,7 @@ def _summarise(trainer: Trainer, status: str, score: dict[str, Any] | None) -> d
     }
     if trainer.world.is_main:
         files.write_json(trainer.run.summary, summary)
+        trainer.tracker.finish(summary)
     return summary
 
 

@@ -1,0 +1,58 @@
+"""Every command of the README runs."""
+
+import re
+import shlex
+
+import pytest
+from helpers import ROOT, run_program
+
+COMMANDS = [
+    line
+    for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    for line in block.strip().splitlines()
+]
+# Small enough for a test; what a command says itself comes later, and wins where it is no matter of size.
+SMALL = "model.n_layer=1 model.n_embd=16 model.n_head=2 dataset.digits=1 train.batch_size=8 logger.plots=false"
+
+
+def run(command: str, cwd) -> None:
+    words = shlex.split(command)
+    launcher: tuple[str, ...] = ()
+    if words[0] == "torchrun":
+        script = next(n for n, word in enumerate(words) if word.endswith(".py"))
+        launcher, words = ("-m", "torch.distributed.run", *words[1:script]), words[script:]
+    else:
+        words = words[1:]
+    script, *arguments = words
+    if script == "train.py" and not any(argument.startswith("resume=") for argument in arguments):
+        flags = [argument for argument in arguments if argument.startswith("-")]
+        values = [argument for argument in arguments if not argument.startswith("-")]
+        values = [value for value in values if not value.startswith(("train.steps", "dataset.digits"))]
+        arguments = [*flags, *SMALL.split(), *values, "train.steps=2", "logger.progress=false"]
+    elif script == "train.py":
+        arguments = [argument.replace("train.steps=200", "train.steps=3") for argument in arguments]
+    done = run_program(script, *arguments, cwd=cwd, launcher=launcher)
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+def test_the_readme_has_the_commands_of_a_user():
+    programs = {word for command in COMMANDS for word in command.split() if word.endswith(".py") or word == "make"}
+    assert programs == {"make", "train.py", "eval/score.py"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("readme")
+
+
+# In the order of the README, in one folder: later commands use what earlier ones made.
+@pytest.mark.xdist_group("readme")
+@pytest.mark.parametrize("command", [command for command in COMMANDS if not command.startswith("make")])
+def test_a_command_of_the_readme_runs(command, folder):
+    run(command, folder)
+
+
+def test_make_has_the_targets_that_the_readme_names():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`?make ([a-z-]+)`?", (ROOT / "README.md").read_text()):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
