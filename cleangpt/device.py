@@ -55,10 +55,16 @@ def mistakes(device: str) -> list[str]:
     return []
 
 
+def share_of_cores(processes: int) -> int:
+    """Cores for each of so many processes on this machine."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, usable // processes)
+
+
 def share_threads(processes_here: int) -> None:
     """Divide the cores among the processes of this machine: contending threads are far slower than few."""
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes_here))
+        torch.set_num_threads(share_of_cores(processes_here))
 
 
 def compiles(choice: bool | str, compute: Compute, steps: int) -> bool:

@@ -76,8 +76,10 @@ def _torchrun(processes: int, folder: Path) -> None:
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    from cleangpt import device
+
     print(f"Starting {processes} processes (processes=1 keeps to one).", flush=True)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(device.share_of_cores(processes)))
     arguments = [argument for argument in sys.argv[1:] if not argument.startswith("processes=")]
     if not any(argument.startswith("hydra.run.dir=") for argument in arguments):
         arguments.append(f"hydra.run.dir={folder}")

@@ -71,7 +71,7 @@ def run_plots(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
     return made
 
 
-def bars(path: Path, panels: dict[str, list[tuple[str, dict[str, Any]]]], title: str) -> Path:
+def points(path: Path, panels: dict[str, list[tuple[str, dict[str, Any]]]], title: str) -> Path:
     """A panel a slicing: the accuracy of each slice with its interval, and how many problems it has."""
     figure, axes = _figure(4 * len(panels), 4, columns=len(panels))
     for axis, (name, slices) in zip(axes, panels.items(), strict=True):
@@ -80,9 +80,11 @@ def bars(path: Path, panels: dict[str, list[tuple[str, dict[str, Any]]]], title:
         low, high = np.array([row["interval"] for _, row in slices]).T * 100
         places = np.arange(len(slices))
         spread = [np.maximum(heights - low, 0), np.maximum(high - heights, 0)]
-        axis.bar(places, heights, color=BLUE, width=0.7, yerr=spread, ecolor=GREY, capsize=3)
+        axis.errorbar(places, heights, spread, fmt="o", color=BLUE, ecolor=GREY, capsize=4, markersize=7)
         axis.set_xticks(places, [label for label, _ in slices], fontsize=8 if len(slices) < 12 else 6)
-        axis.set(xlabel=name, ylabel="%", ylim=(max(0, min(heights.min(initial=100), 99.5) - 5), 101))
+        axis.set_xlim(-0.6, len(slices) - 0.4)
+        axis.set(xlabel=name, ylabel="%")
+        axis.ticklabel_format(axis="y", useOffset=False)
     figure.suptitle(title)
     return _save(figure, path)
 

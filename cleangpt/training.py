@@ -12,7 +12,6 @@ from cleangpt import device, distributed, files, models, record, scoring, snapsh
 from cleangpt.config import Config, resolve
 from cleangpt.distributed import World
 from cleangpt.errors import UserError
-from cleangpt.evaluate import Judge
 from cleangpt.rundir import RunDir, find, point_latest_to, read_metrics
 from cleangpt.seeds import derive
 from cleangpt.signals import Stop, Stopped
@@ -27,60 +26,68 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
     task = tasks.make(config.dataset)
     config = resolve(config, task)
     world = distributed.start(compute.device)
-    if config.train.batch_size < world.size:
-        raise UserError(
-            f"`train.batch_size` must be at least {world.size}, one sequence for each process, "
-            f"not {config.train.batch_size}"
-        )
-    snapshot_folder, complaints = None, []
-    if resume is not None:  # one rank looks, and all do what it found
-        found = snapshot.choose(run, resume) if world.is_main else None
-        snapshot_folder, complaints = distributed.from_main(found)
-        if snapshot_folder is None and config.resume not in (None, "auto"):
-            raise UserError(f"`resume` is {config.resume}, which has no good snapshot: {'; '.join(complaints)}")
-    if world.is_main:
-        run.path.mkdir(parents=True, exist_ok=True)
-        snapshot.sweep(run)
-        point_latest_to(run)
-        files.write_json(run.config, config.model_dump(mode="json"))
-    tracker = Tracker(run, config.logger, config.train.steps, speaks=world.is_main)
-    trainer = None
     try:
-        with Stop() as stop:
-            model = models.build(config.model, compute.device)
-            parameters = models.parameter_counts(model)
-            if world.is_main:
-                files.write_json(run.run, record.circumstances(overrides, compute, world, parameters))
-            trainer = Trainer(config, task, model, compute, world, run, tracker, stop, began)
-            for complaint in complaints:
-                tracker.say(complaint)
-            _first_weights(config, model, trainer, snapshot_folder)
-            _prepare(config, model, compute, tracker)
-            _introduce(
-                config, run, task, compute, world, parameters, snapshot_folder, trainer.state.world_size, tracker
+        if config.train.batch_size < world.size:
+            raise UserError(
+                f"`train.batch_size` must be at least {world.size}, one sequence for each process, "
+                f"not {config.train.batch_size}"
             )
-            status = trainer.fit()
-            tracker.pause()
-            if status != "stopped":
-                try:
-                    _finish(config, run, task, trainer, status)
-                    return 0
-                except Stopped:
-                    pass  # training is done and its snapshot written; only the score is not complete
-            number = max(distributed.gather(stop.number))
-            _summarise(trainer, "stopped", None)
-            tracker.say(f"Stopped by {signal.Signals(number).name} after step {trainer.state.step}.")
-            tracker.say(f"Resume with: python train.py resume={run.shown()}")
-            return 128 + number
-    except Exception as error:
-        _failed(run, trainer, tracker, world, error)
-        raise
+        snapshot_folder, complaints = _where_to_go_on(config, run, resume, world)
+        if world.is_main:
+            run.path.mkdir(parents=True, exist_ok=True)
+            snapshot.sweep(run)
+            point_latest_to(run)
+            files.write_json(run.config, config.model_dump(mode="json"))
+        with Stop() as stop:
+            tracker = Tracker(run, config.logger, config.train.steps, speaks=world.is_main)
+            model = models.build(config.model, compute.device)
+            trainer = Trainer(config, task, model, compute, world, run, tracker, stop, began)
+            try:
+                for complaint in complaints:
+                    tracker.say(complaint)
+                return _fit(trainer, overrides, snapshot_folder)
+            except Exception as error:
+                _failed(trainer, error)
+                raise
+            finally:
+                trainer.writer.close()
+                tracker.close()
+                del trainer
     finally:
-        if trainer is not None:
-            trainer.writer.close()
-        tracker.close()
-        del trainer
         distributed.stop()
+
+
+def _where_to_go_on(config: Config, run: RunDir, resume: Path | None, world: World) -> tuple[Path | None, list[str]]:
+    """The snapshot to continue, if any, and what is to be said of others. One rank looks, and all do what it found."""
+    if resume is None:
+        return None, []
+    folder, complaints = distributed.from_main(snapshot.choose(run, resume) if world.is_main else None)
+    if folder is None and config.resume not in (None, "auto"):
+        raise UserError(f"`resume` is {config.resume}, which has no good snapshot: {'; '.join(complaints)}")
+    return folder, complaints
+
+
+def _fit(trainer: Trainer, overrides: list[str], snapshot_folder: Path | None) -> int:
+    config, run, tracker, world = trainer.config, trainer.run, trainer.tracker, trainer.world
+    parameters = models.parameter_counts(trainer.model)
+    if world.is_main:
+        files.write_json(run.run, record.circumstances(overrides, trainer.compute, world, parameters))
+    _first_weights(config, trainer.model, trainer, snapshot_folder)
+    _prepare(config, trainer.model, trainer.compute, tracker)
+    _introduce(trainer, parameters["total"], snapshot_folder)
+    status = trainer.fit()
+    tracker.pause()
+    if status != "stopped":
+        try:
+            _finish(trainer, status)
+            return 0
+        except Stopped:
+            pass  # training is done and its snapshot written; only the score is not complete
+    number = max(distributed.gather(trainer.stop.number))
+    _summarise(trainer, "stopped", None)
+    tracker.say(f"Stopped by {signal.Signals(number).name} after step {trainer.state.step}.")
+    tracker.say(f"Resume with: python train.py resume={run.shown()}")
+    return 128 + number
 
 
 def _first_weights(config: Config, model: Any, trainer: Trainer, snapshot_folder: Path | None) -> None:
@@ -102,38 +109,31 @@ def _prepare(config: Config, model: Any, compute: device.Compute, tracker: Track
         tracker.say(f"compile=auto: {'on' if compiles else 'off, it would not pay within this run'}")
 
 
-def _introduce(
-    config: Config,
-    run: RunDir,
-    task: Any,
-    compute: device.Compute,
-    world: World,
-    parameters: dict[str, int],
-    snapshot_folder: Path | None,
-    world_before: int,
-    tracker: Tracker,
-) -> None:
-    model, train, total = config.model, config.train, parameters["total"]
-    processes = "1 process" if world.size == 1 else f"{world.size} processes"
+def _introduce(trainer: Trainer, parameters: int, snapshot_folder: Path | None) -> None:
+    config, task, world, say = trainer.config, trainer.task, trainer.world, trainer.tracker.say
+    model, before = config.model, trainer.state.world_size
     shape = f"{model.n_layer} layers, {model.n_embd} wide, context {model.block_size}"
-    tracker.say(f"{model.name}: {total:,} parameters, {shape}")
-    tracker.say(f"{config.dataset.name}: {task.size('train'):,} samples to train on, {task.val_size:,} to validate")
-    tracker.say(
-        f"{compute.name}, {str(compute.dtype).removeprefix('torch.')}, {processes}; run directory {run.shown()}"
-    )
+    say(f"{model.name}: {parameters:,} parameters, {shape}")
+    say(f"{config.dataset.name}: {task.size('train'):,} samples to train on, {task.val_size:,} to validate")
+    dtype = str(trainer.compute.dtype).removeprefix("torch.")
+    say(f"{trainer.compute.name}, {dtype}, {_processes(world.size)}; run directory {trainer.run.shown()}")
     if snapshot_folder is not None:
-        tracker.say(f"continuing {snapshot_folder.name} on the way to step {train.steps}")
-        if world_before != world.size:
-            tracker.say(
-                f"begun with {world_before} processes, continued with {world.size}: the same samples in the same "
-                "order, losses equal to about 1e-6"
+        say(f"continuing {snapshot_folder.name} on the way to step {config.train.steps}")
+        if before != world.size:
+            say(
+                f"begun with {_processes(before)}, continued with {world.size}: the same samples in the same order, "
+                "losses equal to about 1e-6"
             )
     if model.dropout > 0 and world.size > 1:
-        tracker.say("dropout is on: its masks depend on the number of processes, all else does not")
+        say("dropout is on: its masks depend on the number of processes, all else does not")
 
 
-def _finish(config: Config, run: RunDir, task: Any, trainer: Trainer, status: str) -> None:
-    tracker, state = trainer.tracker, trainer.state
+def _processes(number: int) -> str:
+    return "1 process" if number == 1 else f"{number} processes"
+
+
+def _finish(trainer: Trainer, status: str) -> None:
+    config, run, task, tracker, state = trainer.config, trainer.run, trainer.task, trainer.tracker, trainer.state
     trainer.save_weights(run.final)
     trainer.writer.wait()
     if status == "early_stopped":
@@ -143,8 +143,7 @@ def _finish(config: Config, run: RunDir, task: Any, trainer: Trainer, status: st
     if config.train.test_at_end:
         if state.best:
             trainer.use_best()
-        judge = Judge(trainer.model, trainer.compute.device, trainer.world, trainer.stop)
-        score = task.score(judge, "test", None, "auto")
+        score = task.score(trainer.judge, "test", None, "auto")
     if not trainer.world.is_main:
         return
     if config.logger.plots:
@@ -157,15 +156,12 @@ def _finish(config: Config, run: RunDir, task: Any, trainer: Trainer, status: st
         for table in task.tables(score)[:2]:
             tracker.say(table)
     summary = _summarise(trainer, status, score)
-    speed = (
-        f"{summary['tokens']:,} tokens in {duration(summary['seconds'])}, {summary['tokens_per_second']:,.0f} a second"
-    )
-    tracker.say(f"Done: {state.step} steps, {speed}. Best weights: step {state.best_step}.")
+    tokens = f"{summary['tokens']:,} tokens in {duration(summary['seconds'])}"
+    tracker.say(f"Done: {state.step} steps, {tokens}, {summary['tokens_per_second']:,.0f} tokens a second.")
     shown = run.shown()
-    tracker.say(f"Everything is in {shown}: metrics.jsonl, plots/, best/, final/, summary.json. Next:")
-    tracker.say(f"    python eval/score.py run={shown}          # every table of the score")
-    more = 2 * config.train.steps
-    tracker.say(f"    python train.py resume={shown} train.steps={more}    # train longer")
+    tracker.say(f"Everything is in {shown}: plots/, metrics.jsonl, best/ (step {state.best_step}), summary.json. Next:")
+    tracker.say(f"    python eval/score.py run={shown}    # every table of the score")
+    tracker.say(f"    python train.py resume={shown} train.steps={2 * config.train.steps}    # train longer")
 
 
 def _summarise(trainer: Trainer, status: str, score: dict[str, Any] | None) -> dict[str, Any]:
@@ -188,9 +184,10 @@ def _summarise(trainer: Trainer, status: str, score: dict[str, Any] | None) -> d
     return summary
 
 
-def _failed(run: RunDir, trainer: Trainer | None, tracker: Tracker, world: World, error: Exception) -> None:
+def _failed(trainer: Trainer, error: Exception) -> None:
     """Leave the traceback in train.log and the failure in summary.json. The last good snapshot stays."""
-    tracker.pause()
+    run, world = trainer.run, trainer.world
+    trainer.tracker.pause()
     if isinstance(error, UserError):
         return
     trace = "".join(traceback.format_exception(error))
@@ -202,5 +199,4 @@ def _failed(run: RunDir, trainer: Trainer | None, tracker: Tracker, world: World
     with contextlib.suppress(OSError):
         with run.log.open("a", encoding="utf-8") as log:
             log.write(trace + (told or ""))
-        step = trainer.state.step if trainer else 0
-        files.write_json(run.summary, {"status": "failed", "step": step, "error": text})
+        files.write_json(run.summary, {"status": "failed", "step": trainer.state.step, "error": text})

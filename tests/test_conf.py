@@ -116,13 +116,14 @@ def ran(tmp_path_factory):
     for model in ("llama_tiny", "gpt_tiny"):
         commands[model] = ["train.py", f"model={model}", "logger=quiet", "train.test_at_end=false", *common]
     diverge = ["schedule=constant", "optimizer.lr=1e38", "train.nonfinite=skip", "train.nonfinite_limit=1"]
+    commands["logs"] = [*commands["gpt_tiny"], "logger.wandb=true"]
     commands["diverges"] = [*commands["gpt_tiny"], *diverge]
     commands = {name: [*words, f"hydra.run.dir={name.replace('=', '_')}"] for name, words in commands.items()}
     commands["score"] = ["eval/score.py", "run=gpt_tiny"]
     folder = tmp_path_factory.mktemp("ran")
     (folder / "record.py").write_text(RECORDER)
     told = json.dumps([[str(ROOT / script), *words] for script, *words in commands.values()])
-    done = run_program(folder / "record.py", told, cwd=folder, env={"PYTHONPATH": str(ROOT)})
+    done = run_program(folder / "record.py", told, cwd=folder, env={"PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"})
     assert done.returncode == 0, done.stderr
     found = json.loads((folder / "found.json").read_text())
     found["ends"] = dict(zip(commands, found["ends"], strict=True))

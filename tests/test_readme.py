@@ -3,7 +3,6 @@
 import re
 import shlex
 
-import pytest
 from helpers import ROOT, run_program
 
 COMMANDS = [
@@ -40,16 +39,10 @@ def test_the_readme_has_the_commands_of_a_user():
     assert programs == {"make", "train.py", "eval/score.py"}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("readme")
-
-
-# In the order of the README, in one folder: later commands use what earlier ones made.
-@pytest.mark.xdist_group("readme")
-@pytest.mark.parametrize("command", [command for command in COMMANDS if not command.startswith("make")])
-def test_a_command_of_the_readme_runs(command, folder):
-    run(command, folder)
+def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path):
+    for command in COMMANDS:
+        if not command.startswith("make"):
+            run(command, tmp_path)
 
 
 def test_make_has_the_targets_that_the_readme_names():

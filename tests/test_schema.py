@@ -307,7 +307,7 @@ def test_no_group_lets_an_unknown_key_in(group):
         ),
         ("dataset=adder", {"dataset.padded": False, "dataset.symbols": False}, "dataset.symbols", "must be true"),
         ("dataset=adder", {"dataset.padded": False, "dataset.end_token": False}, "dataset.end_token", "must be true"),
-        ("dataset=adder", {"dataset.val_fraction": 0.9}, "dataset.test_fraction", "leave nothing to train on"),
+        ("dataset=adder", {"dataset.val_fraction": 0.9}, "dataset.test_fraction", "leave nothing for train"),
         ("dataset=adder", {"dataset.train_size": 101}, "dataset.train_size", "must be at most "),
     ],
 )

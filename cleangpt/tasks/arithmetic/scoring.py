@@ -252,7 +252,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def plots(score: dict[str, Any], folder: Path, name: str) -> list[Path]:
-    from cleangpt.plots import bars, heat_map
+    from cleangpt.plots import heat_map, points
 
     lengths = score["by_operand_lengths"]
     n = score["digits"]
@@ -263,7 +263,7 @@ def plots(score: dict[str, Any], folder: Path, name: str) -> list[Path]:
     panels = {
         "carries": [(str(row["carries"]), row) for row in score["by_carries"]],
         "longest run of carries": [(str(row["run"]), row) for row in score["by_longest_carry_run"]],
-        f"token of the answer, {score['position_kind']}": [(row["position"], row) for row in score["by_position"]],
+        f"token of the answer,\n{score['position_kind']}": [(row["position"], row) for row in score["by_position"]],
     }
-    found.append(bars(folder / f"{name}_slices.png", panels, "Accuracy, with 95% intervals"))
+    found.append(points(folder / f"{name}_slices.png", panels, "Accuracy, with 95% intervals"))
     return found
