@@ -38,6 +38,10 @@ def start(main: Callable[[], Any], schema: type[Section], config_name: str) -> N
         main()
     except UserError as error:
         leave(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        leave(UserError(f"{error.filename} can't be used ({error.strerror}): choose another place"))
     except Exception as error:
         sentence = composition_mistake(error)
         if sentence is None:
@@ -161,10 +165,11 @@ def _judge_overrides(lines: list[str], loader: Any, sweeps: bool) -> tuple[list[
     from hydra.core.override_parser.types import OverrideType
     from hydra.errors import HydraException
 
+    parser = OverridesParser.create(loader)
     kept, mistakes = [], []
     for line in lines:
         try:
-            override = OverridesParser.create().parse_override(line)
+            override = parser.parse_override(line)
             assert override.key_or_group
         except (HydraException, AssertionError):
             mistakes.append(f"`{line}` is not an override: write key=value, and quote values with special characters")
@@ -172,7 +177,7 @@ def _judge_overrides(lines: list[str], loader: Any, sweeps: bool) -> tuple[list[
         if override.is_sweep_override():
             if sweeps:
                 line = f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
-                override = OverridesParser.create().parse_override(line)
+                override = parser.parse_override(line)
             else:
                 mistakes.append(f"`{line}` is a sweep: add -m to run all of it, or quote the value")
                 continue

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from cleangpt.errors import UserError
+
 
 @dataclass(frozen=True)
 class Compute:
@@ -37,6 +39,11 @@ def choose(device: str, dtype: str, local_rank: int = 0) -> Compute:
     """`auto` takes a GPU where there is one, and on it bfloat16 where it has that."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "cuda" and local_rank >= torch.cuda.device_count():
+        raise UserError(
+            f"process {local_rank} of this machine has no GPU, there are {torch.cuda.device_count()}: start fewer "
+            "processes, or use device=cpu"
+        )
     place = torch.device(device, local_rank) if device == "cuda" else torch.device(device)
     if device == "cuda":
         torch.cuda.set_device(place)

@@ -7,6 +7,7 @@ there is one process, and every collective is the identity.
 import contextlib
 import gc
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from cleangpt.errors import UserError
 
 _store: Any = None
 
@@ -65,17 +68,36 @@ def agree(key: str, proposal: str) -> str:
     return store().compare_set(f"cleangpt/{key}", "", proposal).decode()
 
 
+def _this_attempt(key: str) -> str:
+    """A key of this start of the workers; the store outlives restarts."""
+    return f"cleangpt/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{key}"
+
+
+def told_by_main(key: str, say: Callable[[], str]) -> str:
+    """What rank 0 says, on every rank, before there is a process group."""
+    if not launched():
+        return say()
+    if world().is_main:
+        store().set(_this_attempt(key), say())
+    return store().get(_this_attempt(key)).decode()
+
+
+def first_time(key: str) -> bool:
+    """Whether nobody asked this before in this launch, restarts of its workers included."""
+    return not launched() or store().add(f"cleangpt/{key}", 1) == 1
+
+
 def tell_failure(text: str) -> None:
     """Leave word of what ended this process, for rank 0 to write down."""
     with contextlib.suppress(Exception):  # the launcher may be gone, and what failed matters more
-        store().compare_set("cleangpt/failure", "", text)
+        store().compare_set(_this_attempt("failure"), "", text)
 
 
 def told_failure() -> str | None:
     """What another process said before it ended."""
     with contextlib.suppress(Exception):
-        if launched() and store().check(["cleangpt/failure"]):
-            return store().get("cleangpt/failure").decode()
+        if launched() and store().check([_this_attempt("failure")]):
+            return store().get(_this_attempt("failure")).decode()
     return None
 
 
@@ -84,10 +106,9 @@ def start(device: torch.device) -> World:
     here = world()
     if not launched() or dist.is_initialized():
         return here
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-        store=dist.PrefixStore(f"group/{attempt}", store()),
+        store=dist.PrefixStore(_this_attempt("group"), store()),
         rank=here.rank,
         world_size=here.size,
         device_id=device if device.type == "cuda" else None,
@@ -118,13 +139,36 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
-def from_main(value: Any) -> Any:
-    """What rank 0 has, on every rank."""
+def from_main(read: Callable[[], Any]) -> Any:
+    """What rank 0 reads, on every rank: the others need no disk. What a user got wrong is raised on all of them."""
     if not dist.is_initialized():
-        return value
-    box = [value]
+        return read()
+    box: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            box[0] = read()
+        except UserError as error:
+            box[1] = error
     dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    if box[1] is not None:
+        raise box[1]
     return box[0]
+
+
+def tensors_from_main(read: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The CPU tensors that rank 0 reads, on every rank."""
+    if not dist.is_initialized():
+        return read()
+    tensors: dict[str, Tensor] = {}
+
+    def shapes() -> dict[str, tuple[torch.Size, torch.dtype]]:
+        tensors.update(read())
+        return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+
+    for name, (shape, dtype) in from_main(shapes).items():
+        tensor = tensors.setdefault(name, torch.empty(shape, dtype=dtype))
+        dist.broadcast(tensor, src=0)
+    return tensors
 
 
 def barrier() -> None:

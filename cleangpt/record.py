@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from cleangpt import files
 from cleangpt.device import Compute
 from cleangpt.distributed import World
 
@@ -30,6 +31,15 @@ def circumstances(overrides: list[str], compute: Compute, world: World, paramete
         "world_size": world.size,
         "parameters": parameters,
     }
+
+
+def continued(path: Path, now: dict[str, Any]) -> dict[str, Any]:
+    """The record of a run that goes on: how it began, and each time that it was resumed."""
+    try:
+        began = files.read_json(path)
+    except (OSError, ValueError):
+        return now
+    return {**began, "resumed": [*began.get("resumed", []), now]}
 
 
 def versions() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Whether a training continues a run, and with which configuration."""
 
-import os
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +9,20 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from cleangpt import files
 from cleangpt.config import Config, parse
 from cleangpt.errors import UserError
-from cleangpt.rundir import LATEST, RunDir, read_config
+from cleangpt.rundir import LATEST, RunDir, find, read_config
 
 IS_THE_RUN = ("model", "dataset", "seed")  # another value of these is another run
 FOLLOWS = {"optimizer.lr": "schedule.lr", "optimizer.weight_decay": "schedule.weight_decay"}
 
 
-def decide(config: Config, run: RunDir, overrides: list[str]) -> tuple[RunDir, Config, Path | None]:
-    """The run directory, the configuration and what to resume from, if anything."""
-    restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
-    main = os.environ.get("RANK", "0") == "0"
+def decide(config: Config, run: RunDir, overrides: list[str], restarted: bool) -> tuple[RunDir, Config, Path | None]:
+    """The run directory, the configuration and what to resume from, if anything.
+
+    `restarted` says that this launch has begun or resumed its run already: then its newest snapshot counts.
+    """
     if config.resume not in (None, "auto"):
+        if config.init_from is not None:
+            raise UserError("`init_from` begins a run and `resume` continues one: leave one of them out")
         path = Path(config.resume) if config.resume != "latest" else LATEST
         if not path.is_dir():
             raise UserError(f"`resume` is {config.resume}, and there is no such folder: name a run or a snapshot")
@@ -28,45 +31,56 @@ def decide(config: Config, run: RunDir, overrides: list[str]) -> tuple[RunDir, C
         run = RunDir(path.parent.parent if is_snapshot else path)
         if not run.snapshot_folders():
             raise UserError(f"`resume` is {config.resume}, which has no snapshot to continue from")
-        return run, _stored(run, path if is_snapshot else run.path, config, overrides), path
+        source = path if is_snapshot and not restarted else run.path
+        return run, _stored(run, source, config, overrides), source
     if run.snapshot_folders() and (config.resume == "auto" or restarted):
         return run, _stored(run, run.path, config, overrides), run.path
-    if run.holds_a_run() and config.resume is None and main and not restarted:
+    if run.holds_a_run() and config.resume is None and not restarted:
         raise UserError(
             f"{run.shown()} holds a run already: continue it with resume=auto, or choose another hydra.run.dir"
         )
+    if config.init_from is not None:
+        find(config.init_from)
     return run, config, None
 
 
 def _stored(run: RunDir, folder: Path, composed: Config, overrides: list[str]) -> Config:
     """The run's own configuration, with the values of this command line laid over it."""
     stored = read_config(folder / "config.json").model_dump(mode="json")
-    before = read_config(folder / "config.json").model_dump(mode="json")
+    before = copy.deepcopy(stored)
     data = composed.model_dump(mode="json")
-    changed = []
     for line in overrides:
-        override = OverridesParser.create().parse_override(line)
-        key = override.key_or_group
-        if key in ("resume", "init_from", "processes") or key.startswith("hydra"):
+        key = OverridesParser.create().parse_override(line).key_or_group
+        if key in ("resume", "init_from") or key.startswith("hydra"):
             continue
         if key == "experiment":
             if not _began_with(run, line):
                 raise UserError(f"`{line}` can't be changed when a run is resumed: leave it out")
             continue
         value = _get(data, key)
-        if key in ("model", "dataset"):  # a group: what it leaves open was filled in by the run
-            value = _filled(value, stored[key])
-        if value != _get(stored, key):
-            changed.append((key, _get(stored, key), value))
-            _set(stored, key, value)
-    refused = [f"{k}: {old} there, {new} here" for k, old, new in changed if k.split(".")[0] in IS_THE_RUN]
+        # What a group leaves open was filled in by the run.
+        _set(stored, key, _filled(value, _get(stored, key)) if isinstance(value, dict) else value)
+    old, new = _leaves(before), _leaves(stored)
+    changed = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+    refused = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in sorted(changed) if _is_the_run(key)]
     if refused:
         raise UserError(
             f"resuming {run.shown()} can't change what it is ({'; '.join(refused)}): leave that out, or start a new "
             "run with init_from="
         )
-    _let_follow(stored, before, {key for key, _, _ in changed})
+    _let_follow(stored, before, changed)
     return parse({**stored, "resume": composed.resume})
+
+
+def _is_the_run(key: str) -> bool:
+    return key.split(".")[0] in IS_THE_RUN
+
+
+def _leaves(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
 
 
 def _let_follow(stored: dict[str, Any], before: dict[str, Any], changed: set[str]) -> None:
@@ -76,16 +90,17 @@ def _let_follow(stored: dict[str, Any], before: dict[str, Any], changed: set[str
         moved = source in changed and f"{ramp}.begin" not in changed and begin == _get(before, source)
         if moved:
             _set(stored, f"{ramp}.begin", None)
-        if (
-            (moved or f"{ramp}.begin" in changed)
-            and f"{ramp}.end" not in changed
-            and _get(before, f"{ramp}.end") == begin
-        ):
+        ends_alike = f"{ramp}.end" not in changed and _get(before, f"{ramp}.end") == begin
+        if (moved or f"{ramp}.begin" in changed) and ends_alike:
             _set(stored, f"{ramp}.end", None)
 
 
-def _filled(new: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
-    return {key: stored.get(key) if value is None else value for key, value in new.items()}
+def _filled(new: dict[str, Any], stored: Any) -> dict[str, Any]:
+    filled = {}
+    for key, value in new.items():
+        there = stored.get(key) if isinstance(stored, dict) else None
+        filled[key] = _filled(value, there) if isinstance(value, dict) else there if value is None else value
+    return filled
 
 
 def _began_with(run: RunDir, line: str) -> bool:

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from cleangpt import files, weights
+from cleangpt import distributed, files, weights
 from cleangpt.config import Config
 from cleangpt.errors import UserError
 from cleangpt.models.layers import Decoder
@@ -96,8 +96,8 @@ def save(
         weights.save(temporary, tensors[0], config, tokenizer, {"step": step})
         files.replace(temporary / OPTIMIZER, lambda path: save_file(tensors[1], path))
         files.write_json(temporary / STATE, state)
-        if (run.best / weights.WEIGHTS).exists():
-            _link(run.best / weights.WEIGHTS, temporary / BEST)
+        if state["best"] is not None and (run.best / weights.WEIGHTS).exists():
+            files.replace(temporary / BEST, lambda path: shutil.copyfile(run.best / weights.WEIGHTS, path))
         names = sorted(path.name for path in temporary.iterdir())
         manifest = {
             name: {"bytes": (temporary / name).stat().st_size, "sha256": files.sha256(temporary / name)}
@@ -112,15 +112,6 @@ def save(
     if config.train.keep_snapshots is not None:
         for old in run.snapshot_folders()[: -config.train.keep_snapshots]:
             _discard(old)
-
-
-def _link(source: Path, target: Path) -> None:
-    """The same file under a second name: best/ gets a new file for new weights, so this one stays as it is."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-        files.sync(target)
 
 
 def _discard(folder: Path) -> None:
@@ -208,16 +199,16 @@ def sweep(run: RunDir) -> None:
 
 
 def restore(folder: Path, model: Decoder, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Put weights and optimizer back; the rest of the state is returned."""
+    """Put weights and optimizer back; the rest of the state is returned. Rank 0 reads, and tells the others."""
     weights.load_into(model, folder / weights.WEIGHTS)
-    tensors = load_file(folder / OPTIMIZER)
+    tensors = distributed.tensors_from_main(lambda: load_file(folder / OPTIMIZER))
     state: dict[int, dict[str, torch.Tensor]] = {}
     for number, name in enumerate(_parameter_names(model, optimizer)):
         kept = {key.rpartition("/")[2]: value for key, value in tensors.items() if key.rpartition("/")[0] == name}
         if kept:
             state[number] = kept
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return files.read_json(folder / STATE)
+    return distributed.from_main(lambda: files.read_json(folder / STATE))
 
 
 def _parameter_names(model: Decoder, optimizer: torch.optim.Optimizer) -> list[str]:

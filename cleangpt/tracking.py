@@ -76,16 +76,16 @@ class Tracker:
         self._log(what)
 
     def row(self, row: dict[str, Any]) -> None:
-        """One line of metrics.jsonl. JSON has no infinity: what is not finite becomes null.
-
-        On a full disk the lines are kept until there is room again.
-        """
+        """One line of metrics.jsonl. On a full disk the lines are kept until there is room again."""
         if not self.speaks:
             return
-        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        clean = only_finite(row)
         if self.loggers:
             self.loggers.row(clean)
         self.unwritten += json.dumps(clean).encode() + b"\n"
+        self._write()
+
+    def _write(self) -> None:
         whole = self.metrics_file.tell()
         try:
             if self.metrics_file.write(self.unwritten) < len(self.unwritten):
@@ -101,6 +101,8 @@ class Tracker:
     def sync(self) -> None:
         """Have the disk hold the metrics, before a snapshot says that this step was made."""
         if self.speaks and self.metrics_file:
+            if self.unwritten:
+                self._write()
             with contextlib.suppress(OSError):
                 os.fsync(self.metrics_file.fileno())
 
@@ -137,14 +139,19 @@ class Tracker:
             with contextlib.suppress(OSError):
                 self.log_file.close()
             if self.metrics_file:
+                self.sync()
                 self.metrics_file.close()
 
 
+def only_finite(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: what is not finite becomes null."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+
+
 def status(row: dict[str, Any]) -> str:
-    return (
-        f"loss {row['train/loss']:.4f}  lr {row['lr']:.2e}  batch {row['batch']}  "
-        f"{row['tokens_per_second']:,.0f} tokens/s"
-    )
+    loss = "not finite" if row["train/loss"] is None else f"{row['train/loss']:.4f}"
+    speed = f"{row['tokens_per_second']:,.0f} tokens/s"
+    return f"loss {loss}  lr {row['lr']:.2e}  batch {row['batch']}  {speed}"
 
 
 def duration(seconds: float) -> str:

@@ -17,7 +17,7 @@ from cleangpt.rundir import RunDir
 from cleangpt.seeds import derive
 from cleangpt.signals import Stop, Stopped
 from cleangpt.stream import Stream
-from cleangpt.tracking import Tracker
+from cleangpt.tracking import Tracker, only_finite
 
 
 class NonFinite(Exception):
@@ -110,12 +110,10 @@ class Trainer:
                 stopping = not self.finish_step(row, evaluates) or stopping
                 if not (stopping or last) and self.snapshot_is_due():
                     self.snapshot()
-            for complaint in self.complaints():
-                self.tracker.say(complaint)
+            self.say_complaints()
         self.snapshot()
         self.writer.wait()
-        for complaint in self.complaints():
-            self.tracker.say(complaint)
+        self.say_complaints()
         return "stopped" if stopping else "early_stopped" if self.stops_early() else "completed"
 
     def finish_step(self, row: dict[str, Any], evaluates: bool) -> bool:
@@ -126,6 +124,7 @@ class Trainer:
             spent = max(state.train_seconds - self.logged_seconds, 1e-9)
             row |= {"tokens": state.tokens, "tokens_per_second": (state.tokens - self.logged_tokens) / spent}
             self.logged_tokens, self.logged_seconds = state.tokens, state.train_seconds
+        row = only_finite(row)
         self.tracker.progress(state.step, row if logs else None, self.seconds_left())
         scores: dict[str, float] = {}
         if evaluates:
@@ -164,12 +163,10 @@ class Trainer:
             lambda: snapshot.save(self.run, step, tensors, state, self.config, self.task.tokenizer),
         )
 
-    def complaints(self) -> list[str]:
+    def say_complaints(self) -> None:
         """What could not be written since the last time."""
-        found = []
         while not self.writer.complaints.empty():
-            found.append(self.writer.complaints.get())
-        return found
+            self.tracker.say(self.writer.complaints.get())
 
     def seconds(self) -> float:
         return self.earlier_seconds + time.monotonic() - self.began
@@ -253,13 +250,13 @@ class Trainer:
         """Whether to take the step. With float16 a gradient that overflows only lowers the loss scale."""
         state = self.state
         finite = math.isfinite(norm) and math.isfinite(loss)
-        if self.scales_loss and math.isfinite(loss):
-            state.good_steps = state.good_steps + 1 if finite else 0
-            if not finite:
-                state.loss_scale = max(state.loss_scale / 2, 1.0)
-            elif state.good_steps == 2000:
+        if self.scales_loss and finite:
+            state.good_steps += 1
+            if state.good_steps == 2000:
                 state.loss_scale, state.good_steps = state.loss_scale * 2, 0
-            return finite
+        elif self.scales_loss and math.isfinite(loss) and state.loss_scale > 1:
+            state.loss_scale, state.good_steps = state.loss_scale / 2, 0
+            return False
         if finite:
             state.skipped_in_a_row = 0
             return True
@@ -303,8 +300,16 @@ class Trainer:
                 lambda: weights.save(folder, tensors, self.config, self.task.tokenizer, about),
             )
 
+    def has_best(self) -> bool:
+        """Whether best/ holds the weights that were evaluated best: a full disk may have kept them from it."""
+
+        def look() -> bool:
+            written = (self.run.best / weights.WEIGHTS).exists()
+            return written and weights.about(self.run.best).get("step") == self.state.best_step
+
+        self.writer.wait()
+        return distributed.from_main(look)
+
     def use_best(self) -> None:
         """Put the weights that were evaluated best into the model, on every rank."""
-        self.writer.wait()
-        distributed.barrier()  # rank 0 has written them
         weights.load_into(self.model, self.run.best / weights.WEIGHTS)

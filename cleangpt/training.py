@@ -10,7 +10,6 @@ import torch
 
 from cleangpt import device, distributed, files, models, record, scoring, snapshot, tasks, weights
 from cleangpt.config import Config, resolve
-from cleangpt.distributed import World
 from cleangpt.errors import UserError
 from cleangpt.rundir import RunDir, find, point_latest_to, read_metrics
 from cleangpt.seeds import derive
@@ -32,12 +31,10 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
                 f"`train.batch_size` must be at least {world.size}, one sequence for each process, "
                 f"not {config.train.batch_size}"
             )
-        snapshot_folder, complaints = _where_to_go_on(config, run, resume, world)
+        snapshot_folder, complaints = _where_to_go_on(config, run, resume)
         if world.is_main:
             run.path.mkdir(parents=True, exist_ok=True)
             snapshot.sweep(run)
-            point_latest_to(run)
-            files.write_json(run.config, config.model_dump(mode="json"))
         with Stop() as stop:
             tracker = Tracker(run, config.logger, config.train.steps, speaks=world.is_main)
             model = models.build(config.model, compute.device)
@@ -57,11 +54,11 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
         distributed.stop()
 
 
-def _where_to_go_on(config: Config, run: RunDir, resume: Path | None, world: World) -> tuple[Path | None, list[str]]:
+def _where_to_go_on(config: Config, run: RunDir, resume: Path | None) -> tuple[Path | None, list[str]]:
     """The snapshot to continue, if any, and what is to be said of others. One rank looks, and all do what it found."""
     if resume is None:
         return None, []
-    folder, complaints = distributed.from_main(snapshot.choose(run, resume) if world.is_main else None)
+    folder, complaints = distributed.from_main(lambda: snapshot.choose(run, resume))
     if folder is None and config.resume not in (None, "auto"):
         raise UserError(f"`resume` is {config.resume}, which has no good snapshot: {'; '.join(complaints)}")
     return folder, complaints
@@ -69,10 +66,15 @@ def _where_to_go_on(config: Config, run: RunDir, resume: Path | None, world: Wor
 
 def _fit(trainer: Trainer, overrides: list[str], snapshot_folder: Path | None) -> int:
     config, run, tracker, world = trainer.config, trainer.run, trainer.tracker, trainer.world
+    _first_weights(config, trainer.model, trainer, snapshot_folder)
+    if trainer.state.step > config.train.steps:
+        raise UserError(f"`train.steps` is {config.train.steps}, and the run is at step {trainer.state.step} already")
     parameters = models.parameter_counts(trainer.model)
     if world.is_main:
-        files.write_json(run.run, record.circumstances(overrides, trainer.compute, world, parameters))
-    _first_weights(config, trainer.model, trainer, snapshot_folder)
+        files.write_json(run.config, config.model_dump(mode="json"))
+        now = record.circumstances(overrides, trainer.compute, world, parameters)
+        files.write_json(run.run, record.continued(run.run, now) if snapshot_folder else now)
+        point_latest_to(run)
     _prepare(config, trainer.model, trainer.compute, tracker)
     _introduce(trainer, parameters["total"], snapshot_folder)
     status = trainer.fit()
@@ -86,7 +88,9 @@ def _fit(trainer: Trainer, overrides: list[str], snapshot_folder: Path | None) -
     number = max(distributed.gather(trainer.stop.number))
     _summarise(trainer, "stopped", None)
     tracker.say(f"Stopped by {signal.Signals(number).name} after step {trainer.state.step}.")
-    tracker.say(f"Resume with: python train.py resume={run.shown()}")
+    by_itself = world.size == 1 or config.processes == world.size
+    command = "python train.py" if by_itself else f"torchrun --nproc-per-node={world.local_size} train.py"
+    tracker.say(f"Resume with: {command} resume={run.shown()}")
     return 128 + number
 
 
@@ -136,13 +140,18 @@ def _finish(trainer: Trainer, status: str) -> None:
     config, run, task, tracker, state = trainer.config, trainer.run, trainer.task, trainer.tracker, trainer.state
     trainer.save_weights(run.final)
     trainer.writer.wait()
+    trainer.say_complaints()
     if status == "early_stopped":
         tracker.say(f"Stopped early: no better val/loss in {state.worse} evaluations.")
     score = None
-    label = "best" if state.best else "final"
+    label = "best" if trainer.has_best() else "final"
     if config.train.test_at_end:
-        if state.best:
+        if label == "best":
             trainer.use_best()
+        elif state.best:
+            tracker.say(
+                f"best/ does not hold step {state.best_step}, which could not be written: the last weights are scored"
+            )
         score = task.score(trainer.judge, "test", None, "auto")
     if not trainer.world.is_main:
         return
@@ -188,7 +197,9 @@ def _failed(trainer: Trainer, error: Exception) -> None:
     """Leave the traceback in train.log and the failure in summary.json. The last good snapshot stays."""
     run, world = trainer.run, trainer.world
     trainer.tracker.pause()
-    if isinstance(error, UserError):
+    if isinstance(error, UserError):  # nothing was begun: leave nothing behind
+        if world.is_main and not run.config.exists():
+            run.log.unlink(missing_ok=True)
         return
     trace = "".join(traceback.format_exception(error))
     if not world.is_main:

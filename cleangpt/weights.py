@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from cleangpt import files, models, tokenizers
+from cleangpt import distributed, files, models, tokenizers
 from cleangpt.config import Config
 from cleangpt.errors import UserError
 from cleangpt.models.layers import Decoder
@@ -37,13 +37,20 @@ def about(folder: Path) -> dict[str, Any]:
 
 
 def load_into(model: Decoder, path: Path) -> None:
-    """The tensors of a safetensors file, which has to fit exactly."""
-    tensors = load_file(path)
+    """The tensors of a safetensors file, which has to fit exactly. Rank 0 reads it, and tells the others."""
+    tensors = distributed.tensors_from_main(lambda: _read(path))
     state = model.state_dict()
     wrong = sorted(set(tensors) ^ set(state)) or [n for n in state if state[n].shape != tensors[n].shape]
     if wrong:
         raise UserError(f"{path} does not fit the model: see {', '.join(wrong[:3])}")
     model.load_state_dict(tensors)
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} can't be read as weights ({error}): use another snapshot, best/ or final/") from None
 
 
 def load_model(folder: Path, config: Config, device: torch.device) -> Decoder:

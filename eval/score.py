@@ -23,8 +23,18 @@ def main(config: DictConfig) -> None:
     cli.run(lambda: score(schema.parse(cli.plain(config), ScoreConfig)))
 
 
+def refuse_damage(folder: Path) -> None:
+    """A snapshot says itself whether it is whole."""
+    from cleangpt import snapshot
+    from cleangpt.errors import UserError
+
+    if (folder / snapshot.MANIFEST).exists() and (wrong := snapshot.damage(folder)):
+        raise UserError(f"{folder} is damaged ({wrong}): score another snapshot, best/ or final/")
+
+
 def score(settings: ScoreConfig) -> int:
     opened = find(settings.run)
+    refuse_damage(opened.folder)
     from rich.console import Console
 
     from cleangpt import device, distributed, scoring, tasks, weights

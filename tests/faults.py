@@ -24,11 +24,12 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
+import torch._dynamo  # noqa: E402 - an optimizer loads it: here once, and not in every forked process
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from runs import composed  # noqa: E402
 
-from cleangpt import config, files, snapshot, training, weights  # noqa: E402
+from cleangpt import config, evaluate, files, snapshot, training, weights  # noqa: E402
 from cleangpt.rundir import RunDir, read_metrics  # noqa: E402
 from cleangpt.trainer import Trainer  # noqa: E402
 
@@ -55,7 +56,7 @@ class Tally:
     hit: int = 0  # faults that came before the run was over
     right: int = 0
     lost: list[int] = field(default_factory=list)
-    limit: int = SNAPSHOT_EVERY
+    limit: int = 2 * SNAPSHOT_EVERY  # since the last whole snapshot: the newest may have been in the writing
 
 
 def start(folder: Path, hook: Hook | None = None) -> int:
@@ -206,8 +207,9 @@ class Faults:
             before = last_logged(folder)
             path = RunDir(folder).snapshot_folders()[-1] / name
             content = how(path.read_bytes())
-            path.unlink()
-            if content is not None:
+            if content is None:
+                path.unlink()
+            else:  # in place, as a failing disk would: no other name of this file may suffer
                 path.write_bytes(content)
             self.judge(kind, folder, True, before - goes_on_from(folder))
 
@@ -299,10 +301,8 @@ def main(scale: float = 1.0) -> int:
         faults = Faults(Path(folder), seed=0)
         pick = faults.random.randint
         faults.signals("SIGKILL at a random moment", signal.SIGKILL, times(40))
-        in_step = [dies_when(pick(1, 60), torch_linear(), "forward", lambda *_: True) for _ in range(times(20))]
+        in_step = [dies_when(pick(1, 600), torch.nn.Linear, "forward", lambda *_: True) for _ in range(times(20))]
         faults.dying("SIGKILL in a step", in_step)
-        from cleangpt import evaluate
-
         in_eval = [dies_when(pick(1, 5), evaluate.F, "cross_entropy", evaluates) for _ in range(times(10))]
         faults.dying("SIGKILL in an evaluation", in_eval)
         in_file = [dies_when(pick(1, 20), files.os, "fsync", lambda *_: True) for _ in range(times(15))]
@@ -324,15 +324,7 @@ def main(scale: float = 1.0) -> int:
         return report(faults.tallies)
 
 
-def torch_linear():
-    import torch
-
-    return torch.nn.Linear
-
-
 def evaluates(*_arguments) -> bool:
-    import torch
-
     return not torch.is_grad_enabled()
 
 

@@ -10,9 +10,10 @@ A task has
     batch(split, index)  the samples of these indices, as a `Batch`
     val_size             how many samples of val an evaluation looks at
     has_answers          whether a sample is right or wrong, so that there is an accuracy
-    score(judge, …)      the exact score of a model on a split, as a plain dict
+    score(judge, split, limit, method)  the exact score of a model on a split, as a plain dict. Whoever prints and
+                         stores it reads split, method, complete, problems, accuracy, seconds, forced_equals_decoded
     tables(score)        a score as tables for a person
-    plots(score, folder) a score as pictures; their paths
+    plots(score, folder, name)  a score as pictures; their paths
     show(judge, count)   a few samples with the model's answers, a line each
 
 and knows nothing of the trainer.
