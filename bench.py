@@ -2,6 +2,7 @@
 
 python bench.py
 python bench.py what=score model=llama dataset=adder
+python bench.py what=decode train.batch_size=64
 python bench.py model=gpt_small dataset.digits=10 against=null
 """
 
@@ -37,7 +38,7 @@ def bench(settings: BenchConfig) -> int:
             table.add_row(name, *(f"{row[key]:,.0f}" for key in ("median", "min", "max")))
     Console(highlight=False).print(table)
     if "ratio" in result:
-        print(f"{result['ratio']:.2f} times the plain loop (median over {result['rounds']} turns of each)")
+        print(f"{result['ratio']:.2f} times as fast as the other (median over {result['rounds']} turns of each)")
     print(json.dumps(result))
     return 0
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from cleangpt import device, models, tasks
+from cleangpt import device, generate, models, tasks
 from cleangpt.config import BenchConfig, resolve
 from cleangpt.distributed import world
 from cleangpt.evaluate import Judge
@@ -36,6 +36,8 @@ def sides(config: BenchConfig) -> tuple[dict[str, Side], str, device.Compute]:
         judge = Judge(model, compute.device, world())
         batch = task.encode(*task.problems("val", np.arange(min(2048, task.size("val")))))
         return {"cleangpt": lambda: len(judge.predictions(batch))}, "problems", compute
+    if config.what == "decode":
+        return decoding(config, task, model, compute), "tokens", compute
     found = {"cleangpt": our_step(config, task, model, compute)}
     if config.against == "plain":
         found["plain loop"] = plain_step(config, task, compute)
@@ -44,6 +46,9 @@ def sides(config: BenchConfig) -> tuple[dict[str, Side], str, device.Compute]:
 
 def our_step(config: BenchConfig, task: Any, model: Any, compute: device.Compute) -> Side:
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
+    model.checkpointing = config.train.activation_checkpointing
+    if device.compiles(config.compile, compute, config.train.steps):
+        model.compile(dynamic=False)
     tracker = Tracker(RunDir(folder), config.logger, config.train.steps, speaks=False)
     trainer = Trainer(config, task, model, compute, world(), RunDir(folder), tracker, Stop(), time.monotonic())
     folder.rmdir()
@@ -54,6 +59,26 @@ def our_step(config: BenchConfig, task: Any, model: Any, compute: device.Compute
         return trainer.state.tokens - before
 
     return step
+
+
+def decoding(config: BenchConfig, task: Any, model: Any, compute: device.Compute) -> dict[str, Side]:
+    """Greedy decoding of a batch up to the whole context, with a cache and by reading everything anew each time."""
+    tokens = task.batch("val", np.arange(min(config.train.batch_size, task.size("val")))).inputs
+    prompts = torch.from_numpy(np.ascontiguousarray(tokens[:, :1])).to(compute.device)
+    new = config.model.block_size - 1
+
+    def cached() -> int:
+        return generate.greedy(model, prompts, new).numel()
+
+    @torch.no_grad()
+    def anew() -> int:
+        read = prompts
+        for _ in range(new):
+            read = torch.cat([read, model(read)[:, -1].argmax(dim=-1, keepdim=True)], dim=1)
+        return new * len(read)
+
+    model.eval()
+    return {"cleangpt": cached, "without a cache": anew} if config.against == "plain" else {"cleangpt": cached}
 
 
 def plain_step(config: BenchConfig, task: Any, compute: device.Compute) -> Side:

@@ -203,8 +203,10 @@ class Config(Section):
 class BenchConfig(Config):
     """What conf/bench.yaml composes to: a training configuration and what to measure of it."""
 
-    what: Literal["train", "score"] = Field(description="what to measure")
-    against: Literal["plain"] | None = Field(description="a plain training loop of the same model; null: nothing")
+    what: Literal["train", "decode", "score"] = Field(description="what to measure")
+    against: Literal["plain"] | None = Field(
+        description="a plain training loop, or decoding without a cache; null: nothing"
+    )
     rounds: int = Field(ge=1, description="turns of each side, A B A B …")
     seconds: float = Field(gt=0, description="length of a turn")
 

@@ -54,6 +54,15 @@ def _progress(ramp: Ramp, step: int, steps: int, first: int) -> float:
     return 1.0 if step >= last else (step - start) / (last - start)
 
 
+def ignored(schedule: ScheduleConfig) -> list[str]:
+    """A sentence on each `end` that a constant style never reaches."""
+    return [
+        f"`schedule.{name}.end` is not used with style=constant: choose linear, cosine or power"
+        for name in ("lr", "weight_decay", "grad_accum")
+        if (ramp := getattr(schedule, name)).style == "constant" and ramp.end not in (None, ramp.begin)
+    ]
+
+
 def micro_steps_before(schedule: ScheduleConfig, step: int, steps: int) -> int:
     """How many micro-steps the steps before this one take: where its data begins."""
     return sum(at(schedule, s, steps).grad_accum for s in range(1, step))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cleangpt import device, distributed, files, models, record, scoring, snapshot, tasks, weights
+from cleangpt import device, distributed, files, models, record, schedule, scoring, snapshot, tasks, weights
 from cleangpt.config import Config, resolve
 from cleangpt.errors import UserError
 from cleangpt.rundir import RunDir, find, point_latest_to, read_metrics
@@ -128,6 +128,8 @@ def _introduce(trainer: Trainer, parameters: int, snapshot_folder: Path | None) 
                 f"begun with {_processes(before)}, continued with {world.size}: the same samples in the same order, "
                 "losses equal to about 1e-6"
             )
+    for sentence in schedule.ignored(config.schedule):
+        say(sentence)
     if model.dropout > 0 and world.size > 1:
         say("dropout is on: its masks depend on the number of processes, all else does not")
 

@@ -77,13 +77,22 @@ def test_weights_sum_to_one(digits):
     assert sample.weights.sum() == pytest.approx(1, abs=1e-9 if digits < 20 else 0.01)
 
 
-@pytest.mark.parametrize("digits", [3, 6])
-def test_the_weight_of_full_length_operands_is_their_share_of_all_problems(digits):
-    sample = held_out.problems(arithmetic(digits=digits), "test", 5000)
-    a, b = lengths(sample, digits)
-    assert sample.weights[(a == digits) & (b == digits)].sum() == pytest.approx(0.81)
-    assert sample.weights[a == digits].sum() == pytest.approx(0.9)
-    assert sample.weights[(a == 1) & (b == 1)].sum() == pytest.approx(100 / 100**digits)
+def test_the_weight_of_full_length_operands_is_their_share_of_all_problems():
+    sample = held_out.problems(arithmetic(digits=6), "test", 5000)
+    a, b = lengths(sample, 6)
+    assert sample.weights[(a == 6) & (b == 6)].sum() == pytest.approx(0.81)
+    assert sample.weights[a == 6].sum() == pytest.approx(0.9)
+    assert sample.weights[(a == 1) & (b == 1)].sum() == pytest.approx(100 / 100**6)
+
+
+def test_the_weight_of_each_pair_of_lengths_is_its_share_of_a_split_that_can_be_counted():
+    task = arithmetic(digits=3)
+    sample, whole = (held_out.problems(task, "test", limit) for limit in (5000, None))
+    (a, b), (whole_a, whole_b) = lengths(sample, 3), lengths(whole, 3)
+    for i in (1, 2, 3):
+        for j in (1, 2, 3):
+            share = ((whole_a == i) & (whole_b == j)).mean()
+            assert sample.weights[(a == i) & (b == j)].sum() == pytest.approx(share)
 
 
 def test_weighted_means_are_those_of_the_whole_split():

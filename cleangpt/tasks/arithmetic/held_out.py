@@ -32,8 +32,9 @@ def problems(task: Task, split: str, limit: int | None) -> Sample:
 def stratified(task: Task, split: str, limit: int) -> Sample:
     """Exactly `limit` problems, some of each pair of operand lengths, though short operands are rare.
 
-    Half of the sample is shared out evenly, half in proportion. Each problem is weighted by what its stratum is
-    of all problems, so that weighted means are those of the whole split.
+    Half of the sample is shared out evenly, half in proportion. Each problem is weighted by what its stratum is of
+    the split (of all problems, where the split is too large to be counted), so that weighted means are those of the
+    whole split.
     """
     widths = [10] + [9 * 10**k for k in range(1, task.settings.digits)]
     strata = sorted((wa * wb, i, j) for i, wa in enumerate(widths) for j, wb in enumerate(widths))
@@ -45,11 +46,13 @@ def stratified(task: Task, split: str, limit: int) -> Sample:
         places = [((i, j), (widths[i], widths[j])) for _, i, j in strata]
         wanted = [*fair[:-1], limit]  # the largest may have to stand in for those that are too small
         pools = [_draw(task, split, *place, want) for place, want in zip(places, wanted, strict=True)]
+    if task.count(split) <= COMPLETE:
+        sizes = [len(a) for a, _ in pools]
+    else:
+        sizes = [size for size, _, _ in strata]
     taken = _shares(limit, fair, [len(a) for a, _ in pools])
     found = [
-        (a[:n], b[:n], np.full(n, size / total / n))
-        for (a, b), n, (size, _, _) in zip(pools, taken, strata, strict=True)
-        if n
+        (a[:n], b[:n], np.full(n, float(size) / n)) for (a, b), n, size in zip(pools, taken, sizes, strict=True) if n
     ]
     a, b, weights = (np.concatenate(part) for part in zip(*found, strict=True))
     return Sample(a, b, weights / weights.sum(), task.count(split), complete=False)

@@ -220,7 +220,7 @@ def tables(score: dict[str, Any]) -> list:
     what = f"{score['digits']}-digit {'sums' if score['task'] == 'adder' else 'products'}"
     whole = "all" if score["complete"] else "a stratified sample of the"
     rows = [{"of": "all", **{k: score[k] for k in ("problems", "correct", "accuracy", "interval")}}]
-    if score["leak"]["mirrored_in_training"]:
+    if score["leak"]["mirrored_in_training"] and score["split"] != "train":
         rows.append({"of": "leaked: b, a is trained on", **score["leak"]["leaked"]})
         rows.append({"of": "clean: neither is", **score["leak"]["clean"]})
     found = [
