@@ -265,7 +265,8 @@ def test_stopped_by_a_signal_and_resumed_equals_left_alone_bit_by_bit(tmp_path, 
     cut = run([*stopping, "hydra.run.dir=cut"], tmp_path)
     assert cut.returncode == (1 if size > 1 else 143), cut.stderr
     assert json.loads((tmp_path / "cut" / "summary.json").read_text())["status"] == "stopped"
-    assert "Resume with: python train.py resume=cut" in cut.stdout
+    assert "Resume with: " in cut.stdout
+    assert "train.py resume=cut" in cut.stdout
     done = run([*command, "resume=auto", "hydra.run.dir=cut"], tmp_path)
     assert done.returncode == 0, done.stderr
     for place in ("final", "best"):
@@ -316,3 +317,53 @@ def test_init_from_begins_a_new_run_with_the_weights_of_another(tmp_path):
     other = run([sys.executable, TRAIN, *TOY, "model.n_layer=1", "init_from=r", "hydra.run.dir=t"], tmp_path)
     assert other.returncode == 2
     assert "does not fit the model" in other.stderr
+
+
+def test_a_signal_to_a_sweep_stops_its_job_with_a_snapshot_and_leaves_no_process(tmp_path):
+    long = [word for word in TOY if not word.startswith("train.steps")]
+    command = [sys.executable, TRAIN, "-m", *long, "train.steps=100000", "train.eval_every=null", "seed=0,1"]
+    sweep = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 90
+    while not any(tmp_path.glob("outputs/sweeps/*/0/metrics.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(1)
+    sweep.send_signal(signal.SIGTERM)
+    sweep.communicate(timeout=60)
+    assert sweep.returncode == 128 + signal.SIGTERM
+    (folder,) = tmp_path.glob("outputs/sweeps/*/0")
+    assert json.loads((folder / "summary.json").read_text())["status"] == "stopped"
+    assert list((folder / "snapshots").glob("step_*"))
+    assert not any(tmp_path.glob("outputs/sweeps/*/1/config.json")), "the sweep stopped as well"
+    assert processes_of(str(folder)) == []
+
+
+BLIND = """
+if rank:
+    from cleangpt import files, resuming, snapshot, weights
+    def blind(*_):
+        raise AssertionError("only rank 0 has the disk")
+    files.read_json = weights._read = weights.about = snapshot.load_file = resuming.decide = blind
+"""
+
+
+def test_only_rank_0_needs_the_disk_of_the_run_directory(tmp_path):
+    script = wrapper(tmp_path, BLIND)
+    for part in (["train.steps=3", "train.test_at_end=true"], ["resume=auto", "train.steps=6"]):
+        options = [word for word in TOY if not word.startswith(("train.steps", "train.test_at_end"))]
+        done = run([*torchrun(2, "--standalone", script=script), *options, *part, "hydra.run.dir=r"], tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert [row["step"] for row in read_metrics(tmp_path / "r" / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_a_user_got_wrong_is_a_sentence_and_leaves_nothing_behind(tmp_path):
+    for arguments, words in (
+        (["init_from=nonsense"], "run=nonsense is no folder"),
+        (["model.vocab_size=4"], "`model.vocab_size` must be at least 15"),
+        (["resume=auto", "init_from=nonsense"], "run=nonsense is no folder"),
+        (["hydra.run.dir=/proc/nowhere"], "can't be used"),
+    ):
+        done = run([sys.executable, TRAIN, *TOY, *arguments], tmp_path)
+        assert done.returncode == 2, (arguments, done.stderr)
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not list(tmp_path.glob("outputs/*/*"))
