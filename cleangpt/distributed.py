@@ -82,9 +82,14 @@ def told_by_main(key: str, say: Callable[[], str]) -> str:
     return store().get(_this_attempt(key)).decode()
 
 
-def first_time(key: str) -> bool:
-    """Whether nobody asked this before in this launch, restarts of its workers included."""
-    return not launched() or store().add(f"cleangpt/{key}", 1) == 1
+def happened(key: str) -> bool:
+    """Whether `note` was called in this launch, before a restart of its workers too."""
+    return launched() and store().check([f"cleangpt/{key}"])
+
+
+def note(key: str) -> None:
+    if launched():
+        store().set(f"cleangpt/{key}", "yes")
 
 
 def tell_failure(text: str) -> None:

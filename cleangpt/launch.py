@@ -57,8 +57,8 @@ def _decide(config: Config, proposed: Path, overrides: list[str]) -> tuple[RunDi
     agreed = Path(distributed.agree("run directory", str(proposed)))
 
     def say() -> str:
-        restarted = not distributed.first_time("begun")
-        run, decided, resume = resuming.decide(config, RunDir(agreed), overrides, restarted)
+        run, decided, resume = resuming.decide(config, RunDir(agreed), overrides, distributed.happened("begun"))
+        distributed.note("begun")
         return json.dumps([str(run.path), decided.model_dump(mode="json"), resume and str(resume)])
 
     path, decided, resume = json.loads(distributed.told_by_main("decision", say))

@@ -367,3 +367,24 @@ def test_what_a_user_got_wrong_is_a_sentence_and_leaves_nothing_behind(tmp_path)
         assert words in done.stderr
         assert "Traceback" not in done.stderr
         assert not list(tmp_path.glob("outputs/*/*"))
+
+
+def test_a_run_that_is_there_is_not_resumed_by_a_restart_that_was_refused(tmp_path):
+    assert run([sys.executable, TRAIN, *TOY, "train.steps=2", "hydra.run.dir=r"], tmp_path).returncode == 0
+    before = (tmp_path / "r" / "metrics.jsonl").read_bytes()
+    again = run([*torchrun(2, "--standalone", "--max-restarts=1"), *TOY, "hydra.run.dir=r"], tmp_path)
+    assert again.returncode != 0
+    assert "r holds a run already" in again.stderr
+    assert (tmp_path / "r" / "metrics.jsonl").read_bytes() == before
+
+
+def test_processes_score_together_what_one_scores_alone(tmp_path):
+    assert run([sys.executable, TRAIN, *TOY, "hydra.run.dir=r"], tmp_path).returncode == 0
+    found = []
+    for command in ([sys.executable], torchrun(3, "--standalone")[:-1]):
+        done = run([*command, ROOT / "eval" / "score.py", "run=r"], tmp_path)
+        assert done.returncode == 0, done.stderr
+        score = json.loads((tmp_path / "r" / "score" / "test_best.json").read_text())
+        found.append({key: value for key, value in score.items() if key != "seconds"})
+    assert found[0] == found[1]
+    assert found[0]["forced_equals_decoded"] == 256
