@@ -146,9 +146,10 @@ class Faults:
         self.folder, self.random = folder, random.Random(seed)
         self.tallies: dict[str, Tally] = {}
         self.number = 0
-        began = time.monotonic()
-        assert finish(start(folder / "whole")) == 0, (folder / "whole.stderr").read_text()
-        self.seconds = time.monotonic() - began
+        for name in ("warm-up", "whole"):
+            began = time.monotonic()
+            assert finish(start(folder / name)) == 0, (folder / f"{name}.stderr").read_text()
+            self.seconds = time.monotonic() - began
         self.whole = outcome(folder / "whole")
         self.stopped = folder / "stopped"  # a run that a signal stopped at step 23, to be damaged in copies
 
@@ -300,7 +301,7 @@ def main(scale: float = 1.0) -> int:
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         faults = Faults(Path(folder), seed=0)
         pick = faults.random.randint
-        faults.signals("SIGKILL at a random moment", signal.SIGKILL, times(40))
+        faults.signals("SIGKILL at a random moment", signal.SIGKILL, times(50))
         in_step = [dies_when(pick(1, 600), torch.nn.Linear, "forward", lambda *_: True) for _ in range(times(20))]
         faults.dying("SIGKILL in a step", in_step)
         in_eval = [dies_when(pick(1, 5), evaluate.F, "cross_entropy", evaluates) for _ in range(times(10))]
