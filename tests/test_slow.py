@@ -34,7 +34,7 @@ def test_a_small_gpt_learns_three_digit_addition(tmp_path):
 def test_an_ordered_split_of_multiplication_shows_how_much_leaks(tmp_path):
     score, _ = trained(tmp_path, "experiment=leak")
     leaked, clean = score["leak"]["leaked"], score["leak"]["clean"]
-    assert leaked["problems"] > clean["problems"]
+    assert leaked["problems"] + clean["problems"] == score["problems"] == 30
     assert leaked["interval"][0] > clean["interval"][1], "more of the leaked problems are right, beyond chance"
 
 
