@@ -154,6 +154,7 @@ class Trainer:
         self.snapshot_at = time.monotonic()
         if not self.world.is_main:
             return
+        self.writer.wait()  # a disk slower than the interval must not fall behind by more than one snapshot
         self.state.seconds, self.state.world_size = self.seconds(), self.world.size
         step, state = self.state.step, asdict(self.state)
         tensors = snapshot.copy(self.model, self.optimizer)

@@ -234,23 +234,24 @@ def test_metrics_wait_for_room_on_a_full_disk(tmp_path):
 
 
 def test_writing_a_snapshot_does_not_hold_training_up(tmp_path, monkeypatch):
-    trainer = make_trainer(tmp_path, "train.steps=4", "train.snapshot_every=1", "train.eval_every=null")
+    trainer = make_trainer(tmp_path, "train.steps=6", "train.snapshot_every=3", "train.eval_every=null")
     import threading
 
-    may_write, steps_done = threading.Event(), []
+    may_write, steps_done, held_back = threading.Event(), [], []
     real_save = snapshot.save
-    monkeypatch.setattr(snapshot, "save", lambda *a: (may_write.wait(20), real_save(*a)))
+    monkeypatch.setattr(snapshot, "save", lambda *a: (held_back.append(may_write.wait(20)), real_save(*a)))
     real = trainer.step
 
     def step(number):
         steps_done.append(number)
-        if number == 3:
+        if number == 5:
             may_write.set()
         return real(number)
 
     trainer.step = step
     trainer.fit()
-    assert steps_done == [1, 2, 3, 4]  # steps 2 and 3 were made while the first snapshot was held back
+    assert held_back == [True, True]  # set in step 5: steps 4 and 5 were made while the first snapshot was held back
+    assert steps_done == [1, 2, 3, 4, 5, 6]
 
 
 def test_snapshots_fall_due_by_the_clock_too(tmp_path):
