@@ -174,7 +174,3 @@ def tensors_from_main(read: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor
         tensor = tensors.setdefault(name, torch.empty(shape, dtype=dtype))
         dist.broadcast(tensor, src=0)
     return tensors
-
-
-def barrier() -> None:
-    gather(None)
