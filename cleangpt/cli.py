@@ -4,11 +4,14 @@
 process, before torch is imported and before a run directory is made. Then Hydra does what its users know.
 """
 
+import fnmatch
 import os
+import re
 import shlex
 import sys
 import time
 import traceback
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ def start(main: Callable[[], Any], schema: type[Section], config_name: str) -> N
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come to us, who know how to say them
     register_resolvers(schema)
+    sys.argv[1:] = [as_it_stands(word, schema) for word in sys.argv[1:]]
     try:
         arguments = get_args_parser().parse_args()
         asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info
@@ -94,6 +98,21 @@ def _refuse_sweep_under_torchrun() -> None:
     words = [word for word in sys.argv if word not in ("-m", "--multirun")]
     command = shlex.join(["python", words[0], "-m", *words[1:], f"processes={os.environ.get('WORLD_SIZE', 1)}"])
     raise UserError(f"a sweep starts the processes of its jobs itself: run `{command}` without torchrun")
+
+
+def as_it_stands(word: str, schema: type[Section]) -> str:
+    """Quote the value of a key that is free text, so that Hydra's grammar leaves every character of it alone."""
+    key, equals, value = word.partition("=")
+    name = key.lstrip("+")
+    if not equals or value == "null" or not any(fnmatch.fnmatchcase(name, pattern) for pattern in schema.verbatim):
+        return word
+    field = schema.model_fields.get(name)
+    if value.startswith("[") and field is not None and list[str] in typing.get_args(field.annotation):
+        return word
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    value = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + "\\${", value)  # no interpolation
+    return f"{key}={QuotedString(text=value, quote=Quote.single).with_quotes()}"
 
 
 # --------------------------------------------------------------------------------------------------------------

@@ -80,6 +80,11 @@ class Reading:
         self.first, self.cache = int(self.starts.min()), None
 
 
+def compile_for_decoding(model: Decoder) -> None:
+    """Let torch.compile make the step faster, which takes a while at first. Lengths stay variables."""
+    model.following = torch.compile(model.following, dynamic=True)
+
+
 @torch.inference_mode()
 def greedy(model: Decoder, prompts: Sequence[Sequence[int]] | Tensor, new_tokens: int) -> Tensor:
     """(n, P) prompts, or prompts of any lengths → (n, new_tokens), the likeliest token each time."""

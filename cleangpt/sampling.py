@@ -77,7 +77,9 @@ class Chooser:
         logits = logits[:, : self.vocab_size]
         if self.seen is not None:
             self.seen = self.seen.to(logits.device)
-            penalised = torch.where(logits > 0, logits / self.how.repetition_penalty, logits * self.how.repetition_penalty)
+            penalised = torch.where(
+                logits > 0, logits / self.how.repetition_penalty, logits * self.how.repetition_penalty
+            )
             logits = torch.where(self.seen, penalised, logits)
         if self.how.temperature == 0:
             chosen = logits.argmax(dim=-1)

@@ -7,7 +7,7 @@ import copy
 import difflib
 import types
 import typing
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, ClassVar, Literal, Union
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen, MultipleOf
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -19,6 +19,7 @@ class Section(BaseModel):
     """A group of keys: frozen, strict about types, without unknown keys, infinities or NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    verbatim: ClassVar[tuple[str, ...]] = ()  # keys whose value on the command line is text as it stands there
 
 
 def parse(data: dict[str, Any], schema: type[Section]) -> Any:
@@ -103,6 +104,8 @@ def _expected(annotation: Any, metadata: list[Any]) -> str:
         return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
     if annotation is type(None):
         return "null"
+    if annotation == list[str]:
+        return "a list of text"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[annotation]
     if annotation is str:
         metadata = [bound for bound in metadata if isinstance(bound, MinLen)]

@@ -22,7 +22,7 @@ class BytesText:
 
 
 class DecodedText:
-    """For any tokenizer: a token's text is what it adds to that of the tokens just before it, which it may depend on."""
+    """For any tokenizer: the text of a token is what it adds to that of the tokens just before it."""
 
     def __init__(self, tokenizer: Any):
         self.tokenizer = tokenizer

@@ -23,22 +23,14 @@ def main(config: DictConfig) -> None:
     cli.run(lambda: score(schema.parse(cli.plain(config), ScoreConfig)))
 
 
-def refuse_damage(folder: Path) -> None:
-    """A snapshot says itself whether it is whole."""
-    from cleangpt import snapshot
-    from cleangpt.errors import UserError
-
-    if (folder / snapshot.MANIFEST).exists() and (wrong := snapshot.damage(folder)):
-        raise UserError(f"{folder} is damaged ({wrong}): score another snapshot, best/ or final/")
-
-
 def score(settings: ScoreConfig) -> int:
     opened = find(settings.run)
-    refuse_damage(opened.folder)
     from rich.console import Console
 
-    from cleangpt import device, distributed, scoring, tasks, weights
+    from cleangpt import device, distributed, scoring, snapshot, tasks, weights
     from cleangpt.evaluate import Judge
+
+    snapshot.refuse_damage(opened.folder)
 
     trained = read_config(opened.folder / "config.json")
     compute = device.choose(settings.device, "float32", distributed.world().local_rank)
