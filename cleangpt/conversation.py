@@ -12,7 +12,7 @@ from cleangpt.config import SampleConfig
 from cleangpt.errors import UserError
 from cleangpt.generate import Text
 from cleangpt.prompts import Prompt
-from cleangpt.samples import Voice, slid_note
+from cleangpt.samples import Voice, on_screen, slid_note
 from cleangpt.schema import expected, nearest
 
 KNOBS = (
@@ -100,7 +100,7 @@ class Conversation:
             for piece in self.voice.speak(prompt, self.settings, self.turn):
                 text.add(piece)
                 if prompt.question is None:
-                    print(piece.text, end="", flush=True)
+                    print(on_screen(piece.text), end="", flush=True)
         except KeyboardInterrupt:
             interrupted = True
         self.turn += 1

@@ -80,6 +80,15 @@ def note(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
+CONTROL = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
+CONTROL |= dict.fromkeys(range(0x7F, 0xA0), 0xFFFD)
+
+
+def on_screen(text: str) -> str:
+    """A model may write what a terminal would obey: there it is shown instead."""
+    return text.translate(CONTROL) if sys.stdout.isatty() else text
+
+
 def slid_note(context: int) -> str:
     return f"(A text outgrew the context of {context} tokens: there the model forgot all but the newest half of it.)"
 
@@ -110,7 +119,7 @@ def answer(voice: Voice, prompts: list[Prompt], settings: SampleConfig) -> int:
     if settings.output is None:
         for text in texts:
             print(heading(text, settings), end="")
-            print(shown(prompts[text.prompt], text), flush=True)
+            print(on_screen(shown(prompts[text.prompt], text)), flush=True)
     else:
         keep(Path(settings.output), prompts, texts)
         note(f"{len(texts):,} texts are in {settings.output}")
@@ -126,12 +135,12 @@ def show_one(voice: Voice, prompt: Prompt, settings: SampleConfig) -> int:
     """One text as it comes, after its prompt."""
     text = Text(0, 0)
     if prompt.question is None:
-        print(prompt.text, end="", flush=True)
+        print(on_screen(prompt.text), end="", flush=True)
     try:
         for piece in voice.speak(prompt, settings):
             text.add(piece)
             if prompt.question is None:
-                print(piece.text, end="", flush=True)
+                print(on_screen(piece.text), end="", flush=True)
     except KeyboardInterrupt:
         print(flush=True)
         return 130

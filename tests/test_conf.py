@@ -11,7 +11,9 @@ from cleangpt.config import Config
 from cleangpt.schema import keys
 
 CONF = ROOT / "conf"
-OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
+GROUPS_OF = {"template": ("SampleConfig", "sample")}  # the groups that are not train.py's
+ALL_OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
+OPTIONS = [option for option in ALL_OPTIONS if option.partition("=")[0] not in GROUPS_OF]
 EXPERIMENTS = [option for option in OPTIONS if option.startswith("experiment=")]
 PROGRAMS = sorted([*ROOT.glob("*.py"), *(ROOT / "eval").glob("*.py"), *(ROOT / "data").glob("*.py")])
 LIBRARY = sorted((ROOT / "cleangpt").rglob("*.py"))
@@ -30,9 +32,10 @@ STARTED = {name: schema for path in PROGRAMS for schema, name in started(path)}
 # ---- what is in conf/
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", ALL_OPTIONS)
 def test_every_option_of_every_group_composes_to_a_right_configuration(option):
-    assert look_ahead(option) == []
+    schema, name = GROUPS_OF.get(option.partition("=")[0], ("Config", "train"))
+    assert look_ahead(option, schema=getattr(configs, schema), config_name=name) == []
 
 
 def test_every_program_has_its_file_in_conf_and_every_file_a_program():
@@ -99,7 +102,7 @@ def unread(section, prefix=""):
         if not inner and (section.__name__, name) not in read:
             yield f"{prefix}{name} of {section.__name__}"
 
-unread = [*unread(config.Config), *unread(config.ScoreConfig)]
+unread = [*unread(config.Config), *unread(config.ScoreConfig), *unread(config.SampleConfig)]
 pathlib.Path("found.json").write_text(json.dumps({"ends": ends, "unread": unread}))
 """
 
@@ -120,6 +123,8 @@ def ran(tmp_path_factory):
     commands["diverges"] = [*commands["gpt_tiny"], *diverge]
     commands = {name: [*words, f"hydra.run.dir={name.replace('=', '_')}"] for name, words in commands.items()}
     commands["score"] = ["eval/score.py", "run=gpt_tiny"]
+    commands["sample"] = ["sample.py", "run=gpt_tiny", "temperature=1.0", "top_k=5", "output=answers.txt"]
+    commands["says"] = ["sample.py", "run=gpt_tiny", "prompt=1+2"]
     folder = tmp_path_factory.mktemp("ran")
     (folder / "record.py").write_text(RECORDER)
     told = json.dumps([[str(ROOT / script), *words] for script, *words in commands.values()])
