@@ -49,6 +49,14 @@ def keys(schema: type[Section]) -> dict[str, Any]:
     return found
 
 
+def leaves(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested data as dotted keys and their values."""
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        found |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
 def _either(one: Any, other: Any) -> Any:
     """The field of a key that two branches of a union have: each has a name of its own."""
     if one is None or typing.get_origin(one.annotation) is not Literal:

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from cleangpt import device, distributed, files, models, record, schedule, scoring, snapshot, tasks, weights
+from cleangpt import card, device, distributed, files, models, record, schedule, scoring, snapshot, tasks, weights
 from cleangpt.config import Config, resolve
 from cleangpt.errors import UserError
-from cleangpt.rundir import RunDir, find, point_latest_to, read_metrics
+from cleangpt.rundir import RunDir, find, point_latest_to
 from cleangpt.seeds import derive
 from cleangpt.signals import Stop, Stopped
 from cleangpt.tracking import Tracker, duration
@@ -72,7 +72,7 @@ def _fit(trainer: Trainer, overrides: list[str], snapshot_folder: Path | None) -
     parameters = models.parameter_counts(trainer.model)
     if world.is_main:
         files.write_json(run.config, config.model_dump(mode="json"))
-        now = record.circumstances(overrides, trainer.compute, world, parameters)
+        now = record.circumstances(overrides, trainer.compute, world, parameters, config, trainer.task)
         files.write_json(run.run, record.continued(run.run, now) if snapshot_folder else now)
         point_latest_to(run)
     _prepare(config, trainer.model, trainer.compute, tracker)
@@ -87,6 +87,7 @@ def _fit(trainer: Trainer, overrides: list[str], snapshot_folder: Path | None) -
             pass  # training is done and its snapshot written; only the score is not complete
     number = max(distributed.gather(trainer.stop.number))
     _summarise(trainer, "stopped", None)
+    _leave_card(trainer)
     tracker.say(f"Stopped by {signal.Signals(number).name} after step {trainer.state.step}.")
     by_itself = world.size == 1 or config.processes == world.size
     command = "python train.py" if by_itself else f"torchrun --nproc-per-node={world.local_size} train.py"
@@ -157,20 +158,17 @@ def _finish(trainer: Trainer, status: str) -> None:
         score = task.score(trainer.judge, "test", None, "auto")
     if not trainer.world.is_main:
         return
-    if config.logger.plots:
-        from cleangpt.plots import run_plots
-
-        run_plots(read_metrics(run.metrics), run.plots)
     tracker.say()
     if score is not None:
         scoring.save(task, score, run.score, label, draws=config.logger.plots)
         for table in task.tables(score)[:2]:
             tracker.say(table)
     summary = _summarise(trainer, status, score)
+    _leave_card(trainer)
     tokens = f"{summary['tokens']:,} tokens in {duration(summary['seconds'])}"
     tracker.say(f"Done: {state.step} steps, {tokens}, {summary['tokens_per_second']:,.0f} tokens a second.")
     shown = run.shown()
-    tracker.say(f"Everything is in {shown}: plots/, metrics.jsonl, best/ (step {state.best_step}), summary.json. Next:")
+    tracker.say(f"Everything is in {shown}: card.md, plots/, metrics.jsonl, best/ (step {state.best_step}). Next:")
     tracker.say(f"    python eval/score.py run={shown}    # every table of the score")
     tracker.say(f"    python train.py resume={shown} train.steps={2 * config.train.steps}    # train longer")
 
@@ -183,9 +181,12 @@ def _summarise(trainer: Trainer, status: str, score: dict[str, Any] | None) -> d
     summary |= {"best/step": state.best_step, **(state.scores or {})}
     if score is not None:
         summary |= {"test/accuracy": score["accuracy"], "test/problems": score["problems"]}
+    speed = state.tokens / max(state.train_seconds, 1e-9)
+    mfu = trainer.watch.mfu(speed)
     summary |= {
         "tokens": state.tokens,
-        "tokens_per_second": state.tokens / max(state.train_seconds, 1e-9),
+        "tokens_per_second": speed,
+        **({} if mfu is None else {"mfu": mfu}),
         "train_seconds": state.train_seconds,
         "seconds": trainer.seconds(),
     }
@@ -193,6 +194,17 @@ def _summarise(trainer: Trainer, status: str, score: dict[str, Any] | None) -> d
         files.write_json(trainer.run.summary, summary)
         trainer.tracker.finish(summary)
     return summary
+
+
+def _leave_card(trainer: Trainer) -> None:
+    """The page about the run, and its plots once more. What stands in the way is said, and costs nothing else."""
+    if not trainer.world.is_main:
+        return
+    trainer.tracker.finish_plots()
+    try:
+        card.write(trainer.run)
+    except OSError as error:
+        trainer.tracker.say(f"card.md could not be written ({error.strerror})")
 
 
 def _failed(trainer: Trainer, error: Exception) -> None:
@@ -212,4 +224,7 @@ def _failed(trainer: Trainer, error: Exception) -> None:
     with contextlib.suppress(OSError):
         with run.log.open("a", encoding="utf-8") as log:
             log.write(trace + (told or ""))
-        files.write_json(run.summary, {"status": "failed", "step": trainer.state.step, "error": text})
+        summary = {"status": "failed", "step": trainer.state.step, "error": text}
+        files.write_json(run.summary, summary)
+        trainer.tracker.finish(summary)
+        card.write(run)
