@@ -119,7 +119,7 @@ class Profiler:
         whole = sum(microseconds for microseconds, *_ in own) or 1.0
         place = "GPU" if on_gpu else "CPU"
         table = _table(f"Operations by their own {place} time in a step", "operation")
-        table.add_column("calls", justify="right")
+        table.add_column("calls", justify="right", no_wrap=True)
         for microseconds, calls, name in sorted(own, reverse=True)[:OPERATIONS]:
             each = microseconds / 1000 / len(self.steps)
             table.add_row(name, f"{each:.2f}", f"{microseconds / whole:.1%}", f"{calls / len(self.steps):g}")
@@ -146,9 +146,9 @@ class Profiler:
 
 def _table(title: str, first: str) -> Table:
     table = Table(title=title, title_justify="left")
-    table.add_column(first, overflow="ellipsis", no_wrap=True)
+    table.add_column(first, overflow="fold")
     for name in ("ms", "share"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
