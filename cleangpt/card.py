@@ -119,5 +119,5 @@ def _value(value: Any) -> str:
 
 def _code(text: str) -> str:
     """As code in one line, whatever its characters."""
-    fence = "``" if "`" in text else "`"
-    return f"{fence}{' '.join(text.split())}{fence}" if text else ""
+    text = " ".join(text.split())
+    return f"`` {text} ``" if "`" in text else f"`{text}`" if text else ""
