@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -103,17 +104,18 @@ def _write(settings: Any, temporary: Path, pool: "_Workers", progress: Progress)
             before += source.read
 
     pool.size_up(sum(source.total or 1 << 40 for source in sources.values()))
-    tokenizer = _tokenizer(settings, pieces, pool, with_end=any(source.several for source in sources.values()))
+    several = any(source.several for source in sources.values())
+    tokenizer = _tokenizer(settings, pieces, pool, several)
     pool.use(tokenizer)
     files.write_json(temporary / store.TOKENIZER, tokenizer.to_json())
     dtype = tokenizers.smallest_type(tokenizer.vocab_size)
+    end = np.array([tokenizer.end] if several else [], dtype)
     writers: dict[str, store.Writer] = {}
-    for parts in pool.map(_encode, _jobs(pieces("tokenizing"))):
+    for parts in pool.map(partial(_encode, end), _jobs(pieces("tokenizing"))):
         for split, (tokens, ends, text_bytes) in parts.items():
             if split not in writers:
                 writers[split] = store.Writer(temporary / f"{split}.tokens", dtype)
-                if tokenizer.end is not None:  # the first document too has something to begin behind
-                    writers[split].add(np.array([tokenizer.end], dtype).tobytes(), [], 0)
+                writers[split].add(end.tobytes(), [], 0)  # the first document too has something to begin behind
             writers[split].add(tokens, ends, text_bytes)
     checksum = files.sha256(temporary / store.TOKENIZER)
     for name in ("train", "val", *fractions):
@@ -156,12 +158,12 @@ def _draw(text: bytes, key: bytes, fractions: dict[str, float]) -> str:
 # Tokenizers that are made from the text
 
 
-def _tokenizer(settings: Any, pieces: Callable[[str], Iterable[Piece]], pool: "_Workers", with_end: bool) -> Tokenizer:
+def _tokenizer(settings: Any, pieces: Callable[[str], Iterable[Piece]], pool: "_Workers", several: bool) -> Tokenizer:
     if settings.tokenizer == "characters":
         found: set[str] = set()
         for characters in pool.map(_characters, _jobs(pieces("collecting characters"))):
             found |= characters
-        return tokenizers.characters_of(found, with_end)
+        return tokenizers.characters_of(found, several)
     if settings.tokenizer == "bpe":
 
         def texts() -> Iterator[str]:
@@ -175,14 +177,14 @@ def _tokenizer(settings: Any, pieces: Callable[[str], Iterable[Piece]], pool: "_
 
         return tokenizers.train_bpe(texts(), settings.bpe_vocab_size)
     if settings.tokenizer == "bytes":
-        return tokenizers.Bytes(with_end)
+        return tokenizers.Bytes(several)
     tokenizer = tokenizers.named(settings.tokenizer)
     if tokenizer is None:
         raise UserError(
             f"`dataset.tokenizer` must be characters, bytes, bpe, gpt2, gpt2:<file> or a path of a tokenizer.json, "
             f"not {settings.tokenizer}"
         )
-    if with_end and tokenizer.end is None:
+    if several and tokenizer.end is None:
         raise UserError(
             f"`dataset.tokenizer` is {settings.tokenizer}, which has no token that ends a document, and there are "
             f"several documents: add one named {tokenizers.END} to it"
@@ -219,10 +221,8 @@ def _characters(_: Any, job: list[Piece]) -> set[str]:
     return set().union(*(set(_decoded(piece)) for piece in job))
 
 
-def _encode(tokenizer: Tokenizer, job: list[Piece]) -> dict[str, tuple[bytes, list[int], int]]:
+def _encode(end: np.ndarray, tokenizer: Tokenizer, job: list[Piece]) -> dict[str, tuple[bytes, list[int], int]]:
     """Of each split: tokens, where documents end among them, and how many bytes of text they stand for."""
-    dtype = tokenizers.smallest_type(tokenizer.vocab_size)
-    end = np.array([], dtype) if tokenizer.end is None else np.array([tokenizer.end], dtype)
     found: dict[str, tuple[list[np.ndarray], list[int], list[int]]] = {}
     for piece in job:
         arrays, ends, sizes = found.setdefault(piece.split, ([], [], []))

@@ -265,6 +265,8 @@ def fetch(url: str, downloads: Path, name: str) -> Path:
 
 
 def _load(name: str, subset: str | None, revision: str | None, part: str, stream: bool | str) -> Any:
+    if not Path(name).exists() and not _reachable():
+        os.environ["HF_HUB_OFFLINE"] = "1"  # look into the cache at once, instead of trying again and again
     import datasets
 
     try:
@@ -276,6 +278,17 @@ def _load(name: str, subset: str | None, revision: str | None, part: str, stream
         raise _unreachable(name, error) from None
     except ValueError as error:  # an unknown subset or split
         raise UserError(f"{name} can't be read: {' '.join(str(error).split())}") from None
+
+
+def _reachable() -> bool:
+    """Whether the hub answers at all."""
+    try:
+        urllib.request.urlopen(os.environ.get("HF_ENDPOINT", "https://huggingface.co"), timeout=10).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _unreachable(name: str, error: Exception) -> UserError:
