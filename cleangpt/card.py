@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from cleangpt import files
+from cleangpt import files, record
 from cleangpt.rundir import RunDir
 from cleangpt.tracking import duration
 
@@ -17,7 +17,7 @@ def write(run: RunDir) -> Path:
     """The card of a run that has ended, whichever way."""
     about, summary = files.read_json(run.run), files.read_json(run.summary)
     config = files.read_json(run.config)
-    parts = [about, *about.get("resumed", [])]
+    parts = record.parts(about)
     pictures = [path for folder in (run.plots, run.score) for path in sorted(folder.glob("*.png"))]
     sections = [
         f"# {run.path.name}",
@@ -78,7 +78,12 @@ def _results(summary: dict[str, Any]) -> list[tuple[str, str]]:
         "mfu": ("MFU", lambda value: f"{value:.1%}"),
         "seconds": ("wall time", duration),
     }
-    return [(name, show(summary[key])) for key, (name, show) in shown.items() if summary.get(key) is not None]
+    rows = [(name, show(summary[key])) for key, (name, show) in shown.items() if summary.get(key) is not None]
+    hidden = {*shown, "test/problems", "step", "train_seconds"}  # the rest are measures of the task's own
+    others = [
+        (key, f"{value:,.6g}") for key, value in summary.items() if isinstance(value, float | int) and key not in hidden
+    ]
+    return sorted(rows + others, key=lambda row: "test" not in row[0])  # that of the test split first
 
 
 def _changes(changed: dict[str, dict[str, Any]]) -> str:

@@ -96,15 +96,15 @@ def _refuse_sweep_under_torchrun() -> None:
     raise UserError(f"a sweep starts the processes of its jobs itself: run `{command}` without torchrun")
 
 
-def defaults(config_name: str) -> dict[str, Any]:
-    """What conf/ composes to where nothing is asked for, also while Hydra runs a program."""
+def defaults(config_name: str, *choices: str) -> dict[str, Any]:
+    """What conf/ composes to with nothing but these choices of groups, also while Hydra runs a program."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         with initialize_config_dir(CONF, job_name=config_name, version_base=None):
-            return plain(compose(config_name))
+            return plain(compose(config_name, list(choices)))
     finally:
         GlobalHydra.instance().hydra = running
 

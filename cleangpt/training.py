@@ -1,6 +1,7 @@
 """One training from a checked configuration to a complete run directory."""
 
 import contextlib
+import shlex
 import signal
 import traceback
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 from cleangpt import card, device, distributed, files, models, record, schedule, scoring, snapshot, tasks, weights
 from cleangpt.config import Config, resolve
+from cleangpt.corpus.store import NotPrepared
 from cleangpt.errors import UserError
 from cleangpt.rundir import RunDir, find, point_latest_to
 from cleangpt.seeds import derive
@@ -22,8 +24,8 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
     """Train; the exit status. `resume` is the run or snapshot to continue, already checked against `config`."""
     compute = device.choose(config.device, config.dtype, distributed.world().local_rank)
     device.share_threads(distributed.world().local_size)
-    task = tasks.make(config.dataset)
-    config = resolve(config, task)
+    task = _task(config, overrides)
+    asked, config = config, resolve(config, task)
     world = distributed.start(compute.device)
     try:
         if config.train.batch_size < world.size:
@@ -42,7 +44,7 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
             try:
                 for complaint in complaints:
                     tracker.say(complaint)
-                return _fit(trainer, overrides, snapshot_folder)
+                return _fit(trainer, asked, overrides, snapshot_folder)
             except Exception as error:
                 _failed(trainer, error)
                 raise
@@ -52,6 +54,25 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
                 del trainer
     finally:
         distributed.stop()
+
+
+def _task(config: Config, overrides: list[str]) -> Any:
+    """The task. Text has to be prepared, and what was prepared is what is trained on."""
+    try:
+        task = tasks.make(config.dataset, config.model.block_size)
+    except NotPrepared as error:
+        words = [word for word in overrides if word.lstrip("+").startswith("dataset")]
+        if not any(word.startswith("dataset=") for word in words):
+            words.insert(0, f"dataset={config.dataset.name}")
+        raise UserError(f"{error}: run `{shlex.join(['python', 'data/prepare.py', *words])}` first") from None
+    for word in overrides:
+        section, _, key = word.lstrip("+").partition("=")[0].partition(".")
+        if section == "dataset" and key and getattr(config.dataset, key) != getattr(task.settings, key):
+            raise UserError(
+                f"`{word}`, but {config.dataset.dir} was prepared with {key}={getattr(task.settings, key)}: leave it "
+                "out, or prepare it so in another dataset.dir"
+            )
+    return task
 
 
 def _where_to_go_on(config: Config, run: RunDir, resume: Path | None) -> tuple[Path | None, list[str]]:
@@ -64,7 +85,7 @@ def _where_to_go_on(config: Config, run: RunDir, resume: Path | None) -> tuple[P
     return folder, complaints
 
 
-def _fit(trainer: Trainer, overrides: list[str], snapshot_folder: Path | None) -> int:
+def _fit(trainer: Trainer, asked: Config, overrides: list[str], snapshot_folder: Path | None) -> int:
     config, run, tracker, world = trainer.config, trainer.run, trainer.tracker, trainer.world
     _first_weights(config, trainer.model, trainer, snapshot_folder)
     if trainer.state.step > config.train.steps:
@@ -72,8 +93,11 @@ def _fit(trainer: Trainer, overrides: list[str], snapshot_folder: Path | None) -
     parameters = models.parameter_counts(trainer.model)
     if world.is_main:
         files.write_json(run.config, config.model_dump(mode="json"))
-        now = record.circumstances(overrides, trainer.compute, world, parameters, config, trainer.task)
-        files.write_json(run.run, record.continued(run.run, now) if snapshot_folder else now)
+        before = record.begun(run.run) if snapshot_folder else None
+        changed = record.changes(config, asked, overrides, before)
+        now = record.circumstances(overrides, changed, trainer.compute, world, parameters)
+        now["data"] = trainer.task.fingerprint()
+        files.write_json(run.run, {**before, "resumed": [*record.parts(before)[1:], now]} if before else now)
         point_latest_to(run)
     _prepare(config, trainer.model, trainer.compute, tracker)
     _introduce(trainer, parameters["total"], snapshot_folder)
@@ -119,7 +143,8 @@ def _introduce(trainer: Trainer, parameters: int, snapshot_folder: Path | None) 
     model, before = config.model, trainer.state.world_size
     shape = f"{model.n_layer} layers, {model.n_embd} wide, context {model.block_size}"
     say(f"{model.name}: {parameters:,} parameters, {shape}")
-    say(f"{config.dataset.name}: {task.size('train'):,} samples to train on, {task.val_size:,} to validate")
+    sizes = f"{task.size('train'):,} samples to train on, {task.val_size:,} to validate"
+    say(f"{config.dataset.name}: {sizes}, {task.sequence_length} tokens each")
     dtype = str(trainer.compute.dtype).removeprefix("torch.")
     say(f"{trainer.compute.name}, {dtype}, {_processes(world.size)}; run directory {trainer.run.shown()}")
     if snapshot_folder is not None:
@@ -148,7 +173,7 @@ def _finish(trainer: Trainer, status: str) -> None:
         tracker.say(f"Stopped early: no better val/loss in {state.worse} evaluations.")
     score = None
     label = "best" if trainer.has_best() else "final"
-    if config.train.test_at_end:
+    if config.train.test_at_end and task.size("test"):
         if label == "best":
             trainer.use_best()
         elif state.best:
@@ -167,6 +192,7 @@ def _finish(trainer: Trainer, status: str) -> None:
     _leave_card(trainer)
     tokens = f"{summary['tokens']:,} tokens in {duration(summary['seconds'])}"
     tracker.say(f"Done: {state.step} steps, {tokens}, {summary['tokens_per_second']:,.0f} tokens a second.")
+    tracker.say(f"{min(1.0, summary['epochs']):.1%} of the training samples were seen, {summary['epochs']:.3g} times.")
     shown = run.shown()
     tracker.say(f"Everything is in {shown}: card.md, plots/, metrics.jsonl, best/ (step {state.best_step}). Next:")
     tracker.say(f"    python eval/score.py run={shown}    # every table of the score")
@@ -180,11 +206,12 @@ def _summarise(trainer: Trainer, status: str, score: dict[str, Any] | None) -> d
     summary |= {f"best/{name}": value for name, value in (state.best or {}).items()}
     summary |= {"best/step": state.best_step, **(state.scores or {})}
     if score is not None:
-        summary |= {"test/accuracy": score["accuracy"], "test/problems": score["problems"]}
+        summary |= {f"test/{name}": value for name, value in trainer.task.headline(score).items()}
     speed = state.tokens / max(state.train_seconds, 1e-9)
     mfu = trainer.watch.mfu(speed)
     summary |= {
         "tokens": state.tokens,
+        "epochs": trainer.stream.epochs(state.micro_step),
         "tokens_per_second": speed,
         **({} if mfu is None else {"mfu": mfu}),
         "train_seconds": state.train_seconds,

@@ -9,11 +9,14 @@ from cleangpt import card, cli, config, record, tasks
 from cleangpt.rundir import RunDir
 
 
-def changed(*options, **changes):
+def changed(*options, before=None, overrides=(), **changes):
     """What a run with these options would note as changed, its values filled in as a run does it."""
-    settings = config.parse(_composed(*options, **changes))
-    task = tasks.make(settings.dataset)
-    return record.changed(config.resolve(settings, task), task, cli.defaults("train"))
+    asked = config.parse(_composed(*options, **changes))
+    complete = config.resolve(asked, tasks.make(asked.dataset))
+    if before is not None:  # a resumed run asks for what its config.json holds
+        asked = complete
+        before = {"resumed": [{"changed": before}]}
+    return record.changes(complete, asked, list(overrides), before)
 
 
 def _composed(*options, **changes):
@@ -44,15 +47,27 @@ def test_a_value_that_is_given_where_the_default_leaves_it_open_is_a_change():
     }
 
 
-def test_another_architecture_has_keys_that_the_default_does_not_have():
-    found = changed("model=gpt")
-    assert found["model.name"] == {"here": "gpt", "default": "llama"}
-    assert found["model.bias"] == {"here": True}
-    assert not any(values["here"] == values.get("default", "none") for values in found.values())
+def test_of_another_architecture_only_what_its_own_file_does_not_say_is_a_change():
+    assert changed("model=gpt", "model.bias=false") == {
+        "model.name": {"here": "gpt", "default": "llama"},
+        "model.bias": {"here": False, "default": True},
+    }
 
 
 def test_how_a_run_was_continued_is_no_change():
     assert changed(resume="auto") == {}
+
+
+def test_a_resumed_run_has_the_changes_of_its_beginning_and_of_its_own_command_line():
+    first = changed("model.block_size=64")
+    assert first == {"model.block_size": {"here": 64, "default": None}}
+    options = ("model.block_size=64", "train.steps=7", "logger.norms=3")
+    again = changed(*options, before=first, overrides=["train.steps=7", "logger.norms=3", "resume=auto"])
+    assert again == {
+        **first,
+        "train.steps": {"here": 7, "default": 3000},
+        "logger.norms": {"here": 3, "default": None},
+    }
 
 
 def test_defaults_compose_within_a_running_program_and_leave_it_as_it_was():
@@ -80,6 +95,7 @@ PART = {
 }
 SUMMARY = {
     "completed": {
+        "best/val/perplexity": 3.25,
         "step": 9,
         "test/accuracy": 0.5,
         "test/problems": 1500,
@@ -110,7 +126,12 @@ def page(folder, status, *more_parts):
     [
         (
             "completed",
-            ["Completed at step 9 of 9.", "| exact match on test | 50.00% of 1,500 problems |", "| MFU | 41.2% |"],
+            [
+                "Completed at step 9 of 9.",
+                "| exact match on test | 50.00% of 1,500 problems |",
+                "| MFU | 41.2% |",
+                "| best/val/perplexity | 3.25 |",
+            ],
         ),
         ("early_stopped", ["Stopped early at step 5 of 9", "| best step | 2 |", "| validation loss there | 0.12500 |"]),
         ("stopped", ["Stopped by a signal at step 5 of 9; `resume=` continues it."]),
