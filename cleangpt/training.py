@@ -206,7 +206,8 @@ def _finish(trainer: Trainer, status: str) -> None:
     tracker.say(f"Done: {state.step} steps, {tokens}, {summary['tokens_per_second']:,.0f} tokens a second.")
     tracker.say(f"{min(1.0, summary['epochs']):.1%} of the training samples were seen, {summary['epochs']:.3g} times.")
     shown = run.shown()
-    tracker.say(f"Everything is in {shown}: card.md, plots/, metrics.jsonl, best/ (step {state.best_step}). Next:")
+    plots = "plots/, " if config.logger.plots else ""
+    tracker.say(f"Everything is in {shown}: card.md, {plots}metrics.jsonl, best/ (step {state.best_step}). Next:")
     tracker.say(f"    python eval/score.py run={shown}    # every table of the score")
     tracker.say(f"    python train.py resume={shown} train.steps={2 * config.train.steps}    # train longer")
 
