@@ -1,8 +1,8 @@
 """Plots that are renewed while training goes on.
 
-A process of its own draws, at the lowest priority. A thread would keep taking the interpreter's lock away from a training
-that needs it for every operation: while one drew, steps of 30 ms took 70 to 85. One draws at a time, so that drawing never
-piles up.
+A process of its own draws, at the lowest priority. A thread would keep taking the interpreter's lock away from a
+training that needs it for every operation: while one drew, steps of 30 ms took 70 to 85. One process draws at a time,
+so that drawing never piles up.
 """
 
 import os
