@@ -99,7 +99,7 @@ def unread(section, prefix=""):
         if not inner and (section.__name__, name) not in read:
             yield f"{prefix}{name} of {section.__name__}"
 
-unread = [*unread(config.Config), *unread(config.ScoreConfig)]
+unread = [*unread(config.Config), *unread(config.ScoreConfig), *unread(config.ReportConfig)]
 pathlib.Path("found.json").write_text(json.dumps({"ends": ends, "unread": unread}))
 """
 
@@ -120,6 +120,7 @@ def ran(tmp_path_factory):
     commands["diverges"] = [*commands["gpt_tiny"], *diverge]
     commands = {name: [*words, f"hydra.run.dir={name.replace('=', '_')}"] for name, words in commands.items()}
     commands["score"] = ["eval/score.py", "run=gpt_tiny"]
+    commands["report"] = ["eval/report.py", "runs=[gpt_tiny,llama_tiny,diverges]"]
     folder = tmp_path_factory.mktemp("ran")
     (folder / "record.py").write_text(RECORDER)
     told = json.dumps([[str(ROOT / script), *words] for script, *words in commands.values()])

@@ -78,8 +78,6 @@ def _number(value: Any) -> bool:
 def find(asked: str | list[str]) -> list[Path]:
     """The run directories that `runs=` names, each once, in the order of their names."""
     words = [asked] if isinstance(asked, str) else asked
-    if not words:
-        raise UserError("runs=[] names nothing: name run directories, or a folder that holds some")
     found: dict[Path, None] = {}
     for word in words:
         for path in _paths(word):

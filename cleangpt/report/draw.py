@@ -13,7 +13,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.ticker import EngFormatter, FuncFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, NullFormatter
 
 from cleangpt.plots import new_figure, save_figure
 from cleangpt.report.compare import Comparison, Metric
@@ -32,6 +32,7 @@ STYLE = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
 }
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}")  # not 10^-3, which is mathematics
+BETWEEN = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
 KEYS_AT_MOST = 8  # with an effect plot of their own
 PAIRS_AT_MOST = 6
 
@@ -119,6 +120,7 @@ def _curves(found: Comparison, metric: Metric, folder: Path) -> Picture | None:
         if logarithmic:
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter(PLAIN)
+            axis.yaxis.set_minor_formatter(BETWEEN if high / low < 1000 else NullFormatter())
         if metric.is_share:
             axis.set_ylim(-2, 102)
         axis.set(xlabel=AXES[x], ylabel=_unit(metric))
@@ -155,6 +157,7 @@ def _effect(found: Comparison, key: Key, folder: Path) -> Picture | None:
     for group, estimate in scored:
         alike.setdefault(tuple(group.values[name] for name in others), []).append((group.values[key.name], estimate))
     whole = all(len(pairs) == len(values) for pairs in alike.values())
+    joined = len(scored) >= 1.5 * len(alike)  # a random search has hardly two settings that differ in one key
 
     def panel(axis: Any) -> None:
         place = _places(axis.xaxis, values)
@@ -162,19 +165,22 @@ def _effect(found: Comparison, key: Key, folder: Path) -> Picture | None:
             pairs = sorted(pairs, key=lambda pair: order(pair[0]))
             x, heights = [place[value] for value, _ in pairs], [estimate.mean * scale for _, estimate in pairs]
             if len(alike) > 1:
-                axis.plot(x, heights, color=OTHERS, linewidth=0.9, marker="o", markersize=3, alpha=0.8)
+                line = {"color": OTHERS, "linewidth": 0.9} if joined else {"color": COLOURS[0], "linewidth": 0}
+                axis.plot(x, heights, marker="o", markersize=3 if joined else 5, alpha=0.8, **line)
             else:
                 axis.plot(x, heights, color=COLOURS[0], linewidth=1.2, marker="o", markersize=6)
                 known = [(at, estimate) for at, (_, estimate) in zip(x, pairs, strict=True) if estimate.sd is not None]
                 for at, estimate in known:
                     axis.plot([at, at], [estimate.low * scale, estimate.high * scale], color=COLOURS[0], linewidth=2)
-        if len(alike) > 1 and whole:
+        if joined and len(alike) > 1 and whole:
             means = [np.mean([dict(pairs)[value].mean for pairs in alike.values()]) * scale for value in values]
             axis.plot([place[value] for value in values], means, color=COLOURS[0], linewidth=2.2, marker="o")
         axis.set(xlabel=key.name, ylabel=f"final {metric.name}{' (%)' if metric.is_share else ''}")
 
     if len(alike) == 1:
         caption = "Points are means over seeds, bars their 95% intervals."
+    elif not joined:
+        caption = "A point is a setting, which differs from the others in other keys too."
     elif whole:
         caption = "Grey lines join settings that are alike in all other keys; blue is their mean."
     else:
@@ -248,6 +254,7 @@ def _places(axis: Any, values: list[Any]) -> dict[Any, float]:
     if min(values) > 0 and max(values) / min(values) >= 8:
         axis.axes.set(**{f"{axis.axis_name}scale": "log"})
         axis.set_major_formatter(PLAIN)
+        axis.set_minor_formatter(NullFormatter())
     if len(values) <= 8:
         _name_ticks(axis, values, values)
         axis.set_ticks([], minor=True)
@@ -290,7 +297,7 @@ def _picture(
     png = save_figure(figure, folder / f"{stem}.png")
     svgs = []
     for number, panel in enumerate(panels):
-        figure, (axis,) = new_figure(4.6, 3.3)
+        figure, (axis,) = new_figure(4.6, 3.3) if len(panels) > 1 else new_figure(5.4, 3.6)
         panel(axis)
         svgs.append(_svg(figure, f"{stem}-{number}"))
     return Picture(stem, title, caption, svgs, png)

@@ -10,7 +10,7 @@ from cleangpt.report.compare import Comparison
 from cleangpt.report.differences import show
 from cleangpt.report.draw import OTHERS, Picture, colours
 from cleangpt.report.tables import Table
-from cleangpt.report.words import findings, statuses
+from cleangpt.report.words import findings, remarks, statuses
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
@@ -18,16 +18,18 @@ TEMPLATE = Path(__file__).with_name("page.html")
 def page(found: Comparison, groups: Table, runs: Table, pictures: list[Picture], title: str, files: list[str]) -> str:
     colour = colours(found)
     shades = [colour[id(group)] for group in found.groups]
+    ranking = found.ranking()
+    best = next((n for n, group in enumerate(found.groups) if group is ranking[0]), None) if len(ranking) > 1 else None
     parts = {
         "title": escape(title),
         "about": escape(f"{statuses(found)} Made {time.strftime('%Y-%m-%d %H:%M')}."),
         "findings": _paragraphs(findings(found)),
         "keys": _keys(found),
-        "groups": _table(groups, "groups", shades, "Settings, over their seeds"),
-        "runs": _table(runs, "runs", shades, "Runs"),
+        "groups": _table(groups, "groups", shades, best, "Settings, over their seeds"),
+        "runs": _table(runs, "runs", shades, best, "Runs"),
         "legend": _legend(found, shades),
         "pictures": "\n".join(_figure(picture) for picture in pictures),
-        "notes": _list(found.notes),
+        "notes": _list(remarks(found)),
         "common": _list([f"{name} = {show(value)}" for name, value in found.common.items()]),
         "files": ", ".join(f'<a href="{escape(name)}">{escape(name)}</a>' for name in files),
     }
@@ -54,7 +56,7 @@ def _keys(found: Comparison) -> str:
     return f"<ul>{''.join(lines)}</ul>"
 
 
-def _table(table: Table, name: str, shades: list[str], caption: str) -> str:
+def _table(table: Table, name: str, shades: list[str], best: int | None, caption: str) -> str:
     heads = "".join(
         f'<th scope="col"{_number(numeric)}><button type="button">{escape(title)}</button></th>'
         for title, numeric in zip(table.titles, table.numeric, strict=True)
@@ -67,7 +69,8 @@ def _table(table: Table, name: str, shades: list[str], caption: str) -> str:
             f"{escape(cell.text)}</td>"
             for n, (cell, numeric) in enumerate(zip(cells, table.numeric, strict=True))
         )
-        rows.append(f'<tr data-group="{"" if group is None else group}">{inner}</tr>')
+        best_row = ' class="best"' if name == "groups" and group == best else ""
+        rows.append(f'<tr data-group="{"" if group is None else group}"{best_row}>{inner}</tr>')
     return (
         f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}"><table id="{name}">'
         f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"

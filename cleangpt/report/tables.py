@@ -58,7 +58,6 @@ def of_runs(found: Comparison) -> Table:
     titles = ["run", "status", *(key.name for key in found.keys), SEED, "step", f"final {main.name}"]
     titles += [] if main.name.startswith("test/") else [f"best {main.name}", "at step"]
     titles += [*(_final(metric.name) for metric in others), "train/loss", "tokens", "tokens/s", "time", "parameters"]
-    titles.append("notes")
     number = {id(run): n for n, group in enumerate(found.groups) for run in group.runs}
     rows = []
     for run in found.runs:
@@ -73,8 +72,8 @@ def of_runs(found: Comparison) -> Table:
         row += [_value(run.final(metric.name), metric) for metric in others]
         loss, speed = run.final("train/loss"), run.summary.get("tokens_per_second")
         row.append(Cell(MISSING if loss is None else f"{loss:.4g}", loss))
-        row += [_tokens(run.total("tokens")), _count(speed), _time(run.total("seconds")), _count(run.parameters)]
-        rows.append([*row, Cell(" ".join(run.notes), " ".join(run.notes))])
+        rows.append([*row, _tokens(run.total("tokens")), _count(speed), _time(run.total("seconds"))])
+        rows[-1].append(_count(run.parameters))
     return _table(titles, rows, [number.get(id(run)) for run in found.runs])
 
 

@@ -29,7 +29,10 @@ def findings(found: Comparison) -> list[str]:
             f"{low * unit:.3g} to {high * unit:.3g} (Welch): {verdict}."
         )
     if len(ranking) > 2:
-        said.append(f"The best of {len(ranking)} settings, chosen by the value that it is shown with, looks too good.")
+        said.append(
+            f"The best of {len(ranking)} settings is chosen by the value that is shown, which flatters it: "
+            "fresh seeds would say how good it is."
+        )
     return said
 
 
@@ -42,7 +45,7 @@ def show_value(value: float | None, metric: Metric) -> str:
         return MISSING
     if not math.isfinite(value):
         return "not finite"
-    return f"{value:.2%}" if metric.is_share else f"{value:.4g}"
+    return f"{value:.2%}" if metric.is_share else f"{value:#.4g}".rstrip(".")
 
 
 def show_estimate(found: Estimate, metric: Metric) -> str:
@@ -50,7 +53,7 @@ def show_estimate(found: Estimate, metric: Metric) -> str:
     text = show_value(found.mean, metric)
     if found.sd is None:
         return text
-    return f"{text.removesuffix('%')} ± {found.sd:.2%}" if metric.is_share else f"{text} ± {found.sd:.2g}"
+    return f"{text.removesuffix('%')} ± {found.sd:.2%}" if metric.is_share else f"{text} ± {found.sd:#.2g}".rstrip(".")
 
 
 def show_interval(found: Estimate, metric: Metric) -> str:
@@ -58,6 +61,12 @@ def show_interval(found: Estimate, metric: Metric) -> str:
         return MISSING
     low, high = show_value(found.low, metric), show_value(found.high, metric)
     return f"{low.removesuffix('%')} to {high}"
+
+
+def remarks(found: Comparison) -> list[str]:
+    """What is to be said of single runs, and of the comparison."""
+    troubled = [run for run in found.runs if run.notes]
+    return [f"{run.name} ({run.status.replace('_', ' ')}): {' '.join(run.notes)}" for run in troubled] + found.notes
 
 
 def statuses(found: Comparison) -> str:

@@ -7,10 +7,13 @@ from cleangpt import files
 from cleangpt.errors import UserError
 from cleangpt.report import collect, tables
 from cleangpt.report.compare import Comparison
-from cleangpt.report.words import findings, statuses
+from cleangpt.report.words import findings, remarks, statuses
 from cleangpt.rundir import RunDir
 
 PAGE, MARKDOWN, RUNS, GROUPS = "report.html", "report.md", "runs.csv", "groups.csv"
+
+BRIEF = ("seeds", "95% interval", "time")  # the columns of the console, beside the keys and the value that judges
+ROWS = 40
 
 
 def folder_for(paths: list[Path], out: str | None) -> Path:
@@ -33,7 +36,7 @@ def write(found: Comparison, out: Path, title: str | None) -> list[Path]:
     pictures = draw(found, out)
     said = [f"# {tables.plain(title)}", tables.plain(statuses(found)), *map(tables.plain, findings(found))]
     said += ["## Settings", tables.markdown(groups), "## Runs", tables.markdown(runs)]
-    said += ["## Notes", *(f"- {tables.plain(note)}" for note in found.notes)] if found.notes else []
+    said += ["## Notes", *(f"- {tables.plain(note)}" for note in remarks(found))] if remarks(found) else []
     said += [f"![{tables.plain(picture.title)}]({picture.png.name})\n\n{picture.caption}" for picture in pictures]
     texts = {
         PAGE: page(found, groups, runs, pictures, title, [MARKDOWN, RUNS, GROUPS]),
@@ -47,16 +50,19 @@ def write(found: Comparison, out: Path, title: str | None) -> list[Path]:
 
 
 def spoken(found: Comparison) -> list[Any]:
-    """The table of settings, what it shows, and what became of the runs that are not in it."""
+    """The settings in short, what they show, and what is to be said of single runs."""
     from rich.markup import escape
     from rich.table import Table
 
     groups = tables.of_groups(found)
+    columns = [*range(len(found.keys) or 1), *(n for n, title in enumerate(groups.titles) if title in BRIEF)]
+    columns += [n for n, title in enumerate(groups.titles) if title == f"final {found.metric.name}"]
     shown = Table(title=statuses(found), title_justify="left", title_style="")
-    for title, numeric in zip(groups.titles, groups.numeric, strict=True):
-        shown.add_column(escape(title), justify="right" if numeric else "left", overflow="fold")
-    for row in groups.rows:
-        shown.add_row(*(escape(cell.text) for cell in row))
-    troubled = [run for run in found.runs if run.notes]
-    lines = [f"{run.name} ({run.status.replace('_', ' ')}): {' '.join(run.notes)}" for run in troubled]
-    return [shown, *findings(found), *lines, *found.notes]
+    for n in sorted(set(columns)):
+        title = found.keys[n].label if n < len(found.keys) else groups.titles[n]
+        shown.add_column(escape(title), justify="right" if groups.numeric[n] else "left", overflow="fold")
+    for row in groups.rows[:ROWS]:
+        shown.add_row(*(escape(row[n].text) for n in sorted(set(columns))))
+    if len(groups.rows) > ROWS:
+        shown.caption = f"and {len(groups.rows) - ROWS} more settings in {PAGE}"
+    return [shown, *findings(found), *remarks(found)]
