@@ -429,7 +429,7 @@ def test_the_page_is_whole_needs_nothing_and_escapes_what_it_shows(written):
     assert len(ids) == len(set(ids))
     for reference in re.findall(r'(?:href="#|url\(#)([^")]+)', text):
         assert reference in ids
-    assert page.tags.count("svg") == 3 * 3 + 2 * 2 + 2  # three metrics on three axes, two keys and more, a pair
+    assert page.tags.count("svg") == 3 * 3 + 2 + 1  # three metrics on three axes, two effects, and the pair of keys
 
 
 def test_the_page_has_what_sorting_and_searching_need(written):
