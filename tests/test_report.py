@@ -486,8 +486,15 @@ def test_text_metrics_are_drawn_like_any_other(tmp_path):
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         rows = [{**row, "val/perplexity": math.exp(row["val/loss"]), "val/bits_per_byte": 0.4} for row in rows]
         (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        summary = json.loads((run / "summary.json").read_text())
+        (run / "summary.json").write_text(json.dumps({**summary, "test/loss": 1.2, "test/tokens": 99}))
     found = compared(tmp_path)
-    assert [metric.name for metric in found.metrics] == ["val/loss", "val/bits_per_byte", "val/perplexity"]
+    assert [metric.name for metric in found.metrics] == [
+        "val/loss",
+        "test/loss",
+        "val/bits_per_byte",
+        "val/perplexity",
+    ]
     made = {path.name for path in write.write(found, tmp_path / "out", None)}
     assert {"val_perplexity.png", "val_bits_per_byte.png"} <= made
     assert "val_accuracy.png" not in made

@@ -11,6 +11,8 @@ from cleangpt.report.differences import IGNORED, MISSING, SEED, Key, differing, 
 from cleangpt.report.estimate import Estimate, estimate
 from cleangpt.schema import nearest
 
+COUNTS = ("/problems", "/tokens")  # how much was scored, which is no quality
+
 
 @dataclass
 class Group:
@@ -119,7 +121,7 @@ def _metrics(runs: list[Run], asked: str | None) -> list[Metric]:
     for run in runs:
         logged = [name for name in run.columns if name.startswith("val/")]
         scored = [name for name, value in run.summary.items() if name.startswith(("val/", "test/"))]
-        names.update(dict.fromkeys(name for name in [*logged, *scored] if not name.endswith("/problems")))
+        names.update(dict.fromkeys(name for name in [*logged, *scored] if not name.endswith(COUNTS)))
     preferred = ["val/accuracy", "val/loss"]
     found = [name for name in preferred if name in names] + sorted(set(names) - set(preferred))
     every = {*found, *(name for run in runs for name in run.columns if name.startswith("train/"))}
