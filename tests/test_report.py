@@ -95,7 +95,7 @@ def test_a_difference_is_that_of_welch():
     # degrees = (1/3 + 4/3)^2 / ((1/3)^2 / 2 + (4/3)^2 / 2) = 2.9412, t = 3.21876, error = sqrt(5/3)
     assert found == pytest.approx((2.0, 2 - 4.155399, 2 + 4.155399), abs=1e-5)
     same = estimate.estimate([1.0, 1.0])
-    assert estimate.difference(same, same) == (0, 0, 0)
+    assert estimate.difference(same, same) is None, "no spread, nothing to judge by"
 
 
 # ---- find
@@ -265,6 +265,18 @@ def test_more_accuracy_is_better_and_less_loss(tmp_path):
     assert [Metric(name).sign for name in ("val/perplexity", "val/bits_per_byte", "test/accuracy")] == [-1, -1, 1]
     with pytest.raises(UserError, match=r"`metric` is val/acuracy, .* did you mean `val/accuracy`"):
         compared(tmp_path, "val/acuracy")
+
+
+def test_settings_that_are_as_good_as_each_other_have_no_winner(tmp_path):
+    for n in range(2):
+        make(tmp_path / str(n), 1.0, optimizer__lr=0.1 + n)
+    found = compared(tmp_path)
+    assert found.winner() is None
+    assert words.findings(found) == ["2 settings share the best final val/loss, 1.000."]
+    make(tmp_path / "2", 0.5, optimizer__lr=3.0)
+    found = compared(tmp_path)
+    assert found.winner() is found.groups[2]
+    assert "can't be told: that takes several seeds of both" in words.findings(found)[1]
 
 
 def test_a_last_value_that_is_not_finite_is_said_and_is_no_earlier_one(tmp_path):

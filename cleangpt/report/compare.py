@@ -78,6 +78,13 @@ class Comparison:
         scored = [(mean, group) for mean, group in scored if mean is not None]
         return [group for mean, group in sorted(scored, key=lambda pair: -self.metric.sign * pair[0])]
 
+    def winner(self) -> Group | None:
+        """The one that is best, if there are several and one is."""
+        first, second = [*self.ranking()[:2], None, None][:2]
+        if second is None or self.final(first, self.metric).mean == self.final(second, self.metric).mean:
+            return None
+        return first
+
 
 def _over_seeds(group: Group, metric: Metric, values: dict[int, float | None]) -> Estimate:
     """A seed that was run twice gave the same twice: it counts once, with the mean of both."""

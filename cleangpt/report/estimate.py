@@ -33,13 +33,14 @@ def estimate(values: list[float], limits: tuple[float, float] = (-math.inf, math
 
 
 def difference(one: Estimate, other: Estimate) -> tuple[float, float, float] | None:
-    """one - other with its 95% interval, spreads not taken to be equal (Welch, 1947); None without two seeds each."""
-    if one.sd is None or other.sd is None:
+    """one - other with its 95% interval, spreads not taken to be equal (Welch, 1947).
+
+    None without two seeds each, or where no seed differs from another: there is no spread to judge by.
+    """
+    if not (one.sd is not None and other.sd is not None and one.sd + other.sd > 0):
         return None
     middle = one.mean - other.mean
     a, b = one.sd**2 / one.count, other.sd**2 / other.count
-    if a + b == 0:
-        return middle, middle, middle
     degrees = (a + b) ** 2 / (a**2 / (one.count - 1) + b**2 / (other.count - 1))
     half = student_t(degrees) * math.sqrt(a + b)
     return middle, middle - half, middle + half

@@ -18,8 +18,8 @@ TEMPLATE = Path(__file__).with_name("page.html")
 def page(found: Comparison, groups: Table, runs: Table, pictures: list[Picture], title: str, files: list[str]) -> str:
     colour = colours(found)
     shades = [colour[id(group)] for group in found.groups]
-    ranking = found.ranking()
-    best = next((n for n, group in enumerate(found.groups) if group is ranking[0]), None) if len(ranking) > 1 else None
+    winner = found.winner()
+    best = next((n for n, group in enumerate(found.groups) if group is winner), None)
     parts = {
         "title": escape(title),
         "about": escape(f"{statuses(found)} Made {time.strftime('%Y-%m-%d %H:%M')}."),

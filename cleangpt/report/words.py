@@ -14,11 +14,14 @@ def findings(found: Comparison) -> list[str]:
         return []
     best, second = ranking[:2]
     one, other = found.final(best, metric), found.final(second, metric)
+    if one.mean == other.mean:
+        tied = [group.label for group in ranking if found.final(group, metric).mean == one.mean]
+        return [f"{len(tied)} settings share the best final {metric.name}, {show_value(one.mean, metric)}."]
     said = [f"Best final {metric.name}: {best.label}, {show_estimate(one, metric)}{_seeds(one)}."]
     apart = difference(one, other)
     against = f"the next, {second.label} ({show_estimate(other, metric)}{_seeds(other)})"
     if apart is None:
-        said.append(f"Whether it is better than {against} can't be told without two seeds or more of both.")
+        said.append(f"Whether it is better than {against} can't be told: that takes several seeds of both.")
     else:
         middle, low, high = (abs(apart[0]), *sorted(metric.sign * side for side in apart[1:]))
         unit = 100 if metric.is_share else 1
