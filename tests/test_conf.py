@@ -100,7 +100,8 @@ def unread(section, prefix=""):
         if not inner and (section.__name__, name) not in read:
             yield f"{prefix}{name} of {section.__name__}"
 
-unread = [*unread(config.Config), *unread(config.ScoreConfig), *unread(config.PrepareConfig)]
+schemas = (config.Config, config.ScoreConfig, config.PrepareConfig, config.ReportConfig)
+unread = [name for section in schemas for name in unread(section)]
 pathlib.Path("found.json").write_text(json.dumps({"ends": ends, "unread": unread}))
 """
 
@@ -140,6 +141,7 @@ def ran(tmp_path_factory):
         if words[0] == "train.py":
             words.append(f"hydra.run.dir={name.replace('=', '_')}")
     commands["score"] = ["eval/score.py", "run=gpt_tiny"]
+    commands["report"] = ["eval/report.py", "runs=[gpt_tiny,llama_tiny,diverges]"]
     (folder / "record.py").write_text(RECORDER)
     told = json.dumps([[str(ROOT / script), *words] for script, *words in commands.values()])
     done = run_program(folder / "record.py", told, cwd=folder, env={"PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"})
