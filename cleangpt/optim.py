@@ -53,7 +53,7 @@ def parameter_groups(model: nn.Module, layer_decay: float = 1.0) -> list[dict]:
 
 
 def _layer(name: str, depth: int) -> int:
-    """How far up a parameter is: 0 for the embeddings, 1 for the first block, `depth` for the last norm and the head."""
+    """How far up a parameter is: 0 for embeddings, 1 for the first block, `depth` for the last norm and head."""
     first, *rest = name.split(".")
     if first == "blocks":
         return min(int(rest[0]) + 1, depth)

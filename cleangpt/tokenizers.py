@@ -132,6 +132,7 @@ class HuggingFace:
             self.tokenizer = tokenizers.Tokenizer.from_str(json.dumps(tokenizer))
         except Exception as error:  # the library raises bare Exceptions
             raise UserError(f"this is no tokenizer.json that the tokenizers library reads ({error})") from None
+        self.tokenizer.encode_special_tokens = True  # text that spells a special token is text
         vocabulary = self.tokenizer.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values()) + 1
         ends = ENDS if end is None else (end,)

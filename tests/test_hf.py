@@ -304,7 +304,7 @@ def test_the_cache_serves_without_a_network_and_an_unreachable_hub_is_a_sentence
     with pytest.raises(UserError, match=r"some/model can't be fetched .*`hf download some/model`"):
         hub.locate("some/model")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="not in the cache .*HF_HUB_OFFLINE is set"):
+    with pytest.raises(UserError, match=r"not in the cache .*HF_HUB_OFFLINE is set"):
         hub.locate("gpt2-xl")
     assert hub.locate("gpt2") == snapshot
 
@@ -391,7 +391,7 @@ def test_an_exported_tokenizer_of_characters_refuses_what_ours_refuses(tmp_path)
 def test_tokenizers_that_mean_something_else_are_told_apart(tokenizer):
     other = tokenizers.train_bpe([TEXT[::-1]], VOCABULARY)
     assert "token " in tokens.difference(tokenizer, other)
-    assert "256 tokens here, 300 there" == tokens.difference(tokenizers.Bytes(with_end=False), tokenizer)
+    assert tokens.difference(tokenizers.Bytes(with_end=False), tokenizer) == "256 tokens here, 300 there"
     assert tokens.difference(tokenizer, tiktoken_of(tokenizer)) is not None  # the end has another id
 
 

@@ -6,6 +6,7 @@ become words of one character each, and bytes become byte pairs without a merge.
 
 import base64
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def _halves(ranks: dict[bytes, int], token: bytes) -> tuple[bytes, bytes]:
     """The two tokens that are merged into this one: what its bytes become by the merges before it."""
     parts = [token[i : i + 1] for i in range(len(token))]
     while len(parts) > 2:
-        found = [(ranks.get(a + b, ranks[token]), i) for i, (a, b) in enumerate(zip(parts, parts[1:], strict=False))]
+        found = [(ranks.get(a + b, ranks[token]), i) for i, (a, b) in enumerate(pairwise(parts))]
         rank, i = min(found)
         if rank >= ranks[token]:
             raise UserError(
