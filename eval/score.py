@@ -12,10 +12,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from cleangpt import cli, schema
-from cleangpt.config import Config, ScoreConfig
+from cleangpt.config import Config, Imported, ScoreConfig
 from cleangpt.rundir import RunDir, find, read_config
 
 
@@ -33,20 +33,27 @@ def refuse_damage(folder: Path) -> None:
         raise UserError(f"{folder} is damaged ({wrong}): score another snapshot, best/ or final/")
 
 
-def task_to_score(trained: Config, data: str | None, folder: Path) -> Any:
+def task_to_score(trained: Config | Imported, data: str | None, folder: Path) -> Any:
     """The task of a run, on other data perhaps. Its tokens have to mean what they meant to the model."""
     from cleangpt import tasks, weights
     from cleangpt.errors import UserError
+    from cleangpt.hf import tokens
 
     dataset = trained.dataset
+    if dataset is None:
+        if data is None:
+            raise UserError(
+                f"{folder} was imported, and has no data of its own: name prepared text, as in data=data/shakespeare"
+            )
+        dataset = tasks.text.Settings(**OmegaConf.load(Path(cli.CONF) / "dataset" / "text.yaml"))
     if data is not None:
         if not hasattr(dataset, "dir"):
             raise UserError(f"`data` is for text, and this run learned {dataset.name}: leave it out")
         dataset = dataset.model_copy(update={"dir": data})
     task = tasks.make(dataset, trained.model.block_size)
-    if task.tokenizer.to_json() != weights.load_tokenizer(folder).to_json():
+    if why := tokens.difference(task.tokenizer, weights.load_tokenizer(folder)):
         raise UserError(
-            f"{dataset.dir} was prepared with another tokenizer than the model's: prepare the text with "
+            f"{dataset.dir} was prepared with another tokenizer than the model's ({why}): prepare the text with "
             f"dataset.tokenizer={folder / 'tokenizer.json'}"
         )
     return task

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import toy
+from pretrained import TINY, randomize, save
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
@@ -18,14 +19,15 @@ from transformers import (
     Qwen3Config,
 )
 
-from cleangpt import config, generate, models, pretrained, tokenizers, weights
+from cleangpt import config, generate, models, tokenizers, weights
+from cleangpt import pretrained as starts
 from cleangpt.errors import UserError
 from cleangpt.hf import architecture, folder, hub, tensors, tokens
 from cleangpt.rundir import find, read_config
 
 VOCABULARY = 300
 TEXT = "The quick brown fox jumps over the lazy dog. " * 3 + "How vexingly quick daft zebras jump! 12 + 34 = 46\n" * 3
-GPT2 = {"vocab_size": VOCABULARY, "n_positions": 40, "n_embd": 32, "n_layer": 2, "n_head": 4}
+GPT2 = {"vocab_size": VOCABULARY, **TINY}
 LLAMA = {"vocab_size": VOCABULARY, "max_position_embeddings": 40, "hidden_size": 32, "num_hidden_layers": 2}
 LLAMA |= {"num_attention_heads": 4, "intermediate_size": 48}
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -55,26 +57,6 @@ def tokenizer():
     return tokenizers.train_bpe([TEXT], VOCABULARY)
 
 
-def randomize(model):
-    """Weights away from initialisation, so that every one of them matters, biases and norms too."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.15 * torch.randn(parameter.shape, generator=generator))
-    return model.eval()
-
-
-def save_theirs(path, made, tokenizer=None, **how):
-    """A model with random weights as transformers saves it."""
-    torch.manual_seed(0)
-    model = randomize(AutoModelForCausalLM.from_config(made))
-    model.save_pretrained(path, **how)
-    if tokenizer is not None:
-        (path / "tokenizer.json").write_text(json.dumps(tokenizer.data))
-        (path / "tokenizer_config.json").write_text(json.dumps({"eos_token": END}))
-    return model
-
-
 def opened(path):
     """One of our folders: model and tokenizer."""
     return weights.load_model(path, read_config(path / "config.json"), torch.device("cpu")), weights.load_tokenizer(
@@ -84,7 +66,7 @@ def opened(path):
 
 @each_of_theirs
 def test_a_model_of_transformers_is_the_same_here_and_there_again(name, tokenizer, tmp_path):
-    theirs = save_theirs(tmp_path / "theirs", THEIRS[name](), tokenizer)
+    theirs = save(tmp_path / "theirs", THEIRS[name](), tokenizer)
     folder.import_folder(str(tmp_path / "theirs"), tmp_path / "ours")
     ours, our_tokenizer = opened(tmp_path / "ours")
     with torch.no_grad():
@@ -157,7 +139,7 @@ def test_a_model_of_ours_is_the_same_in_transformers(name, tokenizer, tmp_path):
 
 
 def test_shards_and_half_precision_are_read_and_written(tokenizer, tmp_path):
-    theirs = save_theirs(tmp_path / "theirs", THEIRS["llama-grouped-tied-wide"](), tokenizer, max_shard_size="20KB")
+    theirs = save(tmp_path / "theirs", THEIRS["llama-grouped-tied-wide"](), tokenizer, max_shard_size="20KB")
     assert len(hub.weight_files(tmp_path / "theirs")) > 2
     half = theirs.to(torch.bfloat16)
     half.save_pretrained(tmp_path / "half")
@@ -174,7 +156,7 @@ def test_shards_and_half_precision_are_read_and_written(tokenizer, tmp_path):
 def test_names_without_prefix_and_stored_masks_are_read_as_gpt2s_own_file_has_them(tmp_path):
     from safetensors.torch import save_file
 
-    save_theirs(tmp_path, THEIRS["gpt2"]())
+    save(tmp_path, THEIRS["gpt2"]())
     section = folder.read_model(tmp_path)
     before = tensors.read(tmp_path, section)
     stored = {key.removeprefix("transformer."): value for key, value in load_file(tmp_path / hub.ONE_FILE).items()}
@@ -263,7 +245,7 @@ def test_what_transformers_classes_have_not_is_refused_on_the_way_out(tokenizer,
 
 
 def test_folders_without_weights_that_are_no_code_are_refused(tokenizer, tmp_path):
-    save_theirs(tmp_path / "whole", THEIRS["gpt2"](), tokenizer, max_shard_size="20KB")
+    save(tmp_path / "whole", THEIRS["gpt2"](), tokenizer, max_shard_size="20KB")
     shards = hub.weight_files(tmp_path / "whole")
     shards[1].unlink()
     with pytest.raises(UserError, match=f"lacks {shards[1].name}"):
@@ -297,7 +279,7 @@ def test_the_cache_serves_without_a_network_and_an_unreachable_hub_is_a_sentence
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         monkeypatch.setattr(constants, name, str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    save_theirs(tmp_path / "theirs", THEIRS["gpt2"](), tokenizer)
+    save(tmp_path / "theirs", THEIRS["gpt2"](), tokenizer)
     snapshot = cached(tmp_path / "cache", "openai-community/gpt2", tmp_path / "theirs")
     assert hub.is_named("gpt2")
     assert hub.locate("gpt2") == hub.locate("openai-community/gpt2") == snapshot
@@ -399,11 +381,11 @@ def test_tokenizers_that_mean_something_else_are_told_apart(tokenizer):
 
 
 def adopted(source, *overrides, **changes):
-    return pretrained.adopt(config.parse(toy(**{"init_from": str(source), **changes})), list(overrides))
+    return starts.adopt(config.parse(toy(**{"init_from": str(source), **changes})), list(overrides))
 
 
 def test_the_architecture_of_a_run_is_that_of_the_weights_it_starts_from(tokenizer, tmp_path):
-    save_theirs(tmp_path, THEIRS["gpt2"](), tokenizer)
+    save(tmp_path, THEIRS["gpt2"](), tokenizer)
     made = adopted(tmp_path).model
     assert (made.name, made.n_embd, made.block_size, made.vocab_size) == ("gpt", 32, 40, VOCABULARY)
     changes = {"model.block_size": 12, "model.dropout": 0.2, "model.attention": "plain"}
@@ -429,7 +411,7 @@ def test_a_run_starts_from_weights_with_its_own_tokens_only(tmp_path):
     for source in (tmp_path / "hf", tmp_path / "ours"):
         settings = adopted(source)
         model = models.build(config.resolve(settings, tasks.make(settings.dataset)).model)
-        pretrained.load(model, str(source), tasks.make(settings.dataset).tokenizer)
+        starts.load(model, str(source), tasks.make(settings.dataset).tokenizer)
         assert all(torch.equal(a, b) for a, b in zip(model.parameters(), ours.parameters(), strict=True))
         with pytest.raises(UserError, match="another tokenizer than the data set"):
-            pretrained.load(model, str(source), tokenizers.Characters([*"abcdefghijklm", "\n", " "], end="\n"))
+            starts.load(model, str(source), tokenizers.Characters([*"abcdefghijklm", "\n", " "], end="\n"))
