@@ -211,10 +211,9 @@ def _checked(schema: type[ModelConfig], made: dict[str, Any], where: str) -> Any
 # Out
 
 
-def configuration(model: ModelConfig, dtype: str, end: int | None, pad: int | None) -> dict[str, Any]:
+def configuration(model: ModelConfig, dtype: str, special: dict[str, int | None]) -> dict[str, Any]:
     """config.json of a model of ours, complete, so that no default of another program's takes part."""
-    about = {"bos_token_id": end if model.name == "gpt" else None, "eos_token_id": end, "pad_token_id": pad}
-    return {**_OUT[model.name](model), **about, "dtype": dtype, "use_cache": True}
+    return {**_OUT[model.name](model), **special, "dtype": dtype, "use_cache": True}
 
 
 def _gpt_out(model: GPTConfig) -> dict[str, Any]:

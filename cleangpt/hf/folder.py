@@ -42,15 +42,14 @@ def export_folder(source: Path, out: Path, dtype: str) -> dict[str, Any]:
     """Write one of our folders so that transformers opens it without our code; its config.json."""
     config, tokenizer = read_config(source / "config.json"), weights.load_tokenizer(source)
     model = config.model
-    pad = getattr(tokenizer, "pad", None)
-    about = architecture.configuration(model, dtype, tokenizer.end, pad)
+    special = tokens.special_ids(tokenizer)
+    about = architecture.configuration(model, dtype, special)
     ours = weights.read(source / weights.WEIGHTS)
     _refuse_existing(out)
     out.mkdir(parents=True, exist_ok=True)
     theirs = tensors.converted(ours, model, DTYPES[dtype])
     files.write_json(out / "config.json", about)
-    sampling = {key: about[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if about[key] is not None}
-    files.write_json(out / "generation_config.json", sampling)
+    files.write_json(out / "generation_config.json", special)
     files.write_json(out / "tokenizer.json", tokens.library(tokenizer))
     files.write_json(out / "tokenizer_config.json", tokens.configuration(tokenizer, model.block_size))
     card = _card(out.name, config, model, weights.about(source), about)

@@ -104,25 +104,30 @@ def _letters() -> list[str]:
     return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
 
 
+def special_ids(tokenizer: Tokenizer) -> dict[str, int | None]:
+    """Which tokens begin, end and fill up a text. GPT-2's begins a text as it ends one."""
+    first = tokenizer.end if isinstance(tokenizer, Tiktoken) else begin(tokenizer)
+    return {"bos_token_id": first, "eos_token_id": tokenizer.end, "pad_token_id": getattr(tokenizer, "pad", None)}
+
+
 def configuration(tokenizer: Tokenizer, block_size: int) -> dict[str, Any]:
     """tokenizer_config.json."""
-    names = {"eos_token": name_of_end(tokenizer)}
-    if isinstance(tokenizer, Tiktoken):  # as GPT-2's own says
-        names |= {"bos_token": names["eos_token"], "unk_token": names["eos_token"]}
-    if isinstance(tokenizer, Characters):
-        names["pad_token"] = tokenizer.pad_token
+    special = {key.removesuffix("_id"): i for key, i in special_ids(tokenizer).items() if i is not None}
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        **{key: name for key, name in names.items() if name is not None},
+        **{key: tokenizer.decode([i]) for key, i in special.items()},
         "model_max_length": block_size,
         "clean_up_tokenization_spaces": False,
         "add_prefix_space": False,
     }
 
 
-def name_of_end(tokenizer: Tokenizer) -> str | None:
-    """The text of the token that ends a document."""
-    return None if tokenizer.end is None else tokenizer.decode([tokenizer.end])
+def begin(tokenizer: Tokenizer) -> int | None:
+    """The token that a tokenizer.json puts before every text, as Llama's does; None without one."""
+    if not isinstance(tokenizer, HuggingFace):
+        return None
+    ids = tokenizer.tokenizer.encode("", add_special_tokens=True).ids
+    return ids[0] if ids and ids[0] != tokenizer.end else None
 
 
 def read(folder: Path) -> HuggingFace | None:
