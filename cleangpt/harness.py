@@ -186,7 +186,9 @@ def score(
     began = time.monotonic()
     if include is not None and not Path(include).is_dir():
         raise UserError(f"`include` is {include}, and there is no such folder: name one that holds tasks as YAML")
-    manager = TaskManager(include_path=include)
+    manager = TaskManager(include_path=include, include_defaults=include is None)
+    if include is not None and not all(manager.match_tasks([name]) for name in names):
+        manager = TaskManager(include_path=include)  # thousands of files
     if unknown := [name for name in names if not manager.match_tasks([name])]:
         guess = schema.nearest(unknown[0], list(manager.all_tasks))
         hint = f"did you mean {guess}?" if guess else "`lm-eval ls tasks` lists all"
