@@ -267,6 +267,19 @@ class ExportConfig(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = Field(description="of the weights with format=hf")
 
 
+class ReportConfig(Section):
+    """What conf/report.yaml composes to."""
+
+    runs: str | list[str] = Field(
+        min_length=1, description="run directories, folders that hold some, patterns with *, or latest"
+    )
+    out: str | None = Field(min_length=1, description="folder to write to; null: report/ in the folder around the runs")
+    metric: str | None = Field(
+        min_length=1, description="what judges the runs; null: val/accuracy where there is one, else val/loss"
+    )
+    title: str | None = Field(min_length=1, description="heading of the page; null: the name of the folder")
+
+
 class PrepareConfig(Section):
     """What conf/prepare.yaml composes to."""
 

@@ -122,8 +122,8 @@ def _expected(annotation: Any, metadata: list[Any]) -> str:
         return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
     if annotation is type(None):
         return "null"
-    if annotation == list[str]:
-        return "a list of text"
+    if origin is list:
+        return f"a list of {_expected(*typing.get_args(annotation), [])}"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[annotation]
     if annotation is str:
         metadata = [bound for bound in metadata if isinstance(bound, MinLen)]

@@ -23,6 +23,13 @@ def smallest_type(vocab_size: int) -> np.dtype:
     return next(np.dtype(t) for t in ("uint8", "uint16", "uint32") if vocab_size <= 1 << 8 * np.dtype(t).itemsize)
 
 
+def code_points(text: str) -> np.ndarray:
+    """The number of each character."""
+    if text.isascii():
+        return np.frombuffer(text.encode(), np.uint8)
+    return np.frombuffer(text.encode("utf-32-le"), np.uint32)
+
+
 class Characters:
     """One token for each of a list of characters; `end` and `pad` may be among them, and may be longer words."""
 
@@ -44,14 +51,15 @@ class Characters:
 
     def array(self, text: str) -> np.ndarray:
         if self._table is None:
-            self._table = np.full(0x110000, -1, np.int32)  # by code point
+            self._table = np.zeros(0x110000, smallest_type(self.vocab_size))  # by code point
+            self._known = np.zeros(0x110000, bool)
             for token, i in self.ids.items():
                 if len(token) == 1:
-                    self._table[ord(token)] = i
-        ids = self._table[np.frombuffer(text.encode("utf-32-le"), np.uint32)]
-        if len(ids) and ids.min() < 0:
+                    self._table[ord(token)], self._known[ord(token)] = i, True
+        codes = code_points(text)
+        if not self._known[codes].all():
             raise self._unknown(text)
-        return ids.astype(smallest_type(self.vocab_size))
+        return self._table[codes]
 
     def _unknown(self, text: str) -> UserError:
         unknown = sorted(set(text) - set(self.ids))

@@ -88,6 +88,8 @@ def _where_to_go_on(config: Config, run: RunDir, resume: Path | None) -> tuple[P
 
 def _fit(trainer: Trainer, overrides: list[str], snapshot_folder: Path | None) -> int:
     config, run, tracker, world = trainer.config, trainer.run, trainer.tracker, trainer.world
+    if snapshot_folder is not None:
+        distributed.from_main(lambda: _refuse_other_data(trainer))
     _first_weights(config, trainer.model, trainer, snapshot_folder)
     if trainer.state.step > config.train.steps:
         raise UserError(f"`train.steps` is {config.train.steps}, and the run is at step {trainer.state.step} already")
@@ -115,6 +117,16 @@ def _fit(trainer: Trainer, overrides: list[str], snapshot_folder: Path | None) -
     command = "python train.py" if by_itself else f"torchrun --nproc-per-node={world.local_size} train.py"
     tracker.say(f"Resume with: {command} resume={run.shown()}")
     return 128 + number
+
+
+def _refuse_other_data(trainer: Trainer) -> None:
+    """A run that goes on has to go on with the data that it began with."""
+    before = files.read_json(trainer.run.run).get("data") if trainer.run.run.exists() else None
+    if before is not None and before != trainer.task.fingerprint():
+        raise UserError(
+            f"{trainer.config.dataset.dir} was prepared anew since {trainer.run.shown()} began, and holds other data: "
+            "prepare it as it was, or start a new run"
+        )
 
 
 def _first_weights(config: Config, model: Any, trainer: Trainer, snapshot_folder: Path | None) -> None:

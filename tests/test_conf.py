@@ -102,8 +102,8 @@ def unread(section, prefix=""):
         if not inner and (section.__name__, name) not in read:
             yield f"{prefix}{name} of {section.__name__}"
 
-schemas = (config.Config, config.ScoreConfig, config.PrepareConfig, config.ExportConfig)
-unread = [key for one in schemas for key in unread(one)]
+schemas = (config.Config, config.ScoreConfig, config.PrepareConfig, config.ReportConfig, config.ExportConfig)
+unread = [name for section in schemas for name in unread(section)]
 pathlib.Path("found.json").write_text(json.dumps({"ends": ends, "unread": unread}))
 """
 
@@ -151,6 +151,7 @@ def ran(tmp_path_factory):
     commands["import"] = ["export.py", "run=exported", "format=cleangpt", "out=imported"]
     commands["import text"] = ["export.py", "run=pretrained", "format=cleangpt", "out=gpt2"]
     commands["score it"] = ["eval/score.py", "run=gpt2", "data=data/shakespeare", "split=val"]
+    commands["report"] = ["eval/report.py", "runs=[gpt_tiny,llama_tiny,diverges]"]
     (folder / "record.py").write_text(RECORDER)
     told = json.dumps([[str(ROOT / script), *words] for script, *words in commands.values()])
     done = run_program(folder / "record.py", told, cwd=folder, env={"PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"})

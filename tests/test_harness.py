@@ -165,6 +165,28 @@ def test_a_tokenizer_that_begins_every_text_is_obeyed():
     assert tokens.special_ids(begun)["bos_token_id"] == 0
 
 
+def test_a_score_by_the_harness_is_written_into_the_run(place, no_network, monkeypatch, capsys):
+    import runpy
+
+    from helpers import ROOT
+
+    from cleangpt.config import ScoreConfig
+
+    score = runpy.run_path(str(ROOT / "eval" / "score.py"))["score"]
+    settings = {"run": str(place / "ours"), "suite": "lm-eval", "tasks": "toy_choice", "include": str(place / "tasks")}
+    settings |= {"fewshot": 2, "limit": 5, "split": None, "data": None, "method": "auto", "device": "cpu"}
+    assert score(ScoreConfig(**settings)) == 0
+    found = json.loads((place / "ours" / "score" / "lm-eval_toy_choice_ours.json").read_text())
+    assert found["samples"]["toy_choice"]["effective"] == 5
+    assert found["fewshot"]["toy_choice"] == 2
+    assert "acc_norm" in capsys.readouterr().out
+    for wrong, words in (({"data": "x"}, "`data` has no meaning"), ({"tasks": None}, "`tasks` is missing")):
+        with pytest.raises(UserError, match=words):
+            score(ScoreConfig(**{**settings, **wrong}))
+    with pytest.raises(UserError, match="`fewshot` has no meaning with suite=own"):
+        score(ScoreConfig(**{**settings, "suite": "own", "tasks": None, "include": None}))
+
+
 def test_tasks_that_are_not_there_and_tasks_that_sample_are_refused(place, judge, no_network):
     tokenizer = weights.load_tokenizer(place / "ours")
     with pytest.raises(UserError, match="did you mean toy_choice"):

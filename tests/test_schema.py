@@ -16,6 +16,7 @@ from cleangpt.errors import ConfigError
 from cleangpt.schema import Section, expected, keys, parse
 
 SCORE = {"run": "latest", "split": "test", "data": None, "limit": None, "method": "auto", "device": "auto"}
+SCORE |= {"suite": "own", "tasks": None, "fewshot": None, "include": None}
 GROUPS = ["dataset", "model", "optimizer", "schedule", "schedule.lr", "schedule.grad_accum", "train", "logger"]
 
 

@@ -218,7 +218,8 @@ def _decoded(piece: Piece) -> str:
 
 
 def _characters(_: Any, job: list[Piece]) -> set[str]:
-    return set().union(*(set(_decoded(piece)) for piece in job))
+    text = "".join(_decoded(piece) for piece in job)
+    return set(map(chr, np.flatnonzero(np.bincount(tokenizers.code_points(text)))))
 
 
 def _encode(end: np.ndarray, tokenizer: Tokenizer, job: list[Piece]) -> dict[str, tuple[bytes, list[int], int]]:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from corpora import prepared, prose, settings
 from runs import fit, losses, make_trainer, rows, weights
 
-from cleangpt import evaluate, models
+from cleangpt import evaluate, files, models, training
 from cleangpt.config import GPTConfig
 from cleangpt.corpus.store import NotPrepared, Prepared
 from cleangpt.distributed import World
@@ -227,6 +227,17 @@ def test_a_text_run_that_is_continued_has_the_bits_of_one_that_was_left_alone(do
     snapshot = tmp_path / "whole" / "snapshots" / "step_00000005"
     again = fit(tmp_path / "again", *common, snapshot=snapshot)
     assert torch.equal(weights(whole), weights(again))
+
+
+def test_a_run_is_not_continued_on_other_data(tmp_path):
+    prepared(tmp_path, prose(800))
+    trainer = make_trainer(tmp_path / "run", *words(tmp_path))
+    files.write_json(trainer.run.run, {"data": trainer.task.fingerprint()})
+    training._refuse_other_data(trainer)
+    prepared(tmp_path, prose(800, seed=1), force=True)
+    trainer = make_trainer(tmp_path / "run", *words(tmp_path))
+    with pytest.raises(UserError, match="was prepared anew since"):
+        training._refuse_other_data(trainer)
 
 
 def test_one_batch_is_as_good_as_its_parts(documents, tmp_path):
