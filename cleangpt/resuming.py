@@ -6,10 +6,10 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from cleangpt import files
+from cleangpt import files, pretrained
 from cleangpt.config import Config, parse
 from cleangpt.errors import UserError
-from cleangpt.rundir import LATEST, RunDir, find, read_config
+from cleangpt.rundir import LATEST, RunDir, read_config
 from cleangpt.schema import leaves
 
 IS_THE_RUN = ("model", "dataset", "seed")  # another value of these is another run
@@ -41,7 +41,7 @@ def decide(config: Config, run: RunDir, overrides: list[str], restarted: bool) -
             f"{run.shown()} holds a run already: continue it with resume=auto, or choose another hydra.run.dir"
         )
     if config.init_from is not None:
-        find(config.init_from)
+        config = pretrained.adopt(config, overrides)
     return run, config, None
 
 

@@ -131,7 +131,7 @@ def _expected(annotation: Any, metadata: list[Any]) -> str:
     if annotation is type(None):
         return "null"
     if origin is list:
-        return "a list of them"
+        return f"a list of {_expected(*typing.get_args(annotation), [])}"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[annotation]
     if annotation is str:
         metadata = [bound for bound in metadata if isinstance(bound, MinLen)]
@@ -211,5 +211,7 @@ def _locate(location: tuple[Any, ...], data: dict[str, Any], known: dict[str, An
 
 
 def _allowed_in(data: dict[str, Any], schema: type[Section]) -> list[str]:
-    """The keys that this configuration may have: of a union only the branch that its `name` chose."""
-    return [*schema.model_fields, *(key for key in keys(schema, data) if "." in key)]
+    """The keys and groups that this configuration may have: of a union only the branch that its `name` chose."""
+    inner = [key for key in keys(schema, data) if "." in key]
+    groups = dict.fromkeys(key.rpartition(".")[0] for key in inner)
+    return [*schema.model_fields, *inner, *(group for group in groups if "." in group)]

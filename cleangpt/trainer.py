@@ -77,7 +77,7 @@ class Trainer:
         self.compute, self.world, self.run, self.tracker = compute, world, run, tracker
         self.stop, self.began = stop, began
         self.optimizer = optim.build(config.optimizer, model)
-        self.gradients = optim.Gradients(model.parameters())
+        self.gradients = optim.Gradients(optim.trained(model))
         train = config.train
         self.stream = Stream(task, config.seed, train.batch_size, train.micro_batch_size, world, compute.device)
         self.judge = evaluate.Judge(model, compute.device, world, stop)

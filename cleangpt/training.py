@@ -9,11 +9,24 @@ from typing import Any
 
 import torch
 
-from cleangpt import card, device, distributed, files, models, record, schedule, scoring, snapshot, tasks, weights
+from cleangpt import (
+    card,
+    device,
+    distributed,
+    files,
+    models,
+    optim,
+    pretrained,
+    record,
+    schedule,
+    scoring,
+    snapshot,
+    tasks,
+)
 from cleangpt.config import Config, resolve
 from cleangpt.corpus.store import NotPrepared
 from cleangpt.errors import UserError
-from cleangpt.rundir import RunDir, find, point_latest_to
+from cleangpt.rundir import RunDir, point_latest_to
 from cleangpt.seeds import derive
 from cleangpt.signals import Stop, Stopped
 from cleangpt.tracking import Tracker, duration
@@ -38,8 +51,9 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
             run.path.mkdir(parents=True, exist_ok=True)
             snapshot.sweep(run)
         with Stop() as stop:
-            tracker = Tracker(run, config.logger, config.train.steps, speaks=world.is_main)
             model = models.build(config.model, compute.device)
+            optim.freeze(model, config.train.freeze)
+            tracker = Tracker(run, config.logger, config.train.steps, speaks=world.is_main)
             trainer = Trainer(config, task, model, compute, world, run, tracker, stop, began)
             try:
                 for complaint in complaints:
@@ -102,7 +116,7 @@ def _fit(trainer: Trainer, asked: Config, overrides: list[str], snapshot_folder:
         files.write_json(run.run, {**before, "resumed": [*record.parts(before)[1:], now]} if before else now)
         point_latest_to(run)
     _prepare(config, trainer.model, trainer.compute, tracker)
-    _introduce(trainer, parameters["total"], snapshot_folder)
+    _introduce(trainer, parameters, snapshot_folder)
     status = trainer.fit()
     tracker.pause()
     if status != "stopped":
@@ -135,7 +149,7 @@ def _first_weights(config: Config, model: Any, trainer: Trainer, snapshot_folder
     if snapshot_folder is not None:
         trainer.restore(snapshot_folder)
     elif config.init_from is not None:
-        weights.load_into(model, find(config.init_from).folder / weights.WEIGHTS)
+        pretrained.load(model, config.init_from, trainer.task.tokenizer)
     else:
         generator = torch.Generator().manual_seed(derive(config.seed, "init"))
         model.initialise(generator)
@@ -150,11 +164,14 @@ def _prepare(config: Config, model: Any, compute: device.Compute, tracker: Track
         tracker.say(f"compile=auto: {'on' if compiles else 'off, it would not pay within this run'}")
 
 
-def _introduce(trainer: Trainer, parameters: int, snapshot_folder: Path | None) -> None:
+def _introduce(trainer: Trainer, parameters: dict[str, int], snapshot_folder: Path | None) -> None:
     config, task, world, say = trainer.config, trainer.task, trainer.world, trainer.tracker.say
     model, before = config.model, trainer.state.world_size
     shape = f"{model.n_layer} layers, {model.n_embd} wide, context {model.block_size}"
-    say(f"{model.name}: {parameters:,} parameters, {shape}")
+    frozen = parameters["total"] - parameters["trained"]
+    trained = f", {parameters['trained']:,} of them trained" if frozen else ""
+    origin = f", from {config.init_from}" if config.init_from and snapshot_folder is None else ""
+    say(f"{model.name}: {parameters['total']:,} parameters{trained}, {shape}{origin}")
     sizes = f"{task.size('train'):,} samples to train on, {task.val_size:,} to validate"
     say(f"{config.dataset.name}: {sizes}, {task.sequence_length} tokens each")
     dtype = str(trainer.compute.dtype).removeprefix("torch.")
