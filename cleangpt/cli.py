@@ -185,7 +185,8 @@ class _Judge:
             given = self._choices([f"{key}={value}" for key, value in params.items()], searches)
             choices = given | self._choices(self.lines, searches)
             for job in _jobs(list(choices.values()), searches):
-                devices |= self._compose(job)[1]
+                if job != first:
+                    devices |= self._compose(job)[1]
         elif hydra is not None and hydra["sweeper"].get("params") and hydra["mode"] != "RUN":
             chosen = [line for line in self.lines if line.startswith("sweep=")] or ["hydra.sweeper.params"]
             self._note([f"`{chosen[0]}` is a sweep: add -m to run all of it"])

@@ -1,8 +1,12 @@
 """The jobs of a sweep over given values: all of them are known before the first one starts."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 
 from cleangpt.errors import UserError
 from cleangpt.sweeps import jobs, naming
@@ -12,10 +16,25 @@ from cleangpt.sweeps.jobs import Job, Outcome
 Compose = Callable[[int, Sequence[str], str], tuple[dict[str, Any], Path]]
 
 
+def given(params: dict[str, Any] | None, arguments: Sequence[str]) -> list[Override]:
+    """The overrides of a preset and of the command line, which wins where both have a key."""
+    lines = [f"{key}={value}" for key, value in (params or {}).items()] + list(arguments)
+    parsed = OverridesParser.create().parse_overrides(lines)
+    return list({override.get_key_element(): override for override in parsed}.values())
+
+
+def values(override: Override) -> list[str]:
+    """An override as words, one for each of its values."""
+    if not override.is_sweep_override():
+        return [override.input_line]
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+
+
 class Grid:
     """A plan: `next` gives a job that is still to run, and `ended` is told how it went."""
 
-    def __init__(self, words: Sequence[Sequence[str]], compose: Compose):
+    def __init__(self, params: dict[str, Any] | None, arguments: Sequence[str], compose: Compose):
+        words = list(itertools.product(*map(values, given(params, arguments))))
         keys = naming.differing(words)
         made = []
         for number, line in enumerate(words):

@@ -48,21 +48,17 @@ class Executor(Protocol):
 # ---- from Hydra to a plan
 
 
-def grid(loader: Any, config: Any, words: Sequence[Sequence[str]]) -> int:
-    """Every combination of the values that were given; the exit status."""
-    folder = _folder(config)
+def sweep(loader: Any, config: Any, arguments: list[str]) -> int:
+    """Every combination of the values that were given, or a search among them; the exit status."""
+    chosen = settings.sweeper(OmegaConf.to_container(config.hydra.sweeper, resolve=True))
+    folder = Path(str(config.hydra.sweep.dir)).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
     with _Alone(folder):
-        plan = Grid(words, composer(loader, config))
-        return run(plan, _executor(config, plan.waiting, folder), folder)
+        if chosen.name == "grid":
+            plan = Grid(chosen.params, arguments, composer(loader, config))
+            return run(plan, _executor(config, plan.waiting, folder), folder)
+        from cleangpt.sweeps.search import Search
 
-
-def search(loader: Any, config: Any, arguments: list[str]) -> int:
-    """The trials of a search; the exit status."""
-    from cleangpt.sweeps.search import Search
-
-    folder = _folder(config)
-    with _Alone(folder):
-        chosen = settings.sweeper(OmegaConf.to_container(config.hydra.sweeper, resolve=True))
         plan = Search(chosen, arguments, composer(loader, config), folder)
         return run(plan, _executor(config, [plan.example] * plan.total, folder), folder)
 
@@ -79,12 +75,6 @@ def composer(loader: Any, config: Any) -> Compose:
         return cli.plain(composed), folder.absolute()
 
     return compose
-
-
-def _folder(config: Any) -> Path:
-    folder = Path(str(config.hydra.sweep.dir)).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 class _Alone:

@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.sweeps import jobs, naming
-from cleangpt.sweeps.grid import Compose
+from cleangpt.sweeps.grid import Compose, given, values
 from cleangpt.sweeps.jobs import DONE, Job, Outcome
-from cleangpt.sweeps.settings import Optuna
+from cleangpt.sweeps.settings import Sweeper
 
 DIGITS = 6  # of a proposed number: enough for any of them, and a name can hold it
 
@@ -24,12 +23,14 @@ DIGITS = 6  # of a proposed number: enough for any of them, and a name can hold 
 class Search:
     """A plan: `next` gives the next trial as a job, and `ended` tells optuna how it went."""
 
-    def __init__(self, chosen: Optuna, arguments: Sequence[str], compose: Compose, folder: Path):
+    def __init__(self, chosen: Sweeper, arguments: Sequence[str], compose: Compose, folder: Path):
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.optuna, self.chosen, self.compose = optuna, chosen, compose
-        self.fixed, space = split(chosen.params or {}, arguments)
+        overrides = given(chosen.params, arguments)
+        self.fixed = [values(override)[0] for override in overrides if not override.is_sweep_override()]
+        space = {override.get_key_element(): override for override in overrides if override.is_sweep_override()}
         if not space:
             raise ConfigError(["a search needs values to choose from: add 'optimizer.lr=tag(log,interval(1e-4,1e-2))'"])
         self.space = {key: distribution(override, optuna.distributions) for key, override in space.items()}
@@ -139,18 +140,6 @@ class Search:
                     n_startup_trials=max(1, chosen.startup_trials), constant_liar=True, seed=seed
                 )
         return study
-
-
-def split(params: dict[str, Any], arguments: Sequence[str]) -> tuple[list[str], dict[str, Override]]:
-    """What is the same in all trials, as words, and what is searched; the command line wins over `params`."""
-    lines = [f"{key}={value}" for key, value in params.items()] + list(arguments)
-    by_key = {override.get_key_element(): override for override in OverridesParser.create().parse_overrides(lines)}
-    fixed = [
-        f"{key}={override.get_value_element_as_str()}" if not override.is_delete() else override.input_line
-        for key, override in by_key.items()
-        if not override.is_sweep_override()
-    ]
-    return fixed, {key: override for key, override in by_key.items() if override.is_sweep_override()}
 
 
 def distribution(override: Override, kinds: Any) -> Any:

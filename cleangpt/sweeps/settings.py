@@ -61,20 +61,13 @@ class Submitit(Section):
         return nodes
 
 
-class Basic(Section):
-    """Hydra's own sweeper: every combination of the given values."""
+class Sweeper(Section):
+    """conf/hydra/sweeper/"""
 
+    name: Literal["grid", "optuna"] = Field(description="every combination of the values, or a search among them")
     params: dict[str, Any] | None = Field(description="key: values, as in a preset of conf/sweep/")
-    max_batch_size: None = Field(description="not used: hydra.launcher.jobs says how many run at once")
-
-
-class Optuna(Section):
-    """conf/hydra/sweeper/optuna.yaml"""
-
-    name: Literal["optuna"] = Field(description="how values are chosen")
-    params: dict[str, Any] | None = Field(description="key: values, as in a preset of conf/sweep/")
-    trials: int = Field(ge=1, description="trials of the search, those of earlier parts included")
-    metric: str = Field(min_length=1, description="what is made good: a value of evaluations in metrics.jsonl")
+    trials: int = Field(ge=1, description="trials of a search, those of earlier parts included")
+    metric: str = Field(min_length=1, description="what a search makes good: a value of evaluations in metrics.jsonl")
     direction: Literal["minimize", "maximize"] = Field(description="whether a small metric is good, or a large one")
     sampler: Literal["tpe", "random"] = Field(description="how values are proposed")
     seed: int = Field(ge=0, lt=2**32, description="of the proposals")
@@ -85,8 +78,8 @@ class Optuna(Section):
     warmup_steps: int = Field(ge=0, description="optimizer steps of a trial before it can be pruned")
 
 
-SWEEPERS: dict[str | None, type[Section]] = {None: Basic, "optuna": Optuna}
-LAUNCHERS: dict[str | None, type[Section]] = {"processes": Processes, "submitit": Submitit}
+LAUNCHERS = {"processes": Processes, "submitit": Submitit}
+SWEEPERS = {"grid": Sweeper, "optuna": Sweeper}
 
 
 def launcher(data: dict[str, Any]) -> Any:
@@ -112,7 +105,7 @@ def mistakes(hydra: dict[str, Any]) -> list[str]:
 
 def _lacking(chosen: Section) -> list[str]:
     """What this machine lacks for what was chosen."""
-    if isinstance(chosen, Optuna) and find_spec("optuna") is None:
+    if isinstance(chosen, Sweeper) and chosen.name == "optuna" and find_spec("optuna") is None:
         return ["`hydra/sweeper=optuna` needs optuna: pip install 'cleangpt[search]'"]
     if isinstance(chosen, Submitit) and find_spec("submitit") is None:
         return [f"`hydra/launcher=submitit_{chosen.cluster}` needs submitit: pip install 'cleangpt[slurm]'"]
@@ -121,10 +114,10 @@ def _lacking(chosen: Section) -> list[str]:
     return []
 
 
-def _part(part: str, data: dict[str, Any], known: dict[str | None, type[Section]]) -> Any:
+def _part(part: str, data: dict[str, Any], known: dict[str, type[Section]]) -> Any:
     plain = {key: value for key, value in data.items() if key != PLUGIN_CLASS}
     if plain.get("name") not in known:
-        ours = {"launcher": "processes, submitit_slurm, submitit_local", "sweeper": "basic, optuna"}[part]
+        ours = {"launcher": "processes, submitit_slurm, submitit_local", "sweeper": "grid, optuna"}[part]
         raise ConfigError([f"`hydra/{part}` must be one of {ours}: another does not give each job fresh processes"])
     section = known[plain.get("name")]
     inner = create_model("Hydra", __base__=Section, **{part: (section, ...)})
@@ -135,6 +128,8 @@ def _part(part: str, data: dict[str, Any], known: dict[str | None, type[Section]
 def help_keys() -> dict[str, Any]:
     """The keys that --help explains, with their fields."""
     found = {}
-    for part, section in (("launcher", Processes), ("sweeper", Optuna)):
-        found |= {f"hydra.{part}.{key}": field for key, field in keys(section).items() if key not in ("name", "params")}
+    for part, section in (("launcher", Processes), ("sweeper", Sweeper)):
+        found |= {
+            f"hydra.{part}.{key}": field for key, field in keys(section).items() if key != "params" and key != "name"
+        }
     return found
