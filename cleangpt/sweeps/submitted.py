@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cleangpt import files, guard
+from cleangpt.sweeps import jobs
 from cleangpt.sweeps.jobs import Job
 from cleangpt.sweeps.processes import command, until_free
 from cleangpt.sweeps.settings import Submitit
@@ -22,6 +23,7 @@ from cleangpt.sweeps.settings import Submitit
 ROOT = Path(__file__).resolve().parents[2]
 STOP = ".stop"  # a file in the folder of a job that asks it to stop: nodes may have no other way to be told
 TICKET = "submitted.json"
+SECONDS_TO_BE_TAKEN = 600  # in which Slurm, having said so, takes a node away
 
 
 def executor(settings: Submitit, folder: Path) -> Any:
@@ -83,6 +85,8 @@ class Training:
                 time.sleep(0.2)
         except KeyboardInterrupt:  # a local job that is cancelled
             guard.kill_with_descendants(self._child.pid)
+        if self._child.returncode in jobs.STOPPING and not asked and self._job.cluster == "slurm":
+            time.sleep(SECONDS_TO_BE_TAKEN)  # Slurm told the training directly: leaving now would end the job for good
         return self._child.returncode
 
     def _group(self) -> dict[str, str]:
@@ -131,7 +135,7 @@ class Submitted:
         try:
             return max(self.ticket.results(), key=lambda status: (status != 0, status))
         except Exception:  # submitit's, of many kinds: the job ended without a result
-            return 1
+            return 0 if jobs.is_done(self.job) else 1
 
     def stop(self) -> None:
         """Ask a running job to save and leave; take one that waits for nodes out of the queue."""
