@@ -215,12 +215,23 @@ class ScoreConfig(Section):
     """What conf/score.yaml composes to."""
 
     run: str = Field(min_length=1, description="a run directory, one of its snapshots, best/ or final/, or latest")
-    split: Literal["test", "val", "train"] = Field(description="which problems")
+    split: Literal["test", "val", "train"] | None = Field(description="which part; null: test, or val without one")
+    data: str | None = Field(min_length=1, description="another folder of prepared text to score on; null: the run's")
     limit: int | None = Field(ge=1, description="how many; null: all, or a large fixed sample of a huge set")
     method: Literal["auto", "forced", "generate"] = Field(
         description="one forward pass a problem, or real decoding; auto: the fast one where it is exact"
     )
     device: Device = Field(description="where to compute; auto: the fastest there is")
+
+
+class PrepareConfig(Section):
+    """What conf/prepare.yaml composes to."""
+
+    dataset: DatasetConfig
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        description="processes that tokenize; auto: one for each core where there is much to do"
+    )
+    force: bool = Field(description="prepare anew what is prepared already")
 
 
 def parse(data: dict[str, Any]) -> Config:
@@ -255,6 +266,7 @@ def resolve(config: Config, task: Any) -> Config:
         ramps[name] = ramp.model_copy(update={"begin": begin, "end": end})
     return config.model_copy(
         update={
+            "dataset": task.settings,
             "model": config.model.model_copy(update=model),
             "schedule": config.schedule.model_copy(update=ramps),
         }

@@ -89,6 +89,15 @@ def points(path: Path, panels: dict[str, list[tuple[str, dict[str, Any]]]], titl
     return _save(figure, path)
 
 
+def bars(path: Path, labels: list[str], heights: list[float], xlabel: str, ylabel: str, title: str) -> Path:
+    figure, (axis,) = _figure(max(5.0, 0.7 * len(labels) + 1), 4)
+    axis.bar(labels, heights, color=BLUE, width=0.7)
+    axis.set_ylim(bottom=0.9 * min(heights))
+    axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    axis.tick_params(axis="x", labelsize=8)
+    return _save(figure, path)
+
+
 def heat_map(path: Path, grid: np.ndarray, rows: str, columns: str, title: str) -> Path:
     """(R, C) accuracies counted from 1 → a picture with the percentages written into it."""
     size = max(3.6, 0.62 * max(grid.shape) + 1.6)

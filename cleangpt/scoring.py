@@ -12,7 +12,7 @@ def save(task: Any, score: dict[str, Any], folder: Path, label: str, draws: bool
     if score["method"] != "forced":
         name += f"_{score['method']}"
     if not score["complete"]:
-        name += f"_{score['problems']}"
+        name += f"_{score.get('problems') or score['windows']}"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     files.write_json(path, {"weights": label, **score})

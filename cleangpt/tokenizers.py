@@ -1,13 +1,37 @@
-"""Text ↔ tokens. A tokenizer is stored as JSON beside the weights, never as a pickle."""
+"""Text ↔ tokens. A tokenizer is stored as JSON with prepared data and beside the weights, never as a pickle.
 
+Each kind has `vocab_size`, the id `end` of the token that ends a document (or None), `encode` and `decode`, and
+`array`, which is `encode` for much text: the ids in the smallest type that holds the vocabulary.
+"""
+
+import base64
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from cleangpt.errors import UserError
 
+END = "<|endoftext|>"
+ENDS = (END, "</s>", "<|end_of_text|>", "<eos>")  # what other people's tokenizers call it
+
+
+def smallest_type(vocab_size: int) -> np.dtype:
+    """The smallest unsigned integer that holds every id of a vocabulary."""
+    return next(np.dtype(t) for t in ("uint8", "uint16", "uint32") if vocab_size <= 1 << 8 * np.dtype(t).itemsize)
+
+
+def code_points(text: str) -> np.ndarray:
+    """The number of each character."""
+    if text.isascii():
+        return np.frombuffer(text.encode(), np.uint8)
+    return np.frombuffer(text.encode("utf-32-le"), np.uint32)
+
 
 class Characters:
-    """One token for each of a list of characters; `end` and `pad` may be among them."""
+    """One token for each of a list of characters; `end` and `pad` may be among them, and may be longer words."""
 
     kind = "characters"
 
@@ -16,31 +40,218 @@ class Characters:
         self.ids = {token: i for i, token in enumerate(tokens)}
         self.end = None if end is None else self.ids[end]
         self.pad = None if pad is None else self.ids[pad]
-
-    @property
-    def vocab_size(self) -> int:
-        return len(self.tokens)
+        self.vocab_size = len(tokens)
+        self._table: np.ndarray | None = None
 
     def encode(self, text: str) -> list[int]:
-        unknown = sorted(set(text) - set(self.ids))
-        if unknown:
-            shown = ", ".join(repr(character) for character in unknown[:5])
-            raise UserError(f"the model's vocabulary has no {shown}: it knows {''.join(self.tokens).strip()!r}")
-        return [self.ids[character] for character in text]
+        try:
+            return [self.ids[character] for character in text]
+        except KeyError:
+            raise self._unknown(text) from None
 
-    def decode(self, ids: list[int]) -> str:
+    def array(self, text: str) -> np.ndarray:
+        if self._table is None:
+            self._table = np.zeros(0x110000, smallest_type(self.vocab_size))  # by code point
+            self._known = np.zeros(0x110000, bool)
+            for token, i in self.ids.items():
+                if len(token) == 1:
+                    self._table[ord(token)], self._known[ord(token)] = i, True
+        codes = code_points(text)
+        if not self._known[codes].all():
+            raise self._unknown(text)
+        return self._table[codes]
+
+    def _unknown(self, text: str) -> UserError:
+        unknown = sorted(set(text) - set(self.ids))
+        shown = ", ".join(repr(character) for character in unknown[:5])
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        known = "".join(token for token in self.tokens if len(token) == 1).strip()
+        known = known if len(known) <= 100 else f"{known[:100]}…"
+        return UserError(f"the model's vocabulary has no {shown}{more}: it knows {known!r}")
+
+    def decode(self, ids: Sequence[int]) -> str:
         return "".join(self.tokens[i] for i in ids)
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "tokens": self.tokens, "end": self.end_token, "pad": self.pad_token}
 
 
-KINDS = {Characters.kind: Characters}
+class Bytes:
+    """The 256 bytes of UTF-8, and a token that ends a document where there are several."""
+
+    kind = "bytes"
+
+    def __init__(self, with_end: bool = True):
+        self.end = 256 if with_end else None
+        self.vocab_size = 257 if with_end else 256
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def array(self, text: str) -> np.ndarray:
+        return np.frombuffer(text.encode(), np.uint8).astype(smallest_type(self.vocab_size))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        parts = [END.encode() if i == self.end else bytes([i]) for i in ids]
+        return b"".join(parts).decode(errors="replace")
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "with_end": self.end is not None}
 
 
-def load(path: Path) -> Characters:
-    data = json.loads(path.read_text(encoding="utf-8"))
+class Tiktoken:
+    """Byte pairs as tiktoken has them: a pattern that cuts text into words, and tokens in the order of their merges."""
+
+    kind = "tiktoken"
+
+    def __init__(self, pattern: str, tokens: list[str], special: dict[str, int]):
+        import tiktoken
+
+        self.pattern, self.tokens, self.special = pattern, tokens, special
+        ranks = {base64.b64decode(token): i for i, token in enumerate(tokens)}
+        self.encoding = tiktoken.Encoding("stored", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
+        self.vocab_size = self.encoding.n_vocab
+        self.end = next((special[name] for name in ENDS if name in special), None)
+
+    def encode(self, text: str) -> list[int]:
+        return self.encoding.encode_ordinary(text)
+
+    def array(self, text: str) -> np.ndarray:
+        ids = self.encoding.encode_to_numpy(text, disallowed_special=())
+        return ids.astype(smallest_type(self.vocab_size))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.encoding.decode(list(ids))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "pattern": self.pattern, "tokens": self.tokens, "special": self.special}
+
+
+class HuggingFace:
+    """Whatever a tokenizer.json of the `tokenizers` library describes."""
+
+    kind = "tokenizers"
+
+    def __init__(self, tokenizer: dict[str, Any]):
+        import tokenizers
+
+        self.data = tokenizer
+        try:
+            self.tokenizer = tokenizers.Tokenizer.from_str(json.dumps(tokenizer))
+        except Exception as error:  # the library raises bare Exceptions
+            raise UserError(f"this is no tokenizer.json that the tokenizers library reads ({error})") from None
+        self.tokenizer.encode_special_tokens = True  # text that spells a special token is text
+        vocabulary = self.tokenizer.get_vocab(with_added_tokens=True)
+        self.vocab_size = max(vocabulary.values()) + 1
+        self.end = next((vocabulary[name] for name in ENDS if name in vocabulary), None)
+        unknown = tokenizer["model"].get("unk_token")
+        falls_back = tokenizer["model"].get("byte_fallback", False)
+        self.unknown = None if unknown is None or falls_back else vocabulary.get(unknown)
+
+    def encode(self, text: str) -> list[int]:
+        found = self.tokenizer.encode(text, add_special_tokens=False)
+        if self.unknown is not None and self.unknown in found.ids:
+            places = [place for i, place in zip(found.ids, found.offsets, strict=True) if i == self.unknown]
+            shown = ", ".join(sorted({repr(text[a:b]) for a, b in places})[:5])
+            raise UserError(f"the tokenizer's vocabulary has no {shown}")
+        return found.ids
+
+    def array(self, text: str) -> np.ndarray:
+        return np.array(self.encode(text), smallest_type(self.vocab_size))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(ids), skip_special_tokens=False)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "tokenizer": self.data}
+
+
+Tokenizer = Characters | Bytes | Tiktoken | HuggingFace
+KINDS: dict[str, type[Tokenizer]] = {kind.kind: kind for kind in (Characters, Bytes, Tiktoken, HuggingFace)}
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Where tokenizers come from
+
+
+def from_json(data: dict[str, Any], path: Path | str) -> Tokenizer:
+    """What `to_json` gave, or a tokenizer.json of the `tokenizers` library."""
+    data = dict(data)
     kind = data.pop("kind", None)
-    if kind not in KINDS:
-        raise UserError(f"{path} holds a tokenizer of kind {kind!r}: this version reads {', '.join(KINDS)}")
-    return KINDS[kind](**data)
+    try:
+        if kind is None and "model" in data:
+            return HuggingFace(data)
+        if kind in KINDS:
+            return KINDS[kind](**data)
+    except (TypeError, KeyError, ValueError, UserError) as error:
+        raise UserError(f"{path} can't be read as a tokenizer: {error}") from None
+    raise UserError(f"{path} holds a tokenizer of kind {kind!r}: this version reads {', '.join(KINDS)}")
+
+
+def load(path: Path) -> Tokenizer:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} can't be read as a tokenizer: {error}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path} can't be read as a tokenizer: it is no JSON object")
+    return from_json(data, path)
+
+
+def named(name: str) -> Tokenizer | None:
+    """The tokenizer of this name, where it needs no text to be made from: None for the others."""
+    if name == "bytes":
+        return Bytes()
+    if name == "gpt2" or name.startswith("gpt2:"):
+        return gpt2(name.removeprefix("gpt2").removeprefix(":") or None)
+    if name.endswith(".json"):
+        return load(Path(name))
+    return None
+
+
+def gpt2(file: str | None = None) -> Tiktoken:
+    """GPT-2's vocabulary, from a local file of ranks or as tiktoken finds or fetches it.
+
+    `r50k_base` is the same vocabulary as `gpt2` in one file that tiktoken caches.
+    """
+    from tiktoken_ext import openai_public
+
+    try:
+        if file is None:
+            ranks = openai_public.r50k_base()["mergeable_ranks"]
+        else:
+            lines = [line.split() for line in Path(file).read_bytes().splitlines() if line]
+            ranks = {base64.b64decode(token): int(rank) for token, rank in lines}
+    except Exception as error:  # requests' own exceptions among them
+        where = "dataset.tokenizer=gpt2:<path of r50k_base.tiktoken>"
+        what = f"can't be read from {file}" if file else "can't be fetched"
+        raise UserError(
+            f"GPT-2's vocabulary {what} ({type(error).__name__}): fetch "
+            "https://openaipublic.blob.core.windows.net/encodings/r50k_base.tiktoken where there is a network and use "
+            f"{where}, or set TIKTOKEN_CACHE_DIR to a cache that holds it"
+        ) from None
+    if sorted(ranks.values()) != list(range(50256)):
+        raise UserError(f"{file or 'the cached file'} does not hold GPT-2's 50,256 merges: fetch it again")
+    tokens = [base64.b64encode(token).decode() for token in sorted(ranks, key=ranks.__getitem__)]
+    return Tiktoken(openai_public.r50k_pat_str, tokens, {END: 50256})
+
+
+def characters_of(found: Iterable[str], with_end: bool) -> Characters:
+    """One token for each character that was found, and one that ends a document where there are several."""
+    tokens = sorted(set(found))
+    return Characters([*tokens, END] if with_end else tokens, end=END if with_end else None)
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int) -> HuggingFace:
+    """Byte pairs learned from text: every byte is a token, so that nothing is ever unknown."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return HuggingFace(json.loads(tokenizer.to_str()))

@@ -210,7 +210,7 @@ class Trainer:
             if incomplete := self.stop.number > 0:
                 break
             with self.compute.autocast():
-                loss = self.model(rows.inputs, rows.targets, rows.loss_weights)
+                loss = self.model(**rows.given())
             (loss * scale).backward()
             gradients.sums[0] += loss.detach()
             weight += rows.weight
@@ -242,6 +242,7 @@ class Trainer:
             "grad_accum": now.grad_accum,
             "batch": now.grad_accum * config.train.batch_size,
             "grad_norm": norm,
+            "epoch": self.stream.epochs(state.micro_step),
         }
         if state.skipped:
             row["skipped"] = state.skipped
@@ -285,11 +286,15 @@ class Trainer:
             self.save_weights(self.run.best)
         else:
             state.worse += 1
-        accuracy = f"  exact match {scores['val/accuracy']:.2%}" if "val/accuracy" in scores else ""
-        mark = "  (best so far)" if state.best_step == state.step else ""
-        self.tracker.say(f"step {state.step}: val/loss {scores['val/loss']:.5f}{accuracy}{mark}")
+        words = [f"val/loss {scores['val/loss']:.5f}"]
+        if "val/accuracy" in scores:
+            words.append(f"exact match {scores['val/accuracy']:.2%}")
+        words += [f"{n.replace('_', ' ')} {scores[f'val/{n}']:.4f}" for n in self.task.measures(scores["val/loss"])]
+        words += ["(best so far)"] if state.best_step == state.step else []
+        self.tracker.say(f"step {state.step}: {'  '.join(words)}")
         if self.config.logger.samples and self.world.is_main:
-            self.tracker.say("    " + "    ".join(self.task.show(self.judge, self.config.logger.samples)))
+            shown = self.task.show(self.judge, self.config.logger.samples)
+            self.tracker.say("    " + ("    " if sum(map(len, shown)) < 100 else "\n    ").join(shown))
         return scores
 
     def save_weights(self, folder: Path) -> None:

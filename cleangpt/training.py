@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import signal
 import traceback
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import torch
 
 from cleangpt import device, distributed, files, models, record, schedule, scoring, snapshot, tasks, weights
 from cleangpt.config import Config, resolve
+from cleangpt.corpus.store import NotPrepared
 from cleangpt.errors import UserError
 from cleangpt.rundir import RunDir, find, point_latest_to, read_metrics
 from cleangpt.seeds import derive
@@ -24,7 +26,7 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
     """Train; the exit status. `resume` is the run or snapshot to continue, already checked against `config`."""
     compute = device.choose(config.device, config.dtype, distributed.world().local_rank)
     device.share_threads(distributed.world().local_size)
-    task = tasks.make(config.dataset)
+    task = _task(config, overrides)
     config = resolve(config, task)
     world = distributed.start(compute.device)
     try:
@@ -75,6 +77,25 @@ def _alone_in(run: RunDir, world: distributed.World) -> Iterator[None]:
             os.close(handle)
 
 
+def _task(config: Config, overrides: list[str]) -> Any:
+    """The task. Text has to be prepared, and what was prepared is what is trained on."""
+    try:
+        task = tasks.make(config.dataset, config.model.block_size)
+    except NotPrepared as error:
+        words = [word for word in overrides if word.lstrip("+").startswith("dataset")]
+        if not any(word.startswith("dataset=") for word in words):
+            words.insert(0, f"dataset={config.dataset.name}")
+        raise UserError(f"{error}: run `{shlex.join(['python', 'data/prepare.py', *words])}` first") from None
+    for word in overrides:
+        section, _, key = word.lstrip("+").partition("=")[0].partition(".")
+        if section == "dataset" and key and getattr(config.dataset, key) != getattr(task.settings, key):
+            raise UserError(
+                f"`{word}`, but {config.dataset.dir} was prepared with {key}={getattr(task.settings, key)}: leave it "
+                "out, or prepare it so in another dataset.dir"
+            )
+    return task
+
+
 def _where_to_go_on(config: Config, run: RunDir, resume: Path | None) -> tuple[Path | None, list[str]]:
     """The snapshot to continue, if any, and what is to be said of others. One rank looks, and all do what it found."""
     if resume is None:
@@ -87,6 +108,8 @@ def _where_to_go_on(config: Config, run: RunDir, resume: Path | None) -> tuple[P
 
 def _fit(trainer: Trainer, overrides: list[str], snapshot_folder: Path | None) -> int:
     config, run, tracker, world = trainer.config, trainer.run, trainer.tracker, trainer.world
+    if snapshot_folder is not None:
+        distributed.from_main(lambda: _refuse_other_data(trainer))
     _first_weights(config, trainer.model, trainer, snapshot_folder)
     if trainer.state.step > config.train.steps:
         raise UserError(f"`train.steps` is {config.train.steps}, and the run is at step {trainer.state.step} already")
@@ -94,6 +117,7 @@ def _fit(trainer: Trainer, overrides: list[str], snapshot_folder: Path | None) -
     if world.is_main:
         files.write_json(run.config, config.model_dump(mode="json"))
         now = record.circumstances(overrides, trainer.compute, world, parameters)
+        now["data"] = trainer.task.fingerprint()
         files.write_json(run.run, record.continued(run.run, now) if snapshot_folder else now)
         point_latest_to(run)
     _prepare(config, trainer.model, trainer.compute, tracker)
@@ -113,6 +137,16 @@ def _fit(trainer: Trainer, overrides: list[str], snapshot_folder: Path | None) -
     command = "python train.py" if by_itself else f"torchrun --nproc-per-node={world.local_size} train.py"
     tracker.say(f"Resume with: {command} resume={run.shown()}")
     return 128 + number
+
+
+def _refuse_other_data(trainer: Trainer) -> None:
+    """A run that goes on has to go on with the data that it began with."""
+    before = files.read_json(trainer.run.run).get("data") if trainer.run.run.exists() else None
+    if before is not None and before != trainer.task.fingerprint():
+        raise UserError(
+            f"{trainer.config.dataset.dir} was prepared anew since {trainer.run.shown()} began, and holds other data: "
+            "prepare it as it was, or start a new run"
+        )
 
 
 def _first_weights(config: Config, model: Any, trainer: Trainer, snapshot_folder: Path | None) -> None:
@@ -139,7 +173,8 @@ def _introduce(trainer: Trainer, parameters: int, snapshot_folder: Path | None) 
     model, before = config.model, trainer.state.world_size
     shape = f"{model.n_layer} layers, {model.n_embd} wide, context {model.block_size}"
     say(f"{model.name}: {parameters:,} parameters, {shape}")
-    say(f"{config.dataset.name}: {task.size('train'):,} samples to train on, {task.val_size:,} to validate")
+    sizes = f"{task.size('train'):,} samples to train on, {task.val_size:,} to validate"
+    say(f"{config.dataset.name}: {sizes}, {task.sequence_length} tokens each")
     dtype = str(trainer.compute.dtype).removeprefix("torch.")
     say(f"{trainer.compute.name}, {dtype}, {_processes(world.size)}; run directory {trainer.run.shown()}")
     if snapshot_folder is not None:
@@ -168,7 +203,7 @@ def _finish(trainer: Trainer, status: str) -> None:
         tracker.say(f"Stopped early: no better val/loss in {state.worse} evaluations.")
     score = None
     label = "best" if trainer.has_best() else "final"
-    if config.train.test_at_end:
+    if config.train.test_at_end and task.size("test"):
         if label == "best":
             trainer.use_best()
         elif state.best:
@@ -190,6 +225,7 @@ def _finish(trainer: Trainer, status: str) -> None:
     summary = _summarise(trainer, status, score)
     tokens = f"{summary['tokens']:,} tokens in {duration(summary['seconds'])}"
     tracker.say(f"Done: {state.step} steps, {tokens}, {summary['tokens_per_second']:,.0f} tokens a second.")
+    tracker.say(f"{min(1.0, summary['epochs']):.1%} of the training samples were seen, {summary['epochs']:.3g} times.")
     shown = run.shown()
     tracker.say(f"Everything is in {shown}: plots/, metrics.jsonl, best/ (step {state.best_step}), summary.json. Next:")
     tracker.say(f"    python eval/score.py run={shown}    # every table of the score")
@@ -203,9 +239,10 @@ def _summarise(trainer: Trainer, status: str, score: dict[str, Any] | None) -> d
     summary |= {f"best/{name}": value for name, value in (state.best or {}).items()}
     summary |= {"best/step": state.best_step, **(state.scores or {})}
     if score is not None:
-        summary |= {"test/accuracy": score["accuracy"], "test/problems": score["problems"]}
+        summary |= {f"test/{name}": value for name, value in trainer.task.headline(score).items()}
     summary |= {
         "tokens": state.tokens,
+        "epochs": trainer.stream.epochs(state.micro_step),
         "tokens_per_second": state.tokens / max(state.train_seconds, 1e-9),
         "train_seconds": state.train_seconds,
         "seconds": trainer.seconds(),

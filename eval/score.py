@@ -7,6 +7,7 @@ torchrun --nproc-per-node=2 eval/score.py run=latest method=generate limit=1000
 
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -14,7 +15,7 @@ import hydra
 from omegaconf import DictConfig
 
 from cleangpt import cli, schema
-from cleangpt.config import ScoreConfig
+from cleangpt.config import Config, ScoreConfig
 from cleangpt.rundir import RunDir, find, read_config
 
 
@@ -32,12 +33,31 @@ def refuse_damage(folder: Path) -> None:
         raise UserError(f"{folder} is damaged ({wrong}): score another snapshot, best/ or final/")
 
 
+def task_to_score(trained: Config, data: str | None, folder: Path) -> Any:
+    """The task of a run, on other data perhaps. Its tokens have to mean what they meant to the model."""
+    from cleangpt import tasks, weights
+    from cleangpt.errors import UserError
+
+    dataset = trained.dataset
+    if data is not None:
+        if not hasattr(dataset, "dir"):
+            raise UserError(f"`data` is for text, and this run learned {dataset.name}: leave it out")
+        dataset = dataset.model_copy(update={"dir": data})
+    task = tasks.make(dataset, trained.model.block_size)
+    if task.tokenizer.to_json() != weights.load_tokenizer(folder).to_json():
+        raise UserError(
+            f"{dataset.dir} was prepared with another tokenizer than the model's: prepare the text with "
+            f"dataset.tokenizer={folder / 'tokenizer.json'}"
+        )
+    return task
+
+
 def score(settings: ScoreConfig) -> int:
     opened = find(settings.run)
     refuse_damage(opened.folder)
     from rich.console import Console
 
-    from cleangpt import device, distributed, scoring, tasks, weights
+    from cleangpt import device, distributed, scoring, weights
     from cleangpt.evaluate import Judge
 
     trained = read_config(opened.folder / "config.json")
@@ -45,9 +65,10 @@ def score(settings: ScoreConfig) -> int:
     device.share_threads(distributed.world().local_size)
     world = distributed.start(compute.device)
     try:
-        task = tasks.make(trained.dataset)
+        task = task_to_score(trained, settings.data, opened.folder)
+        split = settings.split or ("test" if task.size("test") else "val")
         judge = Judge(weights.load_model(opened.folder, trained, compute.device), compute.device, world)
-        found = task.score(judge, settings.split, settings.limit, settings.method)
+        found = task.score(judge, split, settings.limit, settings.method)
         if world.is_main:
             about = weights.about(opened.folder)
             console = Console(highlight=False, soft_wrap=True)

@@ -4,6 +4,7 @@ import ast
 import json
 
 import pytest
+from corpora import prose
 from helpers import ROOT, has, look_ahead, run_program, small, toy
 
 from cleangpt import config as configs
@@ -99,15 +100,32 @@ def unread(section, prefix=""):
         if not inner and (section.__name__, name) not in read:
             yield f"{prefix}{name} of {section.__name__}"
 
-unread = [*unread(config.Config), *unread(config.ScoreConfig)]
+unread = [*unread(config.Config), *unread(config.ScoreConfig), *unread(config.PrepareConfig)]
 pathlib.Path("found.json").write_text(json.dumps({"ends": ends, "unread": unread}))
 """
+
+
+def stand_ins(folder) -> dict[str, list[str]]:
+    """Small texts in the place of those that experiments train on, and the commands that prepare them."""
+    (folder / "one.txt").write_text(prose(1000), encoding="utf-8")
+    (folder / "records").mkdir()
+    records = [json.dumps({"text": prose(20, seed)}) + "\n" for seed in range(100)]
+    (folder / "records" / "part.jsonl").write_text("".join(records))
+    common = ["workers=1", "dataset.val_fraction=0.2"]
+    sources = {
+        "shakespeare_char": ["dataset.source=one.txt"],
+        "shakespeare": ["dataset.source=one.txt", "dataset.tokenizer=bytes"],
+        "tinystories": ["dataset.source=records", "dataset.val_source=one.txt", "dataset.bpe_vocab_size=300"],
+        "openwebtext": ["dataset.source=hf:records", "dataset.tokenizer=bytes", "dataset.test_fraction=0.2"],
+    }
+    return {name: ["data/prepare.py", f"dataset={name}", *words, *common] for name, words in sources.items()}
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """A folder with a short run of each experiment, and of each model; found.json tells of them."""
-    commands = {}
+    folder = tmp_path_factory.mktemp("ran")
+    commands = stand_ins(folder)
     for option in EXPERIMENTS:
         smaller = {**small(toy(option)), "train.steps": 2, "train.test_at_end": False, "logger.plots": False}
         commands[option] = ["train.py", option, *(f"{key}={json.dumps(value)}" for key, value in smaller.items())]
@@ -118,9 +136,10 @@ def ran(tmp_path_factory):
     diverge = ["schedule=constant", "optimizer.lr=1e38", "train.nonfinite=skip", "train.nonfinite_limit=1"]
     commands["logs"] = [*commands["gpt_tiny"], "logger.wandb=true"]
     commands["diverges"] = [*commands["gpt_tiny"], *diverge]
-    commands = {name: [*words, f"hydra.run.dir={name.replace('=', '_')}"] for name, words in commands.items()}
+    for name, words in commands.items():
+        if words[0] == "train.py":
+            words.append(f"hydra.run.dir={name.replace('=', '_')}")
     commands["score"] = ["eval/score.py", "run=gpt_tiny"]
-    folder = tmp_path_factory.mktemp("ran")
     (folder / "record.py").write_text(RECORDER)
     told = json.dumps([[str(ROOT / script), *words] for script, *words in commands.values()])
     done = run_program(folder / "record.py", told, cwd=folder, env={"PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"})

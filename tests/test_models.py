@@ -53,6 +53,18 @@ def test_fused_attention_equals_the_written_out_one(build):
 
 
 @each_shape
+@pytest.mark.parametrize("kernel", ["sdpa", "plain"])
+def test_packed_documents_are_read_as_each_alone(build, kernel):
+    model = build(attention=kernel)
+    lengths = [(20,), (7, 1, 12), (3, 17)]
+    documents = torch.stack([torch.repeat_interleave(torch.arange(len(n)) + 5, torch.tensor(n)) for n in lengths])
+    packed = model(TOKENS, documents=documents)
+    for row, parts in enumerate(lengths):
+        alone = [model(part[None])[0] for part in TOKENS[row].split(parts)]
+        torch.testing.assert_close(packed[row], torch.cat(alone), rtol=1e-4, atol=1e-5)
+
+
+@each_shape
 def test_attention_kernels_have_equal_gradients(build):
     found = []
     for kernel in ("sdpa", "plain"):

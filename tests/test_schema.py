@@ -15,7 +15,7 @@ from cleangpt.config import Config, ScoreConfig, resolve
 from cleangpt.errors import ConfigError
 from cleangpt.schema import Section, expected, keys, parse
 
-SCORE = {"run": "latest", "split": "test", "limit": None, "method": "auto", "device": "auto"}
+SCORE = {"run": "latest", "split": "test", "data": None, "limit": None, "method": "auto", "device": "auto"}
 GROUPS = ["dataset", "model", "optimizer", "schedule", "schedule.lr", "schedule.grad_accum", "train", "logger"]
 
 

@@ -3,7 +3,6 @@
 Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -19,14 +18,14 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
         self.out = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
 
-    def forward(self, x: Tensor, cache: KVCache | None, layer: int) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int) -> Tensor:
         q, k, v = (
             part.unflatten(-1, (self.n_head, -1)).transpose(1, 2)  # (B, H, T, D)
             for part in self.qkv(x).chunk(3, dim=-1)
         )
         if cache:
             k, v = cache.extend(layer, k, v)
-        y = self.attend(q, k, v, self.dropout if self.training else 0.0)
+        y = self.attend(q, k, v, self.dropout if self.training else 0.0, mask)
         y = self.out(y.transpose(1, 2).flatten(2))  # (B, T, C)
         return F.dropout(y, self.dropout, self.training)
 
@@ -51,8 +50,8 @@ class Block(nn.Module):
         self.norm_2 = nn.LayerNorm(config.n_embd, bias=config.bias)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
-        x = x + self.attention(self.norm_1(x), cache, layer)
+    def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+        x = x + self.attention(self.norm_1(x), mask, cache, layer)
         return x + self.mlp(self.norm_2(x))
 
 
@@ -66,8 +65,7 @@ class GPT(Decoder):
         if not config.tied:
             self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
 
-    def embed(self, tokens: Tensor, start: int) -> tuple[Tensor]:
-        positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)
+    def embed(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor]:
         x = self.token_embedding(tokens) + self.position_embedding(positions)  # (B, T, C)
         return (F.dropout(x, self.config.dropout, self.training),)
 

@@ -18,34 +18,52 @@ def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
 
 
-def plain_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
-    """Attention as it is written in the paper. q: (B, H, Tq, D), k and v: (B, G, Tk, D) → (B, H, Tq, D)"""
+def document_mask(documents: Tensor) -> Tensor:
+    """(B, T) number of the document of each token → (B, 1, T, T) True where a token may look: back, in its own."""
+    same = documents[:, None, :, None] == documents[:, None, None, :]
+    return same & causal_mask(documents.shape[1], documents.shape[1], documents.device)
+
+
+def document_positions(documents: Tensor) -> Tensor:
+    """(B, T) place of each token in its document, of what a window has of it."""
+    place = torch.arange(documents.shape[1], device=documents.device).expand_as(documents)
+    begins = documents.diff(dim=1, prepend=documents[:, :1] - 1) != 0
+    return place - (place * begins).cummax(dim=1).values
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor | None = None) -> Tensor:
+    """Attention as it is written in the paper. q: (B, H, Tq, D), k and v: (B, G, Tk, D) → (B, H, Tq, D)
+
+    `mask` says which keys a query may look at; without one it looks back.
+    """
     if k.shape[1] != q.shape[1]:
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # (B, H, Tq, Tk)
-    if q.shape[-2] > 1:
-        scores = scores.masked_fill(~causal_mask(q.shape[-2], k.shape[-2], q.device), float("-inf"))
+    if mask is None and q.shape[-2] > 1:
+        mask = causal_mask(q.shape[-2], k.shape[-2], q.device)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
     weights = F.dropout(scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype), dropout)
     return weights @ v
 
 
-def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
+def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor | None = None) -> Tensor:
     """The same by torch's fused kernels."""
     queries, keys = q.shape[-2], k.shape[-2]
-    mask = causal_mask(queries, keys, q.device) if 1 < queries < keys else None
+    causal = mask is None and queries == keys > 1
+    if mask is None and 1 < queries < keys:
+        mask = causal_mask(queries, keys, q.device)
     grouped = k.shape[1] != q.shape[1]
-    return F.scaled_dot_product_attention(
-        q, k, v, mask, dropout_p=dropout, is_causal=queries == keys > 1, enable_gqa=grouped
-    )
+    return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, is_causal=causal, enable_gqa=grouped)
 
 
-def auto_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
+def auto_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor | None = None) -> Tensor:
     """On a CPU the fused kernel is the faster one in float32 without dropout only."""
     slow = q.device.type == "cpu" and (dropout > 0 or q.dtype != torch.float32)
-    return (plain_attention if slow else sdpa_attention)(q, k, v, dropout)
+    return (plain_attention if slow else sdpa_attention)(q, k, v, dropout, mask)
 
 
-ATTENTION: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
+ATTENTION: dict[str, Callable[..., Tensor]] = {
     "auto": auto_attention,
     "plain": plain_attention,
     "sdpa": sdpa_attention,
@@ -92,10 +110,19 @@ class Decoder(nn.Module):
         targets: Tensor | None = None,  # (B, T)
         loss_weights: Tensor | None = None,  # (B, T)
         cache: KVCache | None = None,
+        documents: Tensor | None = None,  # (B, T)
     ) -> Tensor:
-        """Logits (B, T, V); with targets, the sum of their weighted losses instead."""
-        start = cache.length if cache else 0
-        x, *context = self.embed(tokens, start)  # (B, T, C), and what every block needs besides
+        """Logits (B, T, V); with targets, the sum of their weighted losses instead.
+
+        With `documents`, the number of each token's document, attention and positions stay within a document.
+        """
+        if documents is None:
+            start = cache.length if cache else 0
+            positions, mask = torch.arange(start, start + tokens.shape[1], device=tokens.device), None
+        else:
+            positions, mask = document_positions(documents), document_mask(documents)
+        x, *context = self.embed(tokens, positions)  # (B, T, C), and what every block needs besides
+        context.append(mask)
         for layer, block in enumerate(self.blocks):
             if self.checkpointing and self.training:
                 x = checkpoint(block, x, *context, use_reentrant=False)

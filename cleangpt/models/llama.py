@@ -12,9 +12,12 @@ from cleangpt.models.layers import ATTENTION, Decoder, KVCache
 
 
 def rotary_angles(positions: Tensor, width: int, base: float) -> tuple[Tensor, Tensor]:
-    """(T,) positions → cosines and sines (T, D), the second half of the width repeating the first."""
+    """(T,) or (B, T) positions → cosines and sines (T, D) or (B, 1, T, D), their second half repeating the first."""
     frequencies = base ** (-torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width)
-    angles = torch.outer(positions.float(), frequencies).repeat(1, 2)
+    angles = positions.float()[..., None] * frequencies
+    angles = torch.cat((angles, angles), dim=-1)
+    if positions.dim() == 2:
+        angles = angles[:, None]
     return angles.cos(), angles.sin()
 
 
@@ -38,7 +41,9 @@ class Attention(nn.Module):
             self.query_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
             self.key_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None, layer: int) -> Tensor:
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int
+    ) -> Tensor:
         q, k, v = (
             project(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H or G, T, D)
             for project in (self.query, self.key, self.value)
@@ -48,7 +53,7 @@ class Attention(nn.Module):
         q, k = rotate(q, cos, sin).to(v.dtype), rotate(k, cos, sin).to(v.dtype)
         if cache:
             k, v = cache.extend(layer, k, v)
-        y = self.attend(q, k, v, self.dropout if self.training else 0.0)
+        y = self.attend(q, k, v, self.dropout if self.training else 0.0, mask)
         y = self.out(y.transpose(1, 2).flatten(2))  # (B, T, C)
         return F.dropout(y, self.dropout, self.training)
 
@@ -73,8 +78,16 @@ class Block(nn.Module):
         self.norm_2 = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
         self.mlp = SwiGLU(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
-        x = x + self.attention(self.norm_1(x), cos, sin, cache, layer)
+    def forward(
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | None,
+        cache: KVCache | None = None,
+        layer: int = 0,
+    ) -> Tensor:
+        x = x + self.attention(self.norm_1(x), cos, sin, mask, cache, layer)
         return x + self.mlp(self.norm_2(x))
 
 
@@ -87,8 +100,7 @@ class Llama(Decoder):
         if not config.tied:
             self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
 
-    def embed(self, tokens: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor]:
-        positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)
+    def embed(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         cos, sin = rotary_angles(positions, self.config.head_dim, self.config.rope_base)
         x = F.dropout(self.token_embedding(tokens), self.config.dropout, self.training)  # (B, T, C)
         return x, cos, sin
