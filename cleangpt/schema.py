@@ -122,6 +122,10 @@ def _expected(annotation: Any, metadata: list[Any]) -> str:
         return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
     if annotation is type(None):
         return "null"
+    if origin is list:
+        return f"a list, each {_expected(typing.get_args(annotation)[0], [])}"
+    if origin is dict:
+        return "a group of keys"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[annotation]
     if annotation is str:
         metadata = [bound for bound in metadata if isinstance(bound, MinLen)]

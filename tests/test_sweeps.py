@@ -138,6 +138,8 @@ def test_cores_and_gpus_are_divided_among_the_jobs_that_run_at_once(changes, job
         (["seed=0,1", "hydra.launcher.jbos=1"], ["`hydra.launcher.jbos` is not a key: did you mean `hydra"]),
         (["seed=0,1", "hydra.sweeper.trials=0"], ["`hydra.sweeper.trials` must be a whole number of at least 1"]),
         (["seed=0,1", "hydra.launcher.jobs=2", "hydra.launcher.gpus=[0]"], ["`hydra.launcher.gpus` must have"]),
+        (["seed=0,1", "hydra.launcher.gpus=[0,1.5]"], ["`hydra.launcher.gpus` must be a list"]),
+        (["hydra/launcher=submitit_local", "hydra.launcher.setup=3"], ["`hydra.launcher.setup` must be a list"]),
         (["seed=0,1", "hydra/launcher=basic"], ["`hydra/launcher` must be one of processes, submitit_slurm"]),
         (["seed=0,1", "hydra/sweeper=basic"], ["`hydra/sweeper` must be one of grid, optuna"]),
         (["seed=0,1", "hydra.run.dir=a,b"], ["`hydra.run.dir=a,b` can't be swept"]),
