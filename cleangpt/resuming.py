@@ -54,7 +54,7 @@ def _stored(run: RunDir, folder: Path, composed: Config, overrides: list[str]) -
         key = OverridesParser.create().parse_override(line).key_or_group
         if key in ("resume", "init_from") or key.startswith("hydra"):
             continue
-        if key == "experiment":
+        if key in ("experiment", "sweep"):
             if not _began_with(run, line):
                 raise UserError(f"`{line}` can't be changed when a run is resumed: leave it out")
             continue

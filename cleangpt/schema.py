@@ -132,6 +132,8 @@ def _expected(annotation: Any, metadata: list[Any]) -> str:
         return "null"
     if origin is list:
         return f"a list of {_expected(*typing.get_args(annotation), [])}"
+    if origin is dict:
+        return "a group of keys"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[annotation]
     if annotation is str:
         metadata = [bound for bound in metadata if isinstance(bound, MinLen)]

@@ -1,9 +1,11 @@
 """One training from a checked configuration to a complete run directory."""
 
 import contextlib
+import os
 import shlex
 import signal
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +48,10 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
                 f"`train.batch_size` must be at least {world.size}, one sequence for each process, "
                 f"not {config.train.batch_size}"
             )
-        snapshot_folder, complaints = _where_to_go_on(config, run, resume)
-        if world.is_main:
-            run.path.mkdir(parents=True, exist_ok=True)
-            snapshot.sweep(run)
-        with Stop() as stop:
+        with _alone_in(run, world), Stop() as stop:
+            snapshot_folder, complaints = _where_to_go_on(config, run, resume)
+            if world.is_main:
+                snapshot.sweep(run)
             model = models.build(config.model, compute.device)
             optim.freeze(model, config.train.freeze)
             tracker = Tracker(run, config.logger, config.train.steps, speaks=world.is_main)
@@ -68,6 +69,26 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
                 del trainer
     finally:
         distributed.stop()
+
+
+@contextlib.contextmanager
+def _alone_in(run: RunDir, world: distributed.World) -> Iterator[None]:
+    """No two trainings write to one run directory, even where one of them is what a killed launcher left behind."""
+    handle = None
+
+    def take() -> None:
+        nonlocal handle
+        run.path.mkdir(parents=True, exist_ok=True)
+        handle = files.lock(run.path)
+        if handle is None:
+            raise UserError(f"{run.shown()} is being trained by another process: wait until it has ended, or stop it")
+
+    distributed.from_main(take)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def _task(config: Config, overrides: list[str]) -> Any:

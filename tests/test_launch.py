@@ -240,7 +240,7 @@ def test_each_job_of_a_sweep_has_its_own_process_and_directory(tmp_path):
     done = run([sys.executable, TRAIN, "-m", *TOY, "train.steps=2", "seed=0,1"], tmp_path)
     assert done.returncode == 0, done.stderr
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
-    seeds = [json.loads((sweep / str(job) / "config.json").read_text())["seed"] for job in (0, 1)]
+    seeds = [json.loads((sweep / f"{job:04}_seed={job}" / "config.json").read_text())["seed"] for job in (0, 1)]
     assert seeds == [0, 1]
 
 
@@ -329,18 +329,19 @@ def test_init_from_begins_a_new_run_with_the_weights_of_another(tmp_path):
 def test_a_signal_to_a_sweep_stops_its_job_with_a_snapshot_and_leaves_no_process(tmp_path):
     long = [word for word in TOY if not word.startswith("train.steps")]
     command = [sys.executable, TRAIN, "-m", *long, "train.steps=100000", "train.eval_every=null", "seed=0,1"]
+    command.append("hydra.launcher.jobs=1")
     sweep = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 90
-    while not any(tmp_path.glob("outputs/sweeps/*/0/metrics.jsonl")) and time.monotonic() < deadline:
+    while not any(tmp_path.glob("outputs/sweeps/*/0000*/metrics.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.2)
     time.sleep(1)
     sweep.send_signal(signal.SIGTERM)
     sweep.communicate(timeout=60)
     assert sweep.returncode == 128 + signal.SIGTERM
-    (folder,) = tmp_path.glob("outputs/sweeps/*/0")
+    (folder,) = tmp_path.glob("outputs/sweeps/*/0000*")
     assert json.loads((folder / "summary.json").read_text())["status"] == "stopped"
     assert list((folder / "snapshots").glob("step_*"))
-    assert not any(tmp_path.glob("outputs/sweeps/*/1/config.json")), "the sweep stopped as well"
+    assert not any(tmp_path.glob("outputs/sweeps/*/0001*/config.json")), "the sweep stopped as well"
     assert processes_of(str(folder)) == []
 
 
