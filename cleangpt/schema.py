@@ -53,6 +53,14 @@ def keys(schema: type[Section], data: dict[str, Any] | None = None) -> dict[str,
     return found
 
 
+def leaves(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested data as dotted keys and their values."""
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        found |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
 def _chosen(sections: list[type[Section]], data: Any) -> list[type[Section]]:
     name = data.get("name") if isinstance(data, dict) else None
     named = [
@@ -123,7 +131,9 @@ def _expected(annotation: Any, metadata: list[Any]) -> str:
     if annotation is type(None):
         return "null"
     if origin is list:
-        return "a list of them"
+        return f"a list of {_expected(*typing.get_args(annotation), [])}"
+    if origin is dict:
+        return "a group of keys"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[annotation]
     if annotation is str:
         metadata = [bound for bound in metadata if isinstance(bound, MinLen)]
@@ -203,5 +213,7 @@ def _locate(location: tuple[Any, ...], data: dict[str, Any], known: dict[str, An
 
 
 def _allowed_in(data: dict[str, Any], schema: type[Section]) -> list[str]:
-    """The keys that this configuration may have: of a union only the branch that its `name` chose."""
-    return [*schema.model_fields, *(key for key in keys(schema, data) if "." in key)]
+    """The keys and groups that this configuration may have: of a union only the branch that its `name` chose."""
+    inner = [key for key in keys(schema, data) if "." in key]
+    groups = dict.fromkeys(key.rpartition(".")[0] for key in inner)
+    return [*schema.model_fields, *inner, *(group for group in groups if "." in group)]

@@ -132,10 +132,10 @@ class HuggingFace:
 
     kind = "tokenizers"
 
-    def __init__(self, tokenizer: dict[str, Any]):
+    def __init__(self, tokenizer: dict[str, Any], end: str | None = None):
         import tokenizers
 
-        self.data = tokenizer
+        self.data, self.end_token = tokenizer, end
         try:
             self.tokenizer = tokenizers.Tokenizer.from_str(json.dumps(tokenizer))
         except Exception as error:  # the library raises bare Exceptions
@@ -143,13 +143,17 @@ class HuggingFace:
         self.tokenizer.encode_special_tokens = True  # text that spells a special token is text
         vocabulary = self.tokenizer.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values()) + 1
-        self.end = next((vocabulary[name] for name in ENDS if name in vocabulary), None)
+        ends = ENDS if end is None else (end,)
+        self.end = next((vocabulary[name] for name in ends if name in vocabulary), None)
         unknown = tokenizer["model"].get("unk_token")
         falls_back = tokenizer["model"].get("byte_fallback", False)
         self.unknown = None if unknown is None or falls_back else vocabulary.get(unknown)
 
     def encode(self, text: str) -> list[int]:
-        found = self.tokenizer.encode(text, add_special_tokens=False)
+        try:
+            found = self.tokenizer.encode(text, add_special_tokens=False)
+        except Exception as error:  # a vocabulary of words that has no word for what it doesn't know
+            raise UserError(f"the tokenizer can't write {text[:40]!r}: {error}") from None
         if self.unknown is not None and self.unknown in found.ids:
             places = [place for i, place in zip(found.ids, found.offsets, strict=True) if i == self.unknown]
             shown = ", ".join(sorted({repr(text[a:b]) for a, b in places})[:5])
@@ -163,7 +167,8 @@ class HuggingFace:
         return self.tokenizer.decode(list(ids), skip_special_tokens=False)
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "tokenizer": self.data}
+        end = {} if self.end_token is None else {"end": self.end_token}
+        return {"kind": self.kind, "tokenizer": self.data, **end}
 
 
 Tokenizer = Characters | Bytes | Tiktoken | HuggingFace

@@ -6,10 +6,12 @@ import json
 import pytest
 from corpora import prose
 from helpers import ROOT, has, look_ahead, run_program, small, toy
+from pretrained import save_gpt2
 
 from cleangpt import config as configs
 from cleangpt.config import Config
 from cleangpt.schema import keys
+from cleangpt.tokenizers import Bytes
 
 CONF = ROOT / "conf"
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
@@ -33,7 +35,7 @@ STARTED = {name: schema for path in PROGRAMS for schema, name in started(path)}
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_every_group_composes_to_a_right_configuration(option):
-    assert look_ahead(option) == []
+    assert look_ahead(*(["-m"] if option.startswith("sweep=") else []), option) == []
 
 
 def test_every_program_has_its_file_in_conf_and_every_file_a_program():
@@ -100,7 +102,7 @@ def unread(section, prefix=""):
         if not inner and (section.__name__, name) not in read:
             yield f"{prefix}{name} of {section.__name__}"
 
-schemas = (config.Config, config.ScoreConfig, config.PrepareConfig, config.ReportConfig)
+schemas = (config.Config, config.ScoreConfig, config.PrepareConfig, config.ReportConfig, config.ExportConfig)
 unread = [name for section in schemas for name in unread(section)]
 pathlib.Path("found.json").write_text(json.dumps({"ends": ends, "unread": unread}))
 """
@@ -127,12 +129,16 @@ def ran(tmp_path_factory):
     """A folder with a short run of each experiment, and of each model; found.json tells of them."""
     folder = tmp_path_factory.mktemp("ran")
     commands = stand_ins(folder)
+    save_gpt2(folder / "pretrained", Bytes(with_end=False))
     for option in EXPERIMENTS:
         smaller = {**small(toy(option)), "train.steps": 2, "train.test_at_end": False, "logger.plots": False}
+        if toy(option)["init_from"] is not None:  # whose architecture is its own
+            smaller = {key: value for key, value in smaller.items() if not key.startswith("model.")}
+            smaller["init_from"] = "pretrained"
         commands[option] = ["train.py", option, *(f"{key}={json.dumps(value)}" for key, value in smaller.items())]
     common = [f"schedule.{name}.style=power" for name in ("lr", "weight_decay", "grad_accum")]
     common += ["dataset.digits=1", "model.n_layer=1", "train.steps=3", "train.batch_size=8", "device=cpu"]
-    for model in ("llama_tiny", "gpt_tiny"):
+    for model in ("llama_tiny", "gpt_tiny", "llama_long"):
         commands[model] = ["train.py", f"model={model}", "logger=quiet", "train.test_at_end=false", *common]
     diverge = ["schedule=constant", "optimizer.lr=1e38", "train.nonfinite=skip", "train.nonfinite_limit=1"]
     commands["logs"] = [*commands["gpt_tiny"], "logger.wandb=true"]
@@ -141,6 +147,10 @@ def ran(tmp_path_factory):
         if words[0] == "train.py":
             words.append(f"hydra.run.dir={name.replace('=', '_')}")
     commands["score"] = ["eval/score.py", "run=gpt_tiny"]
+    commands["export"] = ["export.py", "run=gpt_tiny", "out=exported"]
+    commands["import"] = ["export.py", "run=exported", "format=cleangpt", "out=imported"]
+    commands["import text"] = ["export.py", "run=pretrained", "format=cleangpt", "out=gpt2"]
+    commands["score it"] = ["eval/score.py", "run=gpt2", "data=data/shakespeare", "split=val"]
     commands["report"] = ["eval/report.py", "runs=[gpt_tiny,llama_tiny,diverges]"]
     (folder / "record.py").write_text(RECORDER)
     told = json.dumps([[str(ROOT / script), *words] for script, *words in commands.values()])
