@@ -28,14 +28,14 @@ Side = Callable[[], int]  # does a little work and says how many tokens or probl
 def sides(config: BenchConfig) -> tuple[dict[str, Side], str, device.Compute]:
     """What is measured, by name, and the unit of its work."""
     compute = device.choose(config.device, config.dtype)
-    task = tasks.make(config.dataset)
+    task = tasks.make(config.dataset, config.model.block_size)
     config = resolve(config, task)
     model = models.build(config.model, compute.device)
     model.initialise(torch.Generator().manual_seed(derive(config.seed, "init")))
     if config.what == "score":
         judge = Judge(model, compute.device, world())
-        batch = task.encode(*task.problems("val", np.arange(min(2048, task.size("val")))))
-        return {"cleangpt": lambda: len(judge.predictions(batch))}, "problems", compute
+        batch = task.batch("val", np.arange(min(2048, task.size("val"))))
+        return {"cleangpt": lambda: len(judge.predictions(batch))}, "samples", compute
     if config.what == "decode":
         return decoding(config, task, model, compute), "tokens", compute
     found = {"cleangpt": our_step(config, task, model, compute)}

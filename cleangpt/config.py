@@ -45,6 +45,22 @@ class GPTConfig(ModelConfig):
         return n_head
 
 
+class RopeScaling(Section):
+    """Llama 3's scaling of the rotary angles: slow ones become slower still, for contexts beyond the original one."""
+
+    factor: float = Field(ge=1, description="how much slower the slowest rotary angles become")
+    low_freq_factor: float = Field(gt=0, description="turns within the original context, below which all of it applies")
+    high_freq_factor: float = Field(gt=0, description="turns within the original context, above which none applies")
+    original_context: int = Field(ge=1, description="the context before scaling")
+
+    @field_validator("high_freq_factor")
+    @classmethod
+    def _above_the_low_one(cls, high: float, info) -> float:
+        if high <= info.data.get("low_freq_factor", 0):
+            raise ValueError(f"must be above low_freq_factor={info.data['low_freq_factor']:g}, and {high:g} is not")
+        return high
+
+
 class LlamaConfig(ModelConfig):
     """Llama: rotary positions, RMSNorm, SwiGLU, grouped-query attention."""
 
@@ -53,6 +69,7 @@ class LlamaConfig(ModelConfig):
     n_kv_head: int | None = Field(ge=1, description="heads of keys and values; null: n_head")
     ffn_dim: int | None = Field(ge=1, description="hidden width of SwiGLU; null: 8/3 n_embd, rounded up to 32")
     rope_base: float = Field(gt=1, description="base of the rotary angles")
+    rope_scaling: RopeScaling | None
     norm_eps: float = Field(gt=0, description="epsilon of RMSNorm")
     qk_norm: bool = Field(description="RMSNorm on queries and keys, head by head")
 
@@ -83,6 +100,7 @@ class AdamWConfig(Section):
     beta1: float = Field(ge=0, lt=1, description="decay of the first moment")
     beta2: float = Field(ge=0, lt=1, description="decay of the second moment")
     eps: float = Field(gt=0, description="added to the root of the second moment")
+    layer_decay: float = Field(gt=0, le=1, description="the learning rate of a layer over that of the layer above it")
 
 
 class Ramp(Section):
@@ -147,6 +165,7 @@ class TrainConfig(Section):
     snapshot_minutes: float | None = Field(gt=0, description="minutes between snapshots, at most; null: no limit")
     keep_snapshots: int | None = Field(ge=1, description="newest snapshots that are kept; null: all")
     early_stopping: int | None = Field(ge=1, description="evaluations without a better val/loss; null: off")
+    freeze: list[str] = Field(description="parameters that stay as they are: names, parts of names, or patterns")
     nonfinite: Literal["stop", "skip"] = Field(description="what to do with a step whose gradient is not finite")
     nonfinite_limit: int = Field(ge=1, description="steps in a row that nonfinite=skip may skip")
     activation_checkpointing: bool = Field(description="recompute activations instead of storing them")
@@ -160,7 +179,8 @@ class LoggerConfig(Section):
     wandb: bool = Field(description="a run of Weights & Biases, offline where there is no key")
     csv: bool = Field(description="metrics.csv beside metrics.jsonl")
     project: str = Field(min_length=1, description="the project of wandb")
-    plots: bool = Field(description="draw plots/ and the pictures of the score at the end")
+    plots: bool = Field(description="draw plots/ anew at each evaluation, and the pictures of the score at the end")
+    norms: int | None = Field(ge=1, description="steps between norms of weights and updates, by layer; null: never")
 
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -180,6 +200,7 @@ class Config(Section):
     processes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         description="processes that `python train.py` starts; auto: one for each visible GPU"
     )
+    profile: bool = Field(description="trace a few steps for Perfetto, into profile/, then go on")
     resume: str | None = Field(description="a run or snapshot to continue; auto: the one in hydra.run.dir; null: none")
     init_from: str | None = Field(description="a run whose weights to start from; null: random weights")
     dataset: DatasetConfig
@@ -201,6 +222,14 @@ class Config(Section):
         return model
 
 
+class Imported(Section):
+    """What config.json holds beside weights that were not trained here, but imported."""
+
+    source: str = Field(min_length=1, description="where the weights come from")
+    dataset: None = Field(description="no data set")
+    model: Annotated[GPTConfig | LlamaConfig, Field(discriminator="name")]
+
+
 class BenchConfig(Config):
     """What conf/bench.yaml composes to: a training configuration and what to measure of it."""
 
@@ -216,12 +245,52 @@ class ScoreConfig(Section):
     """What conf/score.yaml composes to."""
 
     run: str = Field(min_length=1, description="a run directory, one of its snapshots, best/ or final/, or latest")
-    split: Literal["test", "val", "train"] = Field(description="which problems")
+    suite: Literal["own", "lm-eval"] = Field(description="on the task it was trained for, or by lm-evaluation-harness")
+    tasks: list[str] | str | None = Field(description="tasks of suite=lm-eval, several as [one,two]")
+    fewshot: int | None = Field(ge=0, description="examples before each question of suite=lm-eval; null: the task's")
+    include: str | None = Field(description="a folder with tasks of your own for suite=lm-eval")
+    split: Literal["test", "val", "train"] | None = Field(description="which part; null: test, or val without one")
+    data: str | None = Field(min_length=1, description="another folder of prepared text to score on; null: the run's")
     limit: int | None = Field(ge=1, description="how many; null: all, or a large fixed sample of a huge set")
     method: Literal["auto", "forced", "generate"] = Field(
         description="one forward pass a problem, or real decoding; auto: the fast one where it is exact"
     )
     device: Device = Field(description="where to compute; auto: the fastest there is")
+
+
+class ExportConfig(Section):
+    """What conf/export.yaml composes to."""
+
+    run: str = Field(
+        min_length=1,
+        description="a run, one of its folders, or latest; with format=cleangpt, a folder or repository of others",
+    )
+    format: Literal["hf", "cleangpt"] = Field(description="Hugging Face's, for others to open, or ours")
+    out: str | None = Field(description="the folder to write; null: hf/ in the run, or outputs/<name>")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(description="of the weights with format=hf")
+
+
+class ReportConfig(Section):
+    """What conf/report.yaml composes to."""
+
+    runs: str | list[str] = Field(
+        min_length=1, description="run directories, folders that hold some, patterns with *, or latest"
+    )
+    out: str | None = Field(min_length=1, description="folder to write to; null: report/ in the folder around the runs")
+    metric: str | None = Field(
+        min_length=1, description="what judges the runs; null: val/accuracy where there is one, else val/loss"
+    )
+    title: str | None = Field(min_length=1, description="heading of the page; null: the name of the folder")
+
+
+class PrepareConfig(Section):
+    """What conf/prepare.yaml composes to."""
+
+    dataset: DatasetConfig
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        description="processes that tokenize; auto: one for each core where there is much to do"
+    )
+    force: bool = Field(description="prepare anew what is prepared already")
 
 
 class TemplateConfig(Section):
@@ -248,10 +317,6 @@ class TemplateConfig(Section):
     @property
     def values(self) -> dict[str, Any]:
         return self.__pydantic_extra__ or {}
-
-    def around(self, text: str) -> str:
-        values = {**self.values, "text": text}
-        return re.sub(r"\{(\w+)\}", lambda name: str(values[name[1]]), self.pattern)
 
 
 class SampleConfig(Section):
@@ -336,6 +401,7 @@ def resolve(config: Config, task: Any) -> Config:
         ramps[name] = ramp.model_copy(update={"begin": begin, "end": end})
     return config.model_copy(
         update={
+            "dataset": task.settings,
             "model": config.model.model_copy(update=model),
             "schedule": config.schedule.model_copy(update=ramps),
         }

@@ -42,24 +42,25 @@ class Conversation:
         while True:
             try:
                 line = input("> ")
+                if line.strip() in ("/quit", "/exit"):
+                    return 0
+                self.take(line)
             except EOFError:
                 print()
                 return 0
             except KeyboardInterrupt:
                 print("\n(Ctrl-D or /quit leaves.)", flush=True)
-                continue
             except UnicodeDecodeError:
                 print("That was no UTF-8 text.", flush=True)
-                continue
-            try:
-                if line.startswith("/") and not line.startswith("//"):
-                    if line.strip() in ("/quit", "/exit"):
-                        return 0
-                    print(self.command(line), flush=True)
-                elif line.strip():
-                    self.answer(line.removeprefix("/") if line.startswith("//") else line)
             except UserError as error:
                 print(error, flush=True)
+
+    def take(self, line: str) -> None:
+        """One line that was typed."""
+        if line.startswith("/") and not line.startswith("//"):
+            print(self.command(line), flush=True)
+        elif line.strip():
+            self.answer(line.removeprefix("/") if line.startswith("//") else line)
 
     def command(self, line: str) -> str:
         """Do what a line that begins with / says; the words to answer it with."""
@@ -93,7 +94,8 @@ class Conversation:
     def answer(self, line: str) -> None:
         prompt = self.voice.reader.read(line, self.settings.template, "that")
         if prompt.question is None:
-            prompt = Prompt(prompt.text, self.said + self._between() + prompt.tokens)
+            begin = self.voice.reader.begin if self.said else []
+            prompt = Prompt(prompt.text, self.said + self._between() + prompt.tokens[len(begin) :])
         text = Text(0, 0)
         interrupted = False
         try:

@@ -45,15 +45,15 @@ class Judge:
         was_training = self.model.training
         self.model.eval()
         at_once = self.rows_at_once(batch.inputs.shape[1])
+        inputs, targets, documents = (on_device(x, self.device) for x in (batch.inputs, batch.targets, batch.documents))
         for start in range(0, len(batch.inputs), at_once):
             if self.stop.number:
                 break
             rows = slice(start, start + at_once)
-            inputs = torch.from_numpy(np.ascontiguousarray(batch.inputs[rows])).to(self.device)
-            targets = torch.from_numpy(np.ascontiguousarray(batch.targets[rows])).to(self.device)
-            logits = self.model.forward(inputs).float()  # (n, T, V), never through torch.compile
-            losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
-            yield logits.argmax(dim=-1), targets, losses
+            within = {} if documents is None else {"documents": documents[rows]}
+            logits = self.model.forward(inputs[rows], **within).float()  # (n, T, V), never torch.compile's
+            losses = F.cross_entropy(logits.flatten(0, 1), targets[rows].flatten(), reduction="none")
+            yield logits.argmax(dim=-1), targets[rows], losses.view_as(targets[rows])
         self.model.train(was_training)
 
     def predictions(self, batch: Batch) -> np.ndarray:
@@ -95,14 +95,16 @@ def validate(judge: Judge, task: Any) -> dict[str, float]:
     sums = torch.zeros(5, dtype=torch.float64, device=judge.device if judge.device.type != "mps" else "cpu")
     for start in range(share.start, share.stop, step):
         batch = task.batch("val", np.arange(start, min(start + step, share.stop)))
-        weights, answer = torch.from_numpy(batch.loss_weights), torch.from_numpy(batch.answer)
+        weights, answer = on_device(batch.loss_weights, judge.device), on_device(batch.answer, judge.device)
         row = 0
         for likeliest, targets, losses in judge.forced(batch):
             rows = slice(row, row := row + len(targets))
-            mask, weight = answer[rows].to(judge.device), weights[rows].to(judge.device)
-            right = ((likeliest == targets) | ~mask).all(dim=1)
-            found = ((losses * weight).sum(), weight.sum(), right.sum(), torch.tensor(len(right)))
-            sums[:4] += torch.stack([value.to(sums) for value in found])
+            weight = torch.ones_like(losses) if weights is None else weights[rows]
+            found = [(losses * weight).sum(), weight.sum()]
+            if answer is not None:
+                found.append(((likeliest == targets) | ~answer[rows]).all(dim=1).sum())
+                found.append(torch.tensor(len(targets)))
+            sums[: len(found)] += torch.stack([value.to(sums) for value in found])
     sums[4] = judge.stop.number
     loss, weight, right, count, stopped = distributed.sum_in_place(sums).tolist()
     if stopped:
@@ -110,7 +112,14 @@ def validate(judge: Judge, task: Any) -> dict[str, float]:
     scores = {"val/loss": loss / weight}
     if task.has_answers:
         scores["val/accuracy"] = right / count
-    return scores
+    return scores | {f"val/{name}": value for name, value in task.measures(loss / weight).items()}
+
+
+def on_device(values: Any, device: torch.device) -> Tensor | None:
+    """An array or a tensor, where the model is."""
+    if isinstance(values, np.ndarray):
+        values = torch.from_numpy(np.ascontiguousarray(values))
+    return None if values is None else values.to(device)
 
 
 def wilson(right: float, count: float, z: float = 1.959964) -> tuple[float, float]:

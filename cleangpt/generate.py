@@ -55,7 +55,8 @@ class Reading:
         unread = self.end - 1
         if self.cache is None:
             unread = self.first
-            columns = min(self.context, self.tokens.shape[1] - self.first)
+            # One column more than is filled: a full cache would be a case apart for torch.compile.
+            columns = min(self.context, self.tokens.shape[1] - self.first) + 1
             padding = self.starts - self.first
             starts = torch.from_numpy(padding).to(self.tokens.device) if padding.any() else None
             self.cache = self.model.new_cache(len(self.tokens), columns, starts)
@@ -81,8 +82,15 @@ class Reading:
 
 
 def compile_for_decoding(model: Decoder) -> None:
-    """Let torch.compile make the step faster, which takes a while at first. Lengths stay variables."""
-    model.following = torch.compile(model.following, dynamic=True)
+    """Let torch.compile make the step of one token faster, which takes a minute at first. Lengths stay variables."""
+    eager = model.following
+    compiled = torch.compile(eager, dynamic=True)
+
+    def following(tokens: Tensor, cache: KVCache) -> Tensor:
+        step = compiled if cache.length and tokens.shape[1] == 1 else eager
+        return step(tokens, cache)
+
+    model.following = following
 
 
 @torch.inference_mode()

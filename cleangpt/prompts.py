@@ -2,14 +2,16 @@
 
 import importlib
 import os
+import re
 import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from cleangpt import tasks, tokenizers
-from cleangpt.config import Config, SampleConfig, TemplateConfig
+from cleangpt.config import Config, Imported, SampleConfig, TemplateConfig
 from cleangpt.errors import UserError
+from cleangpt.hf import tokens
 from cleangpt.tasks import Question
 
 EXAMPLES = 5  # held-out problems that are shown where nothing was asked
@@ -22,10 +24,15 @@ class Prompt:
     question: Question | None = None  # where one answer is right
 
 
+def around(template: TemplateConfig, text: str) -> str:
+    values = {**template.values, "text": text}
+    return re.sub(r"\{(\w+)\}", lambda name: str(values[name[1]]), template.pattern)
+
+
 class Reader:
     """Text as the model of a folder reads it."""
 
-    def __init__(self, folder: Path, trained: Config):
+    def __init__(self, folder: Path, trained: Config | Imported):
         self.tokenizer = tokenizers.load(folder / "tokenizer.json")
         self.context = trained.model.block_size
         if self.tokenizer.vocab_size > trained.model.vocab_size:
@@ -33,37 +40,40 @@ class Reader:
                 f"{folder / 'tokenizer.json'} has {self.tokenizer.vocab_size} tokens and the model only "
                 f"{trained.model.vocab_size}: they do not belong together"
             )
+        begin = tokens.begin(self.tokenizer)
+        self.begin = [] if begin is None else [begin]  # stands before every text
         self.task = None
-        if hasattr(importlib.import_module(type(trained.dataset).__module__).Task, "ask"):
+        if trained.dataset and hasattr(importlib.import_module(type(trained.dataset).__module__).Task, "ask"):
             task = tasks.make(trained.dataset)
             if task.tokenizer.to_json() == self.tokenizer.to_json():
                 self.task = task
 
     def read(self, text: str, template: TemplateConfig, where: str = "the prompt") -> Prompt:
         """A prompt that fits the model; a mistake says `where` it stands."""
-        text = template.around(text)
+        text = around(template, text)
         try:
             if self.task is not None:
                 question = self.task.ask(text)
                 return Prompt(question.text, question.tokens, question)
-            tokens = list(self.tokenizer.encode(text))
+            ids = list(self.tokenizer.encode(text))
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
-        if len(tokens) > self.context:
+        if not ids:
+            return self.natural()[0]
+        ids = ids if ids[: len(self.begin)] == self.begin else self.begin + ids
+        if len(ids) > self.context:
             raise UserError(
-                f"{where} has {len(tokens)} tokens, and the model reads {self.context} at most: shorten it, or leave "
+                f"{where} has {len(ids)} tokens, and the model reads {self.context} at most: shorten it, or leave "
                 "out the beginning"
             )
-        if not tokens:
-            return self.natural()[0]
-        return Prompt(text, tokens)
+        return Prompt(text, ids)
 
     def natural(self) -> list[Prompt]:
         """What the model begins with by itself: a new document, a new line, or problems that it never saw."""
         if self.task is not None:
             return [Prompt(question.text, question.tokens, question) for question in self.task.examples(EXAMPLES)]
-        if self.tokenizer.end is not None:
-            return [Prompt("", [self.tokenizer.end])]
+        if self.begin or self.tokenizer.end is not None:
+            return [Prompt("", self.begin or [self.tokenizer.end])]
         try:
             return [Prompt("", list(self.tokenizer.encode("\n")))]
         except UserError:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cleangpt import device, files, generate, weights
-from cleangpt.config import Config, SampleConfig
+from cleangpt.config import Config, Imported, SampleConfig
 from cleangpt.errors import UserError
 from cleangpt.generate import Piece, Text
 from cleangpt.prompts import Prompt, Reader
@@ -33,7 +33,7 @@ def stops(settings: SampleConfig) -> list[str]:
 class Voice:
     """A model that goes on with prompts."""
 
-    def __init__(self, opened: Opened, trained: Config, reader: Reader, settings: SampleConfig):
+    def __init__(self, opened: Opened, trained: Config | Imported, reader: Reader, settings: SampleConfig):
         self.reader, self.tokenizer = reader, reader.tokenizer
         self.compute = device.choose(settings.device, settings.dtype)
         device.share_threads(1)

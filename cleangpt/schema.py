@@ -34,28 +34,55 @@ def parse(data: dict[str, Any], schema: type[Section]) -> Any:
         raise ConfigError(list(found.values())) from None
 
 
-def keys(schema: type[Section]) -> dict[str, Any]:
-    """Every key of the schema in dotted form, with its pydantic field. All branches of a union are walked."""
+def keys(schema: type[Section], data: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Every key of the schema in dotted form, with its pydantic field.
+
+    All branches of a union are walked, or, where `data` is given, the one that its `name` chose.
+    """
     found: dict[str, Any] = {}
 
-    def walk(section: type[Section], prefix: str) -> None:
+    def walk(section: type[Section], prefix: str, data: Any) -> None:
         for name, field in section.model_fields.items():
             sections = sections_of(field.annotation)
-            for inner in sections:
-                walk(inner, f"{prefix}{name}.")
+            inner_data = data.get(name) if isinstance(data, dict) else None
+            for inner in _chosen(sections, inner_data):
+                walk(inner, f"{prefix}{name}.", inner_data)
             if not sections:
                 found[prefix + name] = _either(found.get(prefix + name), field)
 
-    walk(schema, "")
+    walk(schema, "", data)
     return found
 
 
+def leaves(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested data as dotted keys and their values."""
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        found |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def _chosen(sections: list[type[Section]], data: Any) -> list[type[Section]]:
+    name = data.get("name") if isinstance(data, dict) else None
+    named = [
+        s for s in sections if "name" in s.model_fields and name in typing.get_args(s.model_fields["name"].annotation)
+    ]
+    return named or sections
+
+
 def _either(one: Any, other: Any) -> Any:
-    """The field of a key that two branches of a union have: each has a name of its own."""
-    if one is None or typing.get_origin(one.annotation) is not Literal:
+    """The field of a key that two branches of a union have: it may be what it may be in either."""
+    if one is None or expected(one) == expected(other):
         return one or other
     both = copy.copy(one)
-    both.annotation = Literal[(*typing.get_args(one.annotation), *typing.get_args(other.annotation))]
+    if typing.get_origin(one.annotation) is Literal and typing.get_origin(other.annotation) is Literal:
+        both.annotation = Literal[(*typing.get_args(one.annotation), *typing.get_args(other.annotation))]
+    else:
+        branches = (Annotated[(f.annotation, *f.metadata)] if f.metadata else f.annotation for f in (one, other))
+        both.annotation = Union[tuple(branches)]  # noqa: UP007
+        both.metadata = []
+    if one.description != other.description:
+        both.description = f"{one.description}; or {other.description}"
     return both
 
 
@@ -104,8 +131,10 @@ def _expected(annotation: Any, metadata: list[Any]) -> str:
         return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
     if annotation is type(None):
         return "null"
-    if annotation == list[str]:
-        return "a list of text"
+    if origin is list:
+        return f"a list of {_expected(*typing.get_args(annotation), [])}"
+    if origin is dict:
+        return "a group of keys"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[annotation]
     if annotation is str:
         metadata = [bound for bound in metadata if isinstance(bound, MinLen)]
@@ -133,7 +162,7 @@ def _show(value: Any) -> str:
 
 def _sentence(mistake: Any, data: dict[str, Any], schema: type[Section]) -> tuple[str, str]:
     """The key that a mistake is about, and one sentence on it for the person who typed it."""
-    known = keys(schema)
+    known = keys(schema, data)
     key, value = _locate(mistake["loc"], data, known)
     kind = mistake["type"]
     if kind == "extra_forbidden":
@@ -185,15 +214,7 @@ def _locate(location: tuple[Any, ...], data: dict[str, Any], known: dict[str, An
 
 
 def _allowed_in(data: dict[str, Any], schema: type[Section]) -> list[str]:
-    """The keys that this configuration may have: of a union only the branch that its `name` chose."""
-    allowed: list[str] = []
-    for name, field in schema.model_fields.items():
-        sections = sections_of(field.annotation)
-        inner = data.get(name)
-        chosen = inner.get("name") if isinstance(inner, dict) else None
-        for section in sections:
-            tag = section.model_fields.get("name")
-            if tag is None or chosen is None or chosen in typing.get_args(tag.annotation):
-                allowed += [f"{name}.{key}" for key in keys(section)]
-        allowed.insert(0, name)
-    return allowed
+    """The keys and groups that this configuration may have: of a union only the branch that its `name` chose."""
+    inner = [key for key in keys(schema, data) if "." in key]
+    groups = dict.fromkeys(key.rpartition(".")[0] for key in inner)
+    return [*schema.model_fields, *inner, *(group for group in groups if "." in group)]

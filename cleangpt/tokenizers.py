@@ -24,6 +24,13 @@ def smallest_type(vocab_size: int) -> np.dtype:
     return next(np.dtype(t) for t in ("uint8", "uint16", "uint32") if vocab_size <= 1 << 8 * np.dtype(t).itemsize)
 
 
+def code_points(text: str) -> np.ndarray:
+    """The number of each character."""
+    if text.isascii():
+        return np.frombuffer(text.encode(), np.uint8)
+    return np.frombuffer(text.encode("utf-32-le"), np.uint32)
+
+
 class Characters:
     """One token for each of a list of characters; `end` and `pad` may be among them, and may be longer words."""
 
@@ -45,14 +52,15 @@ class Characters:
 
     def array(self, text: str) -> np.ndarray:
         if self._table is None:
-            self._table = np.full(0x110000, -1, np.int32)  # by code point
+            self._table = np.zeros(0x110000, smallest_type(self.vocab_size))  # by code point
+            self._known = np.zeros(0x110000, bool)
             for token, i in self.ids.items():
                 if len(token) == 1:
-                    self._table[ord(token)] = i
-        ids = self._table[np.frombuffer(text.encode("utf-32-le"), np.uint32)]
-        if len(ids) and ids.min() < 0:
+                    self._table[ord(token)], self._known[ord(token)] = i, True
+        codes = code_points(text)
+        if not self._known[codes].all():
             raise self._unknown(text)
-        return ids.astype(smallest_type(self.vocab_size))
+        return self._table[codes]
 
     def _unknown(self, text: str) -> UserError:
         unknown = sorted(set(text) - set(self.ids))
@@ -130,23 +138,28 @@ class HuggingFace:
 
     kind = "tokenizers"
 
-    def __init__(self, tokenizer: dict[str, Any]):
+    def __init__(self, tokenizer: dict[str, Any], end: str | None = None):
         import tokenizers
 
-        self.data = tokenizer
+        self.data, self.end_token = tokenizer, end
         try:
             self.tokenizer = tokenizers.Tokenizer.from_str(json.dumps(tokenizer))
         except Exception as error:  # the library raises bare Exceptions
             raise UserError(f"this is no tokenizer.json that the tokenizers library reads ({error})") from None
+        self.tokenizer.encode_special_tokens = True  # text that spells a special token is text
         vocabulary = self.tokenizer.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values()) + 1
-        self.end = next((vocabulary[name] for name in ENDS if name in vocabulary), None)
+        ends = ENDS if end is None else (end,)
+        self.end = next((vocabulary[name] for name in ends if name in vocabulary), None)
         unknown = tokenizer["model"].get("unk_token")
         falls_back = tokenizer["model"].get("byte_fallback", False)
         self.unknown = None if unknown is None or falls_back else vocabulary.get(unknown)
 
     def encode(self, text: str) -> list[int]:
-        found = self.tokenizer.encode(text, add_special_tokens=False)
+        try:
+            found = self.tokenizer.encode(text, add_special_tokens=False)
+        except Exception as error:  # a vocabulary of words that has no word for what it doesn't know
+            raise UserError(f"the tokenizer can't write {text[:40]!r}: {error}") from None
         if self.unknown is not None and self.unknown in found.ids:
             places = [place for i, place in zip(found.ids, found.offsets, strict=True) if i == self.unknown]
             shown = ", ".join(sorted({repr(text[a:b]) for a, b in places})[:5])
@@ -160,7 +173,8 @@ class HuggingFace:
         return self.tokenizer.decode(list(ids), skip_special_tokens=False)
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "tokenizer": self.data}
+        end = {} if self.end_token is None else {"end": self.end_token}
+        return {"kind": self.kind, "tokenizer": self.data, **end}
 
 
 Tokenizer = Characters | Bytes | Tiktoken | HuggingFace

@@ -1,17 +1,34 @@
 """One training from a checked configuration to a complete run directory."""
 
 import contextlib
+import os
+import shlex
 import signal
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cleangpt import device, distributed, files, models, record, schedule, scoring, snapshot, tasks, weights
+from cleangpt import (
+    card,
+    device,
+    distributed,
+    files,
+    models,
+    optim,
+    pretrained,
+    record,
+    schedule,
+    scoring,
+    snapshot,
+    tasks,
+)
 from cleangpt.config import Config, resolve
+from cleangpt.corpus.store import NotPrepared
 from cleangpt.errors import UserError
-from cleangpt.rundir import RunDir, find, point_latest_to, read_metrics
+from cleangpt.rundir import RunDir, point_latest_to
 from cleangpt.seeds import derive
 from cleangpt.signals import Stop, Stopped
 from cleangpt.tracking import Tracker, duration
@@ -22,8 +39,8 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
     """Train; the exit status. `resume` is the run or snapshot to continue, already checked against `config`."""
     compute = device.choose(config.device, config.dtype, distributed.world().local_rank)
     device.share_threads(distributed.world().local_size)
-    task = tasks.make(config.dataset)
-    config = resolve(config, task)
+    task = _task(config, overrides)
+    asked, config = config, resolve(config, task)
     world = distributed.start(compute.device)
     try:
         if config.train.batch_size < world.size:
@@ -31,18 +48,18 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
                 f"`train.batch_size` must be at least {world.size}, one sequence for each process, "
                 f"not {config.train.batch_size}"
             )
-        snapshot_folder, complaints = _where_to_go_on(config, run, resume)
-        if world.is_main:
-            run.path.mkdir(parents=True, exist_ok=True)
-            snapshot.sweep(run)
-        with Stop() as stop:
-            tracker = Tracker(run, config.logger, config.train.steps, speaks=world.is_main)
+        with _alone_in(run, world), Stop() as stop:
+            snapshot_folder, complaints = _where_to_go_on(config, run, resume)
+            if world.is_main:
+                snapshot.sweep(run)
             model = models.build(config.model, compute.device)
+            optim.freeze(model, config.train.freeze)
+            tracker = Tracker(run, config.logger, config.train.steps, speaks=world.is_main)
             trainer = Trainer(config, task, model, compute, world, run, tracker, stop, began)
             try:
                 for complaint in complaints:
                     tracker.say(complaint)
-                return _fit(trainer, overrides, snapshot_folder)
+                return _fit(trainer, asked, overrides, snapshot_folder)
             except Exception as error:
                 _failed(trainer, error)
                 raise
@@ -52,6 +69,45 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
                 del trainer
     finally:
         distributed.stop()
+
+
+@contextlib.contextmanager
+def _alone_in(run: RunDir, world: distributed.World) -> Iterator[None]:
+    """No two trainings write to one run directory, even where one of them is what a killed launcher left behind."""
+    handle = None
+
+    def take() -> None:
+        nonlocal handle
+        run.path.mkdir(parents=True, exist_ok=True)
+        handle = files.lock(run.path)
+        if handle is None:
+            raise UserError(f"{run.shown()} is being trained by another process: wait until it has ended, or stop it")
+
+    distributed.from_main(take)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _task(config: Config, overrides: list[str]) -> Any:
+    """The task. Text has to be prepared, and what was prepared is what is trained on."""
+    try:
+        task = tasks.make(config.dataset, config.model.block_size)
+    except NotPrepared as error:
+        words = [word for word in overrides if word.lstrip("+").startswith("dataset")]
+        if not any(word.startswith("dataset=") for word in words):
+            words.insert(0, f"dataset={config.dataset.name}")
+        raise UserError(f"{error}: run `{shlex.join(['python', 'data/prepare.py', *words])}` first") from None
+    for word in overrides:
+        section, _, key = word.lstrip("+").partition("=")[0].partition(".")
+        if section == "dataset" and key and getattr(config.dataset, key) != getattr(task.settings, key):
+            raise UserError(
+                f"`{word}`, but {config.dataset.dir} was prepared with {key}={getattr(task.settings, key)}: leave it "
+                "out, or prepare it so in another dataset.dir"
+            )
+    return task
 
 
 def _where_to_go_on(config: Config, run: RunDir, resume: Path | None) -> tuple[Path | None, list[str]]:
@@ -64,19 +120,24 @@ def _where_to_go_on(config: Config, run: RunDir, resume: Path | None) -> tuple[P
     return folder, complaints
 
 
-def _fit(trainer: Trainer, overrides: list[str], snapshot_folder: Path | None) -> int:
+def _fit(trainer: Trainer, asked: Config, overrides: list[str], snapshot_folder: Path | None) -> int:
     config, run, tracker, world = trainer.config, trainer.run, trainer.tracker, trainer.world
+    if snapshot_folder is not None:
+        distributed.from_main(lambda: _refuse_other_data(trainer))
     _first_weights(config, trainer.model, trainer, snapshot_folder)
     if trainer.state.step > config.train.steps:
         raise UserError(f"`train.steps` is {config.train.steps}, and the run is at step {trainer.state.step} already")
     parameters = models.parameter_counts(trainer.model)
     if world.is_main:
         files.write_json(run.config, config.model_dump(mode="json"))
-        now = record.circumstances(overrides, trainer.compute, world, parameters)
-        files.write_json(run.run, record.continued(run.run, now) if snapshot_folder else now)
+        before = record.begun(run.run) if snapshot_folder else None
+        changed = record.changes(config, asked, overrides, before)
+        now = record.circumstances(overrides, changed, trainer.compute, world, parameters)
+        now["data"] = trainer.task.fingerprint()
+        files.write_json(run.run, {**before, "resumed": [*record.parts(before)[1:], now]} if before else now)
         point_latest_to(run)
     _prepare(config, trainer.model, trainer.compute, tracker)
-    _introduce(trainer, parameters["total"], snapshot_folder)
+    _introduce(trainer, parameters, snapshot_folder)
     status = trainer.fit()
     tracker.pause()
     if status != "stopped":
@@ -87,6 +148,7 @@ def _fit(trainer: Trainer, overrides: list[str], snapshot_folder: Path | None) -
             pass  # training is done and its snapshot written; only the score is not complete
     number = max(distributed.gather(trainer.stop.number))
     _summarise(trainer, "stopped", None)
+    _leave_card(trainer)
     tracker.say(f"Stopped by {signal.Signals(number).name} after step {trainer.state.step}.")
     by_itself = world.size == 1 or config.processes == world.size
     command = "python train.py" if by_itself else f"torchrun --nproc-per-node={world.local_size} train.py"
@@ -94,11 +156,21 @@ def _fit(trainer: Trainer, overrides: list[str], snapshot_folder: Path | None) -
     return 128 + number
 
 
+def _refuse_other_data(trainer: Trainer) -> None:
+    """A run that goes on has to go on with the data that it began with."""
+    before = files.read_json(trainer.run.run).get("data") if trainer.run.run.exists() else None
+    if before is not None and before != trainer.task.fingerprint():
+        raise UserError(
+            f"{trainer.config.dataset.dir} was prepared anew since {trainer.run.shown()} began, and holds other data: "
+            "prepare it as it was, or start a new run"
+        )
+
+
 def _first_weights(config: Config, model: Any, trainer: Trainer, snapshot_folder: Path | None) -> None:
     if snapshot_folder is not None:
         trainer.restore(snapshot_folder)
     elif config.init_from is not None:
-        weights.load_into(model, find(config.init_from).folder / weights.WEIGHTS)
+        pretrained.load(model, config.init_from, trainer.task.tokenizer)
     else:
         generator = torch.Generator().manual_seed(derive(config.seed, "init"))
         model.initialise(generator)
@@ -113,12 +185,16 @@ def _prepare(config: Config, model: Any, compute: device.Compute, tracker: Track
         tracker.say(f"compile=auto: {'on' if compiles else 'off, it would not pay within this run'}")
 
 
-def _introduce(trainer: Trainer, parameters: int, snapshot_folder: Path | None) -> None:
+def _introduce(trainer: Trainer, parameters: dict[str, int], snapshot_folder: Path | None) -> None:
     config, task, world, say = trainer.config, trainer.task, trainer.world, trainer.tracker.say
     model, before = config.model, trainer.state.world_size
     shape = f"{model.n_layer} layers, {model.n_embd} wide, context {model.block_size}"
-    say(f"{model.name}: {parameters:,} parameters, {shape}")
-    say(f"{config.dataset.name}: {task.size('train'):,} samples to train on, {task.val_size:,} to validate")
+    frozen = parameters["total"] - parameters["trained"]
+    trained = f", {parameters['trained']:,} of them trained" if frozen else ""
+    origin = f", from {config.init_from}" if config.init_from and snapshot_folder is None else ""
+    say(f"{model.name}: {parameters['total']:,} parameters{trained}, {shape}{origin}")
+    sizes = f"{task.size('train'):,} samples to train on, {task.val_size:,} to validate"
+    say(f"{config.dataset.name}: {sizes}, {task.sequence_length} tokens each")
     dtype = str(trainer.compute.dtype).removeprefix("torch.")
     say(f"{trainer.compute.name}, {dtype}, {_processes(world.size)}; run directory {trainer.run.shown()}")
     if snapshot_folder is not None:
@@ -147,7 +223,7 @@ def _finish(trainer: Trainer, status: str) -> None:
         tracker.say(f"Stopped early: no better val/loss in {state.worse} evaluations.")
     score = None
     label = "best" if trainer.has_best() else "final"
-    if config.train.test_at_end:
+    if config.train.test_at_end and task.size("test"):
         if label == "best":
             trainer.use_best()
         elif state.best:
@@ -157,20 +233,19 @@ def _finish(trainer: Trainer, status: str) -> None:
         score = task.score(trainer.judge, "test", None, "auto")
     if not trainer.world.is_main:
         return
-    if config.logger.plots:
-        from cleangpt.plots import run_plots
-
-        run_plots(read_metrics(run.metrics), run.plots)
     tracker.say()
     if score is not None:
         scoring.save(task, score, run.score, label, draws=config.logger.plots)
         for table in task.tables(score)[:2]:
             tracker.say(table)
     summary = _summarise(trainer, status, score)
+    _leave_card(trainer)
     tokens = f"{summary['tokens']:,} tokens in {duration(summary['seconds'])}"
     tracker.say(f"Done: {state.step} steps, {tokens}, {summary['tokens_per_second']:,.0f} tokens a second.")
+    tracker.say(f"{min(1.0, summary['epochs']):.1%} of the training samples were seen, {summary['epochs']:.3g} times.")
     shown = run.shown()
-    tracker.say(f"Everything is in {shown}: plots/, metrics.jsonl, best/ (step {state.best_step}), summary.json. Next:")
+    plots = "plots/, " if config.logger.plots else ""
+    tracker.say(f"Everything is in {shown}: card.md, {plots}metrics.jsonl, best/ (step {state.best_step}). Next:")
     tracker.say(f"    python eval/score.py run={shown}    # every table of the score")
     tracker.say(f"    python train.py resume={shown} train.steps={2 * config.train.steps}    # train longer")
 
@@ -182,10 +257,14 @@ def _summarise(trainer: Trainer, status: str, score: dict[str, Any] | None) -> d
     summary |= {f"best/{name}": value for name, value in (state.best or {}).items()}
     summary |= {"best/step": state.best_step, **(state.scores or {})}
     if score is not None:
-        summary |= {"test/accuracy": score["accuracy"], "test/problems": score["problems"]}
+        summary |= {f"test/{name}": value for name, value in trainer.task.headline(score).items()}
+    speed = state.tokens / max(state.train_seconds, 1e-9)
+    mfu = trainer.watch.mfu(speed)
     summary |= {
         "tokens": state.tokens,
-        "tokens_per_second": state.tokens / max(state.train_seconds, 1e-9),
+        "epochs": trainer.stream.epochs(state.micro_step),
+        "tokens_per_second": speed,
+        **({} if mfu is None else {"mfu": mfu}),
         "train_seconds": state.train_seconds,
         "seconds": trainer.seconds(),
     }
@@ -193,6 +272,17 @@ def _summarise(trainer: Trainer, status: str, score: dict[str, Any] | None) -> d
         files.write_json(trainer.run.summary, summary)
         trainer.tracker.finish(summary)
     return summary
+
+
+def _leave_card(trainer: Trainer) -> None:
+    """The page about the run, and its plots once more. What stands in the way is said, and costs nothing else."""
+    if not trainer.world.is_main:
+        return
+    trainer.tracker.finish_plots()
+    try:
+        card.write(trainer.run)
+    except OSError as error:
+        trainer.tracker.say(f"card.md could not be written ({error.strerror})")
 
 
 def _failed(trainer: Trainer, error: Exception) -> None:
@@ -212,4 +302,7 @@ def _failed(trainer: Trainer, error: Exception) -> None:
     with contextlib.suppress(OSError):
         with run.log.open("a", encoding="utf-8") as log:
             log.write(trace + (told or ""))
-        files.write_json(run.summary, {"status": "failed", "step": trainer.state.step, "error": text})
+        summary = {"status": "failed", "step": trainer.state.step, "error": text}
+        files.write_json(run.summary, summary)
+        trainer.tracker.finish(summary)
+        card.write(run)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 
-from cleangpt import cli, config, device, distributed, models, tasks
+from cleangpt import cli, config, device, distributed, models, optim, tasks
 from cleangpt.rundir import RunDir, read_metrics
 from cleangpt.signals import Stop
 from cleangpt.tracking import Tracker
@@ -34,18 +34,21 @@ TOY = (
 def composed(*overrides: str) -> dict[str, Any]:
     cli.register_resolvers(config.Config)
     with initialize_config_dir(cli.CONF, version_base=None):
-        return cli.plain(compose("train", [*TOY, *overrides]))
+        text = any(word.startswith("dataset=") for word in overrides)  # which has other keys
+        toy = [word for word in TOY if not (text and word.startswith("dataset."))]
+        return cli.plain(compose("train", [*toy, *overrides]))
 
 
 def make_trainer(folder: Path, *overrides: str, snapshot: Path | None = None, task: Any = None) -> Trainer:
     """A trainer with its first weights, as `training.train` makes it."""
     settings = config.parse(composed(*overrides))
-    task = task or tasks.make(settings.dataset)
+    task = task or tasks.make(settings.dataset, settings.model.block_size)
     settings = config.resolve(settings, task)
     compute = device.choose(settings.device, settings.dtype)
     run = RunDir(folder)
     run.path.mkdir(parents=True, exist_ok=True)
     model = models.build(settings.model, compute.device)
+    optim.freeze(model, settings.train.freeze)
     model.checkpointing = settings.train.activation_checkpointing
     tracker = Tracker(run, settings.logger, settings.train.steps, speaks=True)
     trainer = Trainer(settings, task, model, compute, distributed.world(), run, tracker, Stop(), time.monotonic())

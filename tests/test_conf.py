@@ -4,11 +4,14 @@ import ast
 import json
 
 import pytest
+from corpora import prose
 from helpers import ROOT, has, look_ahead, run_program, small, toy
+from pretrained import save_gpt2
 
 from cleangpt import config as configs
 from cleangpt.config import Config
 from cleangpt.schema import keys
+from cleangpt.tokenizers import Bytes
 
 CONF = ROOT / "conf"
 GROUPS_OF = {"template": ("SampleConfig", "sample")}  # the groups that are not train.py's
@@ -35,7 +38,8 @@ STARTED = {name: schema for path in PROGRAMS for schema, name in started(path)}
 @pytest.mark.parametrize("option", ALL_OPTIONS)
 def test_every_option_of_every_group_composes_to_a_right_configuration(option):
     schema, name = GROUPS_OF.get(option.partition("=")[0], ("Config", "train"))
-    assert look_ahead(option, schema=getattr(configs, schema), config_name=name) == []
+    words = [*(["-m"] if option.startswith("sweep=") else []), option]
+    assert look_ahead(*words, schema=getattr(configs, schema), config_name=name) == []
 
 
 def test_every_program_has_its_file_in_conf_and_every_file_a_program():
@@ -102,30 +106,59 @@ def unread(section, prefix=""):
         if not inner and (section.__name__, name) not in read:
             yield f"{prefix}{name} of {section.__name__}"
 
-unread = [*unread(config.Config), *unread(config.ScoreConfig), *unread(config.SampleConfig)]
+schemas = (config.Config, config.ScoreConfig, config.PrepareConfig, config.ReportConfig, config.ExportConfig)
+schemas += (config.SampleConfig,)
+unread = [name for section in schemas for name in unread(section)]
 pathlib.Path("found.json").write_text(json.dumps({"ends": ends, "unread": unread}))
 """
+
+
+def stand_ins(folder) -> dict[str, list[str]]:
+    """Small texts in the place of those that experiments train on, and the commands that prepare them."""
+    (folder / "one.txt").write_text(prose(1000), encoding="utf-8")
+    (folder / "records").mkdir()
+    records = [json.dumps({"text": prose(20, seed)}) + "\n" for seed in range(100)]
+    (folder / "records" / "part.jsonl").write_text("".join(records))
+    common = ["workers=1", "dataset.val_fraction=0.2"]
+    sources = {
+        "shakespeare_char": ["dataset.source=one.txt"],
+        "shakespeare": ["dataset.source=one.txt", "dataset.tokenizer=bytes"],
+        "tinystories": ["dataset.source=records", "dataset.val_source=one.txt", "dataset.bpe_vocab_size=300"],
+        "openwebtext": ["dataset.source=hf:records", "dataset.tokenizer=bytes", "dataset.test_fraction=0.2"],
+    }
+    return {name: ["data/prepare.py", f"dataset={name}", *words, *common] for name, words in sources.items()}
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """A folder with a short run of each experiment, and of each model; found.json tells of them."""
-    commands = {}
+    folder = tmp_path_factory.mktemp("ran")
+    commands = stand_ins(folder)
+    save_gpt2(folder / "pretrained", Bytes(with_end=False))
     for option in EXPERIMENTS:
         smaller = {**small(toy(option)), "train.steps": 2, "train.test_at_end": False, "logger.plots": False}
+        if toy(option)["init_from"] is not None:  # whose architecture is its own
+            smaller = {key: value for key, value in smaller.items() if not key.startswith("model.")}
+            smaller["init_from"] = "pretrained"
         commands[option] = ["train.py", option, *(f"{key}={json.dumps(value)}" for key, value in smaller.items())]
     common = [f"schedule.{name}.style=power" for name in ("lr", "weight_decay", "grad_accum")]
     common += ["dataset.digits=1", "model.n_layer=1", "train.steps=3", "train.batch_size=8", "device=cpu"]
-    for model in ("llama_tiny", "gpt_tiny"):
+    for model in ("llama_tiny", "gpt_tiny", "llama_long"):
         commands[model] = ["train.py", f"model={model}", "logger=quiet", "train.test_at_end=false", *common]
     diverge = ["schedule=constant", "optimizer.lr=1e38", "train.nonfinite=skip", "train.nonfinite_limit=1"]
     commands["logs"] = [*commands["gpt_tiny"], "logger.wandb=true"]
     commands["diverges"] = [*commands["gpt_tiny"], *diverge]
-    commands = {name: [*words, f"hydra.run.dir={name.replace('=', '_')}"] for name, words in commands.items()}
+    for name, words in commands.items():
+        if words[0] == "train.py":
+            words.append(f"hydra.run.dir={name.replace('=', '_')}")
     commands["score"] = ["eval/score.py", "run=gpt_tiny"]
     commands["sample"] = ["sample.py", "run=gpt_tiny", "temperature=1.0", "top_k=5", "output=answers.txt"]
     commands["says"] = ["sample.py", "run=gpt_tiny", "prompt=1+2"]
-    folder = tmp_path_factory.mktemp("ran")
+    commands["export"] = ["export.py", "run=gpt_tiny", "out=exported"]
+    commands["import"] = ["export.py", "run=exported", "format=cleangpt", "out=imported"]
+    commands["import text"] = ["export.py", "run=pretrained", "format=cleangpt", "out=gpt2"]
+    commands["score it"] = ["eval/score.py", "run=gpt2", "data=data/shakespeare", "split=val"]
+    commands["report"] = ["eval/report.py", "runs=[gpt_tiny,llama_tiny,diverges]"]
     (folder / "record.py").write_text(RECORDER)
     told = json.dumps([[str(ROOT / script), *words] for script, *words in commands.values()])
     done = run_program(folder / "record.py", told, cwd=folder, env={"PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"})

@@ -97,6 +97,20 @@ def test_half_precision_decodes_too(name):
             reading.append(logits.argmax(dim=-1))
 
 
+def test_a_compiled_step_writes_the_same_and_is_compiled_once_for_all_lengths(monkeypatch):
+    from torch._dynamo.testing import CompileCounter
+
+    model, counter, real = lively(SHAPES[3](vocab_size=V)), CompileCounter(), torch.compile
+    batches = [prompts_of(4, 4), prompts_of(9, 9, 9), prompts_of(2, 2)]
+    expected = [greedy(model, prompts, 30).tolist() for prompts in batches]
+    monkeypatch.setattr(torch, "compile", lambda step, **how: real(step, backend=counter, **how))
+    generate.compile_for_decoding(model)
+    assert [greedy(model, prompts, 30).tolist() for prompts in batches] == expected
+    assert counter.frame_count == 1
+    monkeypatch.undo()
+    torch.compiler.reset()
+
+
 # ---- a text does not depend on its batch
 
 

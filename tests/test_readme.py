@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 
 from helpers import ROOT, run_program
 
@@ -27,19 +28,31 @@ def run(command: str, cwd) -> None:
         flags = [argument for argument in arguments if argument.startswith("-")]
         values = [argument for argument in arguments if not argument.startswith("-")]
         values = [value for value in values if not value.startswith(("train.steps", "dataset.digits"))]
-        arguments = [*flags, *SMALL.split(), *values, "train.steps=2", "logger.progress=false"]
+        text = "dataset=text" in values  # has no digits
+        small = [value for value in SMALL.split() if not (text and value.startswith("dataset."))]
+        arguments = [*flags, *small, *values, "train.steps=2", "logger.progress=false"]
     elif script == "train.py":
         arguments = [argument.replace("train.steps=200", "train.steps=3") for argument in arguments]
-    done = run_program(script, *arguments, cwd=cwd, launcher=launcher)
+    done = run_program(script, *arguments, cwd=cwd, launcher=launcher, env={"WANDB_MODE": "offline"})
     assert done.returncode == 0, f"{command}\n{done.stderr}"
 
 
 def test_the_readme_has_the_commands_of_a_user():
     programs = {word for command in COMMANDS for word in command.split() if word.endswith(".py") or word == "make"}
-    assert programs == {"make", "train.py", "eval/score.py", "sample.py"}
+    programs_named = {
+        "make",
+        "train.py",
+        "sample.py",
+        "eval/score.py",
+        "eval/report.py",
+        "data/prepare.py",
+        "export.py",
+    }
+    assert programs == programs_named
 
 
 def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path):
+    shutil.copy(ROOT / "README.md", tmp_path)  # some of them read it
     for command in COMMANDS:
         if not command.startswith("make"):
             run(command, tmp_path)

@@ -91,7 +91,8 @@ ODD = [
 @pytest.mark.parametrize("text", ODD)
 def test_every_character_of_a_prompt_arrives(text):
     assert asked(f"prompt={text}").prompt == text
-    assert asked("template=style", f"template.style={text}").template.around("x") == f"style:{text} | x"
+    template = asked("template=style", f"template.style={text}").template
+    assert prompts.around(template, "x{style}") == f"style:{text} | x{{style}}"
     assert look_ahead(cli.as_it_stands(f"prompt={text}", SampleConfig), schema=SampleConfig, config_name="sample") == []
 
 
@@ -185,6 +186,13 @@ def prompts_of(values):
     import numpy as np
 
     return np.array(values)
+
+
+def test_a_token_that_begins_every_text_is_put_there(runs, monkeypatch):
+    monkeypatch.setattr(prompts.tokens, "begin", lambda tokenizer: 5)
+    reader = opened(runs.letters)[2]
+    assert reader.read("ab", asked().template).tokens == [5, *LETTERS.encode("ab")]
+    assert reader.natural()[0].tokens == [5]
 
 
 # ---- arithmetic
@@ -464,11 +472,14 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
 
-    def wait_for(self, pattern: str, seconds: float = 90) -> str:
-        """What came until something matches; it is taken away."""
-        until = time.monotonic() + seconds
+    def wait_for(self, pattern: str, press: str = "", seconds: float = 90) -> str:
+        """What came until something matches; it is taken away. `press` is pressed each second until it does."""
+        until, pressed = time.monotonic() + seconds, 0.0
         while not (found := re.search(pattern, self.seen.decode(errors="ignore"), re.DOTALL)):
             assert time.monotonic() < until, self.seen
+            if press and time.monotonic() - pressed > 1:
+                self.type(press)
+                pressed = time.monotonic()
             if select.select([self.master], [], [], 0.2)[0]:
                 try:
                     self.seen += os.read(self.master, 65536)
@@ -492,10 +503,8 @@ def test_a_person_at_a_terminal_can_stop_a_text_and_go_on(runs, tmp_path):
         terminal.wait_for("leaves.*> ")
         terminal.type("to be\n")
         terminal.wait_for(r"to be\r?\n.{20}")
-        terminal.type("\x03")  # Ctrl-C, as a terminal sends it
-        terminal.wait_for(r"\(stopped\).*> ")
-        terminal.type("\x03")
-        terminal.wait_for(r"/quit leaves.*> ")
+        terminal.wait_for(r"\(stopped\).*> ", press="\x03")  # Ctrl-C, as a terminal sends it
+        terminal.wait_for(r"/quit leaves.*> ", press="\x03")
         terminal.type("/max_new_tokens 7\n")
         terminal.wait_for(r"max_new_tokens 7.*> ")
         terminal.type("or not\n")

@@ -65,8 +65,8 @@ class SilentFirst:
     def __getattr__(self, name):
         return getattr(self.task, name)
 
-    def batch(self, split, index):
-        batch = self.task.batch(split, index)
+    def batch(self, split, *index):
+        batch = self.task.batch(split, *index)
         loss_weights = batch.loss_weights.copy()
         if split == "train":
             loss_weights[: self.silent] = 0

@@ -50,7 +50,7 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tenso
 def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor | None = None) -> Tensor:
     """The same by torch's fused kernels."""
     queries, keys = q.shape[-2], k.shape[-2]
-    causal = mask is None and queries == keys > 1
+    causal = mask is None and queries > 1 and queries == keys  # in this order no variable for torch.compile
     if mask is None and 1 < queries < keys:
         mask = causal_mask(queries, keys, q.device)
     grouped = k.shape[1] != q.shape[1]

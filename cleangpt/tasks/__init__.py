@@ -6,12 +6,18 @@ A task has
 
     tokenizer            text ↔ tokens, with `vocab_size`
     sequence_length      the tokens that a model reads of one sample
-    size(split)          how many samples train, val and test have
-    batch(split, index)  the samples of these indices, as a `Batch`
+    size(split)          how many samples train, val and test have; 0 where there is no such split
+    batch(split, index, epoch_keys)  the samples of these indices, as a `Batch`. In training each comes with a key
+                         of its epoch, by which a task may vary its samples
+    place(device)        bring data to the device, if there is any
+    reads_disk           whether to make samples ahead, since reading them may take a while
+    fingerprint()        what tells this data from other data, for a run that is resumed
     val_size             how many samples of val an evaluation looks at
     has_answers          whether a sample is right or wrong, so that there is an accuracy
+    measures(loss)       what a loss of validation means in other measures, by name
     score(judge, split, limit, method)  the exact score of a model on a split, as a plain dict. Whoever prints and
-                         stores it reads split, method, complete, problems, accuracy, seconds, forced_equals_decoded
+                         stores it reads split, method, complete, problems or windows, seconds, forced_equals_decoded
+    headline(score)      what of it goes into summary.json, by name
     tables(score)        a score as tables for a person
     plots(score, folder, name)  a score as pictures; their paths
     show(judge, count)   a few samples with the model's answers, a line each
@@ -28,19 +34,24 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class Batch:
-    """n samples of T tokens to read. What is padding has neither weight nor answer."""
+    """n samples of T tokens to read, as numpy arrays, or as tensors where the data lies on the device.
 
-    inputs: np.ndarray  # (n, T) int64
-    targets: np.ndarray  # (n, T) int64, the token that follows
-    loss_weights: np.ndarray  # (n, T) float32, what a target counts in the loss
-    answer: np.ndarray  # (n, T) bool, targets that have to be right for the sample to be right
-    real: np.ndarray  # (n, T) bool, inputs that are not padding
+    What is padding has neither weight nor answer.
+    """
+
+    inputs: Any  # (n, T) int64
+    targets: Any  # (n, T) int64, the token that follows
+    loss_weights: np.ndarray | None  # (n, T) float32, what a target counts in the loss; None: 1
+    answer: np.ndarray | None  # (n, T) bool, targets that have to be right for the sample to be right; None: no answer
+    real: np.ndarray | None  # (n, T) bool, inputs that are not padding; None: all
+    documents: Any = None  # (n, T) int64, the number of each token's document, where attention stays within it
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,6 @@ def _discover() -> dict[str, type]:
 SETTINGS = _discover()
 
 
-def make(settings):
-    """The task that these settings describe."""
-    return importlib.import_module(type(settings).__module__).Task(settings)
+def make(settings, context: int | None = None):
+    """The task that these settings describe. `context` is what the model can read at once, where that is given."""
+    return importlib.import_module(type(settings).__module__).Task(settings, context)

@@ -100,6 +100,7 @@ def half_trained(s: Settings, name: str) -> Judge:
         config = GPTConfig(name="gpt", bias=True, **common)
     else:
         llama = {"head_dim": 16, "n_kv_head": 1, "ffn_dim": 64, "rope_base": 1e4, "norm_eps": 1e-5, "qk_norm": False}
+        llama["rope_scaling"] = None
         config = LlamaConfig(name="llama", **llama, **common)
     model = models.build(config)
     model.initialise(torch.Generator().manual_seed(0))

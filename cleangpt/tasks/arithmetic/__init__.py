@@ -95,8 +95,9 @@ class Settings(Section):
 
 class Task:
     has_answers = True  # a sample is right or wrong, so there is an accuracy
+    reads_disk = False
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, context: int | None = None):
         self.settings = settings
         self.tokenizer = Characters(VOCABULARY, end=END, pad=PAD)
         self.sequence_length = settings.sequence_length
@@ -119,7 +120,19 @@ class Task:
         """How many of them are numbered, which is more than anyone can train on."""
         return min(self.count(split), 1 << 62)
 
-    def batch(self, split: str, index: np.ndarray) -> Batch:
+    def place(self, device: Any) -> None:
+        """Nothing to bring: samples are computed."""
+
+    def fingerprint(self) -> dict[str, str]:
+        return {}  # the settings say it all
+
+    def measures(self, loss: float) -> dict[str, float]:
+        return {}
+
+    def headline(self, score: dict) -> dict[str, Any]:
+        return {key: score[key] for key in ("accuracy", "problems")}
+
+    def batch(self, split: str, index: np.ndarray, epoch_keys: np.ndarray | None = None) -> Batch:
         return self.encode(*self.problems(split, index))
 
     def problems(self, split: str, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,303 @@
+"""Text → token files: read in pieces, tokenized in parallel, written in order, in memory that does not grow with it."""
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+import shutil
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cleangpt import files, tokenizers
+from cleangpt.corpus import store
+from cleangpt.corpus.sources import Piece, Source, fetch
+from cleangpt.errors import UserError
+from cleangpt.tokenizers import Tokenizer
+
+JOB = 1 << 20  # bytes of text that a worker gets at a time
+LEARN_FROM = 1 << 28  # bytes of text that byte pairs are learned from, at most
+WORTH_A_PROCESS = 8 << 20  # bytes: less is prepared sooner by this process alone
+
+Progress = Callable[[str, int, int | None], None]  # what is done, bytes that were read, of how many
+
+
+def prepare(settings: Any, workers: int | str, force: bool, progress: Progress) -> tuple[store.Prepared, bool]:
+    """Prepared data of these settings, and whether it had to be made."""
+    folder = Path(settings.dir)
+    wanted = settings.preparation()
+    if (folder / "train.bin").exists():
+        raise UserError(f"{folder} is a folder of nanoGPT's, which is read as it is: choose another dataset.dir")
+    if (folder / store.ABOUT).exists() and not force:
+        return _as_it_is(folder, wanted), False
+    if folder.exists() and any(folder.iterdir()) and not (folder / store.ABOUT).exists():
+        raise UserError(f"{folder} holds other files: choose another dataset.dir, or empty it")
+    temporary = _claim(folder)
+    try:
+        with _Workers(workers) as pool:
+            _write(settings, temporary, pool, progress)
+        store.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return store.Prepared(folder), True
+
+
+def _as_it_is(folder: Path, wanted: dict[str, Any]) -> store.Prepared:
+    prepared = store.Prepared(folder)
+    there = prepared.about["preparation"]
+    if different := [key for key in wanted if there.get(key) != wanted[key]]:
+        key = different[0]
+        raise UserError(
+            f"{folder} was prepared with dataset.{key}={there.get(key)}, not {wanted[key]}: choose another "
+            "dataset.dir, or prepare it anew with force=true"
+        )
+    damaged = [name for name, tokens in prepared.splits.items() if not tokens.is_intact()]
+    if damaged:
+        raise UserError(f"{folder / damaged[0]}.tokens is damaged: prepare it anew with force=true")
+    return prepared
+
+
+def _claim(folder: Path) -> Path:
+    """A new folder beside `folder`, for this process alone. What a process that is gone left there is removed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    stem = f".{folder.name}.preparing-"
+    for other in folder.parent.glob(f"{stem}*"):
+        number = other.name.removeprefix(stem)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(int(number), 0)
+            raise UserError(f"process {number} is preparing {folder} already: wait for it")
+        shutil.rmtree(other)
+    mine = folder.with_name(f"{stem}{os.getpid()}")
+    mine.mkdir()
+    return mine
+
+
+def _write(settings: Any, temporary: Path, pool: "_Workers", progress: Progress) -> None:
+    sources = _sources(settings)
+    main = sources["train"]
+    held_out = {"val": settings.val_fraction, "test": settings.test_fraction}
+    fractions = {name: part for name, part in held_out.items() if part > 0 and name not in sources}
+    by_position = main.by_position(settings.split)
+    shares = [("train", 1 - sum(fractions.values())), *fractions.items()] if by_position else None
+    key = str(settings.split_seed).encode()
+
+    def pieces(what: str) -> Iterator[Piece]:
+        total = sum(source.total for source in sources.values()) if all(s.total for s in sources.values()) else None
+        before = 0
+        for name, source in sources.items():
+            whole = None if name == "train" and fractions else name
+            split = whole
+            for piece in source.pieces(shares if name == "train" else None, whole):
+                if whole is None and not by_position:
+                    split = _draw(piece.text, key, fractions) if piece.begins else split
+                    piece = Piece(piece.text, piece.begins, piece.ends, split, piece.where)
+                yield piece
+                progress(what, before + source.read, total)
+            before += source.read
+
+    pool.size_up(sum(source.total or 1 << 40 for source in sources.values()))
+    several = any(source.several for source in sources.values())
+    tokenizer = _tokenizer(settings, pieces, pool, several)
+    pool.use(tokenizer)
+    files.write_json(temporary / store.TOKENIZER, tokenizer.to_json())
+    dtype = tokenizers.smallest_type(tokenizer.vocab_size)
+    end = np.array([tokenizer.end] if several else [], dtype)
+    writers: dict[str, store.Writer] = {}
+    for parts in pool.map(partial(_encode, end), _jobs(pieces("tokenizing"))):
+        for split, (tokens, ends, text_bytes) in parts.items():
+            if split not in writers:
+                writers[split] = store.Writer(temporary / f"{split}.tokens", dtype)
+                writers[split].add(end.tobytes(), [], 0)  # the first document too has something to begin behind
+            writers[split].add(tokens, ends, text_bytes)
+    checksum = files.sha256(temporary / store.TOKENIZER)
+    for name in ("train", "val", *fractions):
+        if name not in writers:
+            raise UserError(
+                f"no text fell to {name}: raise dataset.{'val' if name == 'train' else name}_fraction, set "
+                "dataset.split=position, or give more text"
+            )
+    headers = {split: writer.close(checksum, tokenizer.vocab_size) for split, writer in writers.items()}
+    files.write_json(temporary / store.ABOUT, {"preparation": settings.preparation(), "splits": headers})
+
+
+def _sources(settings: Any) -> dict[str, Source]:
+    named = {"train": settings.source, "val": settings.val_source, "test": settings.test_source}
+    if settings.source is None:
+        raise UserError("`dataset.source` is missing: name a file, a folder, a glob, or a data set of Hugging Face")
+    found = {}
+    for split, location in named.items():
+        if location is None:
+            continue
+        if location.startswith(("http://", "https://")):
+            folder = Path(settings.dir)
+            name = f"{folder.name}-{location.rstrip('/').rpartition('/')[2]}"
+            location = str(fetch(location, folder.parent / "downloads", name))
+        found[split] = Source(location, settings.field, settings.separator, settings.subset, settings.streaming)
+    return found
+
+
+def _draw(text: bytes, key: bytes, fractions: dict[str, float]) -> str:
+    """The split of a document, a function of its text: copies of one document are never on both sides."""
+    place = int.from_bytes(blake2b(text, digest_size=8, key=key).digest(), "little") / 2**64
+    for name, part in fractions.items():
+        if place < part:
+            return name
+        place -= part
+    return "train"
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Tokenizers that are made from the text
+
+
+def _tokenizer(settings: Any, pieces: Callable[[str], Iterable[Piece]], pool: "_Workers", several: bool) -> Tokenizer:
+    if settings.tokenizer == "characters":
+        found: set[str] = set()
+        for characters in pool.map(_characters, _jobs(pieces("collecting characters"))):
+            found |= characters
+        return tokenizers.characters_of(found, several)
+    if settings.tokenizer == "bpe":
+
+        def texts() -> Iterator[str]:
+            left = LEARN_FROM
+            for piece in pieces("learning byte pairs"):
+                if left <= 0:
+                    break
+                if piece.split == "train":
+                    left -= len(piece.text)
+                    yield _decoded(piece)
+
+        return tokenizers.train_bpe(texts(), settings.bpe_vocab_size)
+    if settings.tokenizer == "bytes":
+        return tokenizers.Bytes(several)
+    tokenizer = tokenizers.named(settings.tokenizer)
+    if tokenizer is None:
+        raise UserError(
+            f"`dataset.tokenizer` must be characters, bytes, bpe, gpt2, gpt2:<file> or a path of a tokenizer.json, "
+            f"not {settings.tokenizer}"
+        )
+    if several and tokenizer.end is None:
+        raise UserError(
+            f"`dataset.tokenizer` is {settings.tokenizer}, which has no token that ends a document, and there are "
+            f"several documents: add one named {tokenizers.END} to it"
+        )
+    return tokenizer
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Work for other processes
+
+
+def _jobs(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    job: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        job.append(piece)
+        size += len(piece.text) + 64
+        if size >= JOB:
+            yield job
+            job, size = [], 0
+    if job:
+        yield job
+
+
+def _decoded(piece: Piece) -> str:
+    try:
+        return piece.text.decode()
+    except UnicodeDecodeError as error:
+        wrong = error.object[error.start : error.start + 1].hex()
+        raise UserError(f"{piece.where} is not UTF-8 (there is a byte 0x{wrong}): convert it first") from None
+
+
+def _characters(_: Any, job: list[Piece]) -> set[str]:
+    text = "".join(_decoded(piece) for piece in job)
+    return set(map(chr, np.flatnonzero(np.bincount(tokenizers.code_points(text)))))
+
+
+def _encode(end: np.ndarray, tokenizer: Tokenizer, job: list[Piece]) -> dict[str, tuple[bytes, list[int], int]]:
+    """Of each split: tokens, where documents end among them, and how many bytes of text they stand for."""
+    found: dict[str, tuple[list[np.ndarray], list[int], list[int]]] = {}
+    for piece in job:
+        arrays, ends, sizes = found.setdefault(piece.split, ([], [], []))
+        arrays.append(tokenizer.array(_decoded(piece)))
+        if piece.ends:
+            arrays.append(end)
+            ends.append(len(arrays))
+        sizes.append(len(piece.text))
+    result = {}
+    for split, (arrays, ends, sizes) in found.items():
+        places = list(itertools.accumulate((len(array) for array in arrays), initial=0))
+        result[split] = (np.concatenate(arrays).tobytes(), [places[end] for end in ends], sum(sizes))
+    return result
+
+
+_tokenizer_here: Tokenizer | None = None  # of a worker
+
+
+def _begin(tokenizer: dict[str, Any] | None) -> None:
+    global _tokenizer_here
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that reads is the one to stop
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    _tokenizer_here = tokenizer and tokenizers.from_json(tokenizer, "the tokenizer")
+
+
+def _work(function: Callable[[Any, list[Piece]], Any], job: list[Piece]) -> Any:
+    return function(_tokenizer_here, job)
+
+
+class _Workers:
+    """Maps jobs over processes, in order, with few jobs under way at a time; or over none, where one is enough."""
+
+    def __init__(self, workers: int | str):
+        self.asked, self.count = workers, 1
+        self.tokenizer: Tokenizer | None = None
+        self.pool: ProcessPoolExecutor | None = None
+
+    def size_up(self, total: int) -> None:
+        if self.asked != "auto":
+            self.count = int(self.asked)
+        elif total > WORTH_A_PROCESS:
+            self.count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    def use(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.close()
+
+    def map(self, function: Callable[[Any, list[Piece]], Any], jobs: Iterator[list[Piece]]) -> Iterator[Any]:
+        if self.count == 1:
+            for job in jobs:
+                yield function(self.tokenizer, job)
+            return
+        if self.pool is None:
+            told = (self.tokenizer and self.tokenizer.to_json(),)
+            spawn = multiprocessing.get_context("spawn")
+            self.pool = ProcessPoolExecutor(self.count, spawn, _begin, told)
+        under_way: deque = deque()
+        try:
+            for job in jobs:
+                under_way.append(self.pool.submit(_work, function, job))
+                if len(under_way) > 2 * self.count:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        except BrokenProcessPool:
+            raise UserError("a process that tokenizes was killed, by want of memory perhaps: lower `workers`") from None
+
+    def close(self) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+            self.pool = None
+
+    def __enter__(self) -> "_Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,300 @@
+"""Where text comes from: files, folders, globs, JSON lines, parquet, an address, or a data set of Hugging Face.
+
+Whatever the source, it is read in pieces of a bounded size. A document longer than a piece is cut in front of
+white space that follows a letter, where no tokenizer of byte pairs joins two tokens.
+"""
+
+import glob
+import gzip
+import json
+import os
+import re
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cleangpt import files
+from cleangpt.errors import UserError
+
+PIECE = 1 << 20  # bytes of a document that are read at a time
+RECORDS = (".jsonl", ".ndjson", ".jsonl.gz", ".parquet")
+FEW = 20  # files, each a document: too few to hold some of them out
+STREAM_ABOVE = 5 << 30  # bytes of a Hugging Face data set
+
+
+@dataclass(frozen=True)
+class Piece:
+    text: bytes  # UTF-8
+    begins: bool  # a document
+    ends: bool
+    split: str | None  # None: by what the document is
+    where: str  # it was read
+
+
+class Source:
+    """Documents from one place. `read` counts the bytes that were read of `total`, where that is known."""
+
+    def __init__(self, location: str, field: str, separator: str | None, subset: str | None, stream: bool | str):
+        self.location, self.field, self.subset, self.stream = location, field, subset, stream
+        self.separator = separator.encode() if separator else None
+        self.paths = None if location.startswith("hf:") else _paths(location)
+        if self.paths is None and not location.startswith("hf:"):
+            self.location = f"hf:{location}"
+        self.records = self.paths is None or any(str(path).endswith(RECORDS) for path in self.paths)
+        self.several = self.records or separator is not None or len(self.paths or ()) > 1
+        self.total = None if self.paths is None else sum(path.stat().st_size for path in self.paths)
+        self.read = 0
+
+    def by_position(self, choice: str) -> bool:
+        """Whether each file is cut where its last part begins, instead of holding out some documents."""
+        if choice == "position" and self.records:
+            raise UserError(f"`dataset.split` must be auto or documents for records, and {self.location} holds records")
+        many = self.records or self.separator is not None or len(self.paths or ()) >= FEW
+        return choice == "position" or (choice == "auto" and not many)
+
+    def pieces(self, shares: list[tuple[str, float]] | None = None, split: str | None = None) -> Iterator[Piece]:
+        """All of it, of this split. `shares` cut each file by position: [("train", 0.9), ("val", 0.1)]."""
+        self.read = 0
+        if self.paths is None:
+            yield from self._hub(split)
+            return
+        for path in self.paths:
+            name = str(path)
+            if name.endswith(".parquet"):
+                yield from self._parquet(path, split)
+            elif name.endswith(RECORDS):
+                yield from self._json_lines(path, split)
+            else:
+                yield from self._text(path, shares or [(split, 1.0)])
+
+    # ---- text
+
+    def _text(self, path: Path, shares: list[tuple[str | None, float]]) -> Iterator[Piece]:
+        with path.open("rb") as file:
+            size, start, share = path.stat().st_size, 0, 0.0
+            if file.read(3) == b"\xef\xbb\xbf":
+                start = 3  # a mark of byte order is no text
+            for name, part in shares:
+                share += part
+                last = name == shares[-1][0]
+                end = size if last else max(start, _boundary(file, int(size * share)))
+                file.seek(start)
+                yield from self._cut(file, end - start, name, str(path))
+                start = end
+
+    def _cut(self, file: Any, left: int, split: str | None, where: str) -> Iterator[Piece]:
+        """The next `left` bytes of a file as documents, and long documents as pieces."""
+        held, begins = b"", True
+        while left:
+            block = file.read(min(PIECE, left))
+            left -= len(block)
+            self.read += len(block)
+            held += block
+            if self.separator:
+                *whole, held = held.split(self.separator)
+                for part in whole:
+                    part = part.rstrip(b"\r\n") if not begins else part.strip(b"\r\n")
+                    if part or not begins:
+                        yield Piece(part, begins, True, split, where)
+                    begins = True
+                if begins:
+                    held = held.lstrip(b"\r\n")
+            if len(held) >= PIECE and left:
+                room = len(self.separator or b"")
+                at = safe_cut(held[: len(held) - room])
+                yield Piece(held[:at], begins, False, split, where)
+                held, begins = held[at:], False
+        held = held.rstrip(b"\r\n") if self.separator else held
+        if held or not begins:
+            yield Piece(held, begins, True, split, where)
+
+    # ---- records
+
+    def _json_lines(self, path: Path, split: str | None) -> Iterator[Piece]:
+        before = self.read
+        with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw as file:
+            for number, line in enumerate(file, 1):
+                self.read = before + raw.tell()
+                if line.strip():
+                    try:
+                        record = json.loads(line)
+                    except ValueError:
+                        raise UserError(f"{path}, line {number}, is no JSON: mend or leave out that line") from None
+                    yield from self._document(self._of(record, f"{path}, line {number}"), split, str(path))
+
+    def _parquet(self, path: Path, split: str | None) -> Iterator[Piece]:
+        import pyarrow.parquet
+
+        with pyarrow.parquet.ParquetFile(path) as file:
+            if self.field not in file.schema_arrow.names:
+                raise self._no_field(str(path), file.schema_arrow.names)
+            before, rows = self.read, 0
+            for batch in file.iter_batches(columns=[self.field], batch_size=256):
+                rows += len(batch)
+                self.read = before + path.stat().st_size * rows // file.metadata.num_rows
+                for text in batch.column(0).to_pylist():
+                    yield from self._document(text, split, str(path))
+
+    def _hub(self, split: str | None) -> Iterator[Piece]:
+        name, revision, part = parse_hub(self.location)
+        rows = _load(name, self.subset, revision, part, self.stream)
+        if rows.column_names and self.field not in rows.column_names:
+            raise self._no_field(name, rows.column_names)
+        try:
+            for batch in rows.iter(batch_size=256):
+                for text in batch[self.field]:
+                    yield from self._document(text, split, name)
+        except OSError as error:  # a connection that breaks while it streams
+            raise _unreachable(name, error) from None
+
+    def _document(self, text: Any, split: str | None, where: str) -> Iterator[Piece]:
+        if text is None or text == "":
+            return
+        if not isinstance(text, str):
+            raise UserError(
+                f"`{self.field}` in {where} is no text but {type(text).__name__}: name another dataset.field"
+            )
+        data = text.encode("utf-8", "surrogatepass")
+        begins = True
+        while len(data) > 2 * PIECE:
+            at = safe_cut(data[:PIECE])
+            yield Piece(data[:at], begins, False, split, where)
+            data, begins = data[at:], False
+        yield Piece(data, begins, True, split, where)
+
+    def _of(self, record: Any, where: str) -> Any:
+        if not isinstance(record, dict) or self.field not in record:
+            raise self._no_field(where, list(record) if isinstance(record, dict) else [])
+        return record[self.field]
+
+    def _no_field(self, where: str, there: list[str]) -> UserError:
+        return UserError(f"{where} has no field {self.field!r}: set dataset.field to one of {', '.join(there) or '…'}")
+
+
+def safe_cut(data: bytes) -> int:
+    """Where to cut: in front of the last line or word that follows a visible character, never inside a character."""
+    for white in (b"\n", b" "):
+        at = data.rfind(white)
+        while at > len(data) // 2:
+            if 0x20 < data[at - 1] < 0x7F:
+                return at
+            at = data.rfind(white, 0, at)
+    at = len(data)
+    while at > 1 and at > len(data) - 4 and _leads(data, at):
+        at -= 1
+    return at
+
+
+def _leads(data: bytes, at: int) -> bool:
+    """Whether the character that begins before `at` goes on behind it."""
+    back = 1
+    while back < 4 and back < at and data[at - back] & 0xC0 == 0x80:
+        back += 1
+    first = data[at - back]
+    length = 1 if first < 0x80 else 2 if first >> 5 == 6 else 3 if first >> 4 == 14 else 4 if first >> 3 == 30 else 1
+    return length > back
+
+
+def _boundary(file: Any, at: int) -> int:
+    """The first place from here on where a character begins."""
+    file.seek(at)
+    for byte in file.read(4):
+        if byte & 0xC0 != 0x80:
+            break
+        at += 1
+    return at
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Names of places
+
+
+def parse_hub(location: str) -> tuple[str, str | None, str]:
+    """hf:owner/name[@revision][:split] → its parts."""
+    name, _, part = location.removeprefix("hf:").partition(":")
+    name, _, revision = name.partition("@")
+    return name, revision or None, part or "train"
+
+
+def _paths(location: str) -> list[Path] | None:
+    """The files that a location names, or None where it names a data set of Hugging Face."""
+    path = Path(location).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        if not found:
+            raise UserError(f"`dataset.source` is {location}, and there is no file in that folder")
+        return found
+    if glob.has_magic(location):
+        found = sorted(Path(p) for p in glob.glob(os.path.expanduser(location), recursive=True) if Path(p).is_file())
+        if not found:
+            raise UserError(f"`dataset.source` is {location}, and no file fits it")
+        return found
+    if re.fullmatch(r"[\w-]+(/[\w.-]+)?(@[\w./-]+)?(:\w+)?", location) and not location.endswith((".txt", *RECORDS)):
+        return None
+    raise UserError(f"`dataset.source` is {location}, and there is no such file: name a file, a folder or a glob")
+
+
+def fetch(url: str, downloads: Path, name: str) -> Path:
+    """The file at an address, kept for the next time. It has its name only when it is whole."""
+    path = downloads / name
+    if path.exists():
+        return path
+    downloads.mkdir(parents=True, exist_ok=True)
+
+    def download(temporary: Path) -> None:
+        with urllib.request.urlopen(url, timeout=30) as answer, temporary.open("wb") as file:
+            shutil.copyfileobj(answer, file)
+            announced = answer.headers.get("Content-Length")
+        if announced is not None and temporary.stat().st_size != int(announced):
+            raise OSError(f"only {temporary.stat().st_size} of {announced} bytes came")
+
+    try:
+        files.replace(path, download)
+    except (OSError, urllib.error.URLError) as error:
+        reason = getattr(error, "reason", error)
+        raise UserError(
+            f"{url} can't be fetched ({reason}): fetch it where there is a network, and give dataset.source=<the file>"
+        ) from None
+    return path
+
+
+def _load(name: str, subset: str | None, revision: str | None, part: str, stream: bool | str) -> Any:
+    if not Path(name).exists() and not _reachable():
+        os.environ["HF_HUB_OFFLINE"] = "1"  # look into the cache at once, instead of trying again and again
+    import datasets
+
+    try:
+        if stream == "auto":
+            info = datasets.load_dataset_builder(name, subset, revision=revision).info
+            stream = max(info.download_size or 0, info.dataset_size or 0) > STREAM_ABOVE
+        return datasets.load_dataset(name, subset, split=part, revision=revision, streaming=stream)
+    except (OSError, RuntimeError) as error:  # ConnectionError, and what the hub's client raises without a network
+        raise _unreachable(name, error) from None
+    except ValueError as error:  # an unknown subset or split
+        raise UserError(f"{name} can't be read: {' '.join(str(error).split())}") from None
+
+
+def _reachable() -> bool:
+    """Whether the hub answers at all."""
+    try:
+        urllib.request.urlopen(os.environ.get("HF_ENDPOINT", "https://huggingface.co"), timeout=10).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _unreachable(name: str, error: Exception) -> UserError:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    return UserError(
+        f"the data set {name} can't be read from the Hugging Face hub ({type(error).__name__}: {first[:150]}): where "
+        f"there is a network, fetch its files from https://huggingface.co/datasets/{name}, and give "
+        "dataset.source=<the folder>"
+    )

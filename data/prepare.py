@@ -1,0 +1,32 @@
+"""Prepare text for training: read or download it, cut it into splits, tokenize it, write token files.
+
+python data/prepare.py dataset=shakespeare_char
+python data/prepare.py dataset=text dataset.source=my.txt
+python data/prepare.py dataset=text dataset.source='notes/**/*.md' dataset.tokenizer=bpe dataset.dir=data/notes
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import hydra
+from omegaconf import DictConfig
+
+from cleangpt import cli, schema
+from cleangpt.config import PrepareConfig
+
+
+@hydra.main(version_base=None, config_path=cli.CONF, config_name="prepare")
+def main(config: DictConfig) -> None:
+    cli.run(lambda: prepare(schema.parse(cli.plain(config), PrepareConfig)))
+
+
+def prepare(config: PrepareConfig) -> int:
+    from cleangpt.corpus import report
+
+    return report.prepare(config)
+
+
+if __name__ == "__main__":
+    cli.start(main, PrepareConfig, "prepare")
