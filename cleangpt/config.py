@@ -178,7 +178,8 @@ class LoggerConfig(Section):
     wandb: bool = Field(description="a run of Weights & Biases, offline where there is no key")
     csv: bool = Field(description="metrics.csv beside metrics.jsonl")
     project: str = Field(min_length=1, description="the project of wandb")
-    plots: bool = Field(description="draw plots/ and the pictures of the score at the end")
+    plots: bool = Field(description="draw plots/ anew at each evaluation, and the pictures of the score at the end")
+    norms: int | None = Field(ge=1, description="steps between norms of weights and updates, by layer; null: never")
 
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -198,6 +199,7 @@ class Config(Section):
     processes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         description="processes that `python train.py` starts; auto: one for each visible GPU"
     )
+    profile: bool = Field(description="trace a few steps for Perfetto, into profile/, then go on")
     resume: str | None = Field(description="a run or snapshot to continue; auto: the one in hydra.run.dir; null: none")
     init_from: str | None = Field(description="a run whose weights to start from; null: random weights")
     dataset: DatasetConfig

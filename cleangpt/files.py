@@ -1,5 +1,6 @@
 """Files that are whole or not there: written under another name, synced, then renamed."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -41,3 +42,16 @@ def read_json(path: Path) -> Any:
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def lock(folder: Path) -> int | None:
+    """Take a folder for this process, until it closes the handle or ends; None where another process has it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    except OSError:
+        pass  # a file system that has no locks
+    return handle

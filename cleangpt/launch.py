@@ -3,8 +3,6 @@
 import contextlib
 import json
 import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from cleangpt import cli, resuming
+from cleangpt import cli, guard, resuming
 from cleangpt.config import Config, parse
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.rundir import RunDir
@@ -21,8 +19,8 @@ from cleangpt.rundir import RunDir
 def train(data: dict[str, Any], began: float) -> None:
     hydra = HydraConfig.get()
     proposed, overrides = Path(hydra.runtime.output_dir), list(hydra.overrides.task)
-    if hydra.mode == RunMode.MULTIRUN:
-        return _job_of_a_sweep(proposed, overrides)
+    assert hydra.mode == RunMode.RUN, "the jobs of a sweep are started by hydra_plugins/cleangpt_sweeps.py"
+    guard.leave_with_parent()
     try:
         run, config, resume = _decide(parse(data), proposed, overrides)
         if run.path != proposed:
@@ -74,49 +72,6 @@ def _can_compute(config: Config) -> None:
             raise ConfigError(wrong)
 
 
-def _job_of_a_sweep(folder: Path, overrides: list[str]) -> None:
-    """Each job of a sweep runs in fresh processes, so that nothing leaks from one into the next.
-
-    They are a session of their own: what asks the sweep to stop is passed on to the job, which saves and leaves.
-    """
-    there = f"hydra.run.dir={_quoted(folder)}"
-    command = [sys.executable, sys.argv[0], *_hydra_flags(), *overrides, "hydra.mode=RUN", there]
-    job = subprocess.Popen(command, start_new_session=True)
-    asked = []
-
-    def pass_on(number: int, _frame: object) -> None:
-        asked.append(number)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(job.pid, number)
-
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
-    status = job.wait()
-    for number, handler in before.items():
-        signal.signal(number, handler)
-    if asked or status < 0 or status > 128:
-        sys.exit(128 + (asked[0] if asked else -status if status < 0 else status - 128))  # and the sweep with it
-    if status:
-        raise UserError(f"the job in {folder} ended with status {status}: its train.log says why")
-
-
-def _quoted(path: Path) -> str:
-    """A path as a value of Hydra's, whatever its characters."""
-    return "'" + str(path).replace("'", "\\'") + "'"
-
-
-def _hydra_flags() -> list[str]:
-    """The flags of this command line that say where configuration lies: --config-dir=…, -cd …"""
-    names = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")
-    words = sys.argv[1:]
-    found = []
-    for word, after in zip(words, [*words[1:], ""], strict=True):
-        if word in names:
-            found += [word, after]
-        elif word.partition("=")[0] in names:
-            found.append(word)
-    return found
-
-
 def _processes(config: Config) -> int:
     """How many processes to start; 1 where this one is enough, or is one of several already."""
     if "WORLD_SIZE" in os.environ:
@@ -145,10 +100,11 @@ def _torchrun(processes: int, folder: Path) -> None:
     from cleangpt import device
 
     print(f"Starting {processes} processes (processes=1 keeps to one).", flush=True)
+    os.environ |= guard.announced({})
     os.environ.setdefault("OMP_NUM_THREADS", str(device.share_of_cores(processes)))
     arguments = sys.argv[1:]
     if not any(argument.startswith("hydra.run.dir=") for argument in arguments):
-        arguments = [*arguments, f"hydra.run.dir={_quoted(folder)}"]
+        arguments = [*arguments, f"hydra.run.dir={cli.quoted(folder)}"]
     how = ["--standalone", f"--nproc-per-node={processes}", "--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"]
     try:
         torchrun.main([*how, sys.argv[0], *arguments])

@@ -7,6 +7,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from cleangpt import files
+
 BLUE, ORANGE, GREY = "#2f6db3", "#d9701e", "#8a8f98"
 
 
@@ -22,8 +24,9 @@ def new_figure(width: float, height: float, columns: int = 1, rows: int = 1) -> 
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
+    """At once: whoever looks sees the old picture or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    files.replace(path, lambda temporary: figure.savefig(temporary, format="png"))
     return path
 
 
@@ -35,12 +38,12 @@ def _column(rows: list[dict[str, Any]], key: str) -> tuple[list[int], list[float
 def run_plots(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
     """loss.png, accuracy.png where there is one, and schedule.png, from the rows of metrics.jsonl."""
     made = []
-    if any("train/loss" in row or "val/loss" in row for row in rows):
+    values = [value for key in ("train/loss", "val/loss") for value in _column(rows, key)[1]]
+    if values:
         figure, (axis,) = new_figure(7, 4)
         axis.plot(*_column(rows, "train/loss"), color=GREY, linewidth=1, label="training step")
         steps, losses = _column(rows, "val/loss")
         axis.plot(steps, losses, color=BLUE, linewidth=2, marker="o", markersize=3, label="validation")
-        values = [value for key in ("train/loss", "val/loss") for value in _column(rows, key)[1]]
         if min(values) > 0 and max(values) / min(values) > 20:
             axis.set_yscale("log")
         axis.set(title="Loss", xlabel="optimizer step", ylabel="nats per token")

@@ -28,6 +28,8 @@ class RunDir:
         self.best = self.path / "best"
         self.final = self.path / "final"
         self.plots = self.path / "plots"
+        self.profile = self.path / "profile"
+        self.card = self.path / "card.md"
         self.score = self.path / "score"
 
     def holds_a_run(self) -> bool:

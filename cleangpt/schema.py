@@ -53,6 +53,14 @@ def keys(schema: type[Section], data: dict[str, Any] | None = None) -> dict[str,
     return found
 
 
+def leaves(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested data as dotted keys and their values."""
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        found |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
 def _chosen(sections: list[type[Section]], data: Any) -> list[type[Section]]:
     name = data.get("name") if isinstance(data, dict) else None
     named = [
@@ -124,6 +132,8 @@ def _expected(annotation: Any, metadata: list[Any]) -> str:
         return "null"
     if origin is list:
         return f"a list of {_expected(*typing.get_args(annotation), [])}"
+    if origin is dict:
+        return "a group of keys"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[annotation]
     if annotation is str:
         metadata = [bound for bound in metadata if isinstance(bound, MinLen)]

@@ -33,7 +33,7 @@ def run(command: str, cwd) -> None:
         arguments = [*flags, *small, *values, "train.steps=2", "logger.progress=false"]
     elif script == "train.py":
         arguments = [argument.replace("train.steps=200", "train.steps=3") for argument in arguments]
-    done = run_program(script, *arguments, cwd=cwd, launcher=launcher)
+    done = run_program(script, *arguments, cwd=cwd, launcher=launcher, env={"WANDB_MODE": "offline"})
     assert done.returncode == 0, f"{command}\n{done.stderr}"
 
 

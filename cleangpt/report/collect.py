@@ -16,7 +16,7 @@ from cleangpt.report import columns
 from cleangpt.report.columns import Column
 from cleangpt.rundir import LATEST, RunDir
 
-PARTS_OF_A_RUN = ("snapshots", "best", "final", "plots", "score", "tensorboard", "wandb", "report")
+PARTS_OF_A_RUN = ("snapshots", "best", "final", "plots", "profile", "score", "tensorboard", "wandb", "report")
 FINISHED = ("completed", "early_stopped")  # what a setting is judged by; others were cut off somewhere
 
 

@@ -84,7 +84,7 @@ def _curves(found: Comparison, metric: Metric, folder: Path) -> Picture | None:
     if not drawn:
         return None
     colour, scale = colours(found), 100 if metric.is_share else 1
-    values = np.concatenate([line.mean[line.mean > 0] for line in drawn] or [[1.0]])
+    values = np.concatenate([line.mean[line.mean > 0] for line in drawn])
     low, high = (values.min(), values.max()) if len(values) else (1, 1)
     logarithmic = not metric.is_share and high / low > 20
 

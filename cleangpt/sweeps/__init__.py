@@ -1,0 +1,14 @@
+"""Sweeps: many trainings, each in fresh processes of its own, in its own directory under one sweep directory.
+
+    settings.py    the keys of hydra.launcher and hydra.sweeper
+    naming.py      what differs between jobs, as the name of a folder
+    jobs.py        a job, what is known of it on the disk, and how it ended
+    grid.py        the jobs of a sweep over given values
+    search.py      the trials of a search with optuna
+    processes.py   jobs as processes of this machine
+    submitted.py   jobs that submitit hands to Slurm, or runs here
+    loop.py        start, watch, stop and report them
+    table.py       the table that a person watches
+
+Hydra finds launchers and the search in hydra_plugins/cleangpt_sweeps.py, which only passes on to here.
+"""

@@ -1,0 +1,64 @@
+"""The jobs of a sweep over given values: all of them are known before the first one starts."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+
+from cleangpt.errors import UserError
+from cleangpt.sweeps import jobs, naming
+from cleangpt.sweeps.jobs import Job, Outcome
+
+# A number, a job's words and what is told of it make its configuration and the folder that it lies in.
+Compose = Callable[[int, Sequence[str], str], tuple[dict[str, Any], Path]]
+
+
+def given(params: dict[str, Any] | None, arguments: Sequence[str]) -> list[Override]:
+    """The overrides of a preset and of the command line, which wins where both have a key."""
+    lines = [f"{key}={value}" for key, value in (params or {}).items()] + list(arguments)
+    parsed = OverridesParser.create().parse_overrides(lines)
+    return list({override.get_key_element(): override for override in parsed}.values())
+
+
+def values(override: Override) -> list[str]:
+    """An override as words, one for each of its values."""
+    if not override.is_sweep_override():
+        return [override.input_line]
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+
+
+class Grid:
+    """A plan: `next` gives a job that is still to run, and `ended` is told how it went."""
+
+    def __init__(self, params: dict[str, Any] | None, arguments: Sequence[str], compose: Compose):
+        words = list(itertools.product(*map(values, given(params, arguments))))
+        keys = naming.differing(words)
+        made = []
+        for number, line in enumerate(words):
+            label = naming.label(line, keys)
+            config, folder = compose(number, line, naming.name(number, label))
+            made.append(Job(number, tuple(line), label, folder, config))
+        complaints = [complaint for job in made if (complaint := jobs.conflict(job))]
+        if complaints:
+            raise UserError(complaints[0] + (f" ({len(complaints) - 1} more differ)" if complaints[1:] else ""))
+        self.total = len(made)
+        self.before = [(job, Outcome("done before", summary=jobs.summary(job))) for job in made if jobs.is_done(job)]
+        done = {job.number for job, _ in self.before}
+        self.waiting = [job for job in made if job.number not in done]
+
+    def next(self) -> Job | None:
+        return self.waiting.pop(0) if self.waiting else None
+
+    def watched(self, job: Job, rows: list[dict[str, Any]]) -> bool:
+        """Whether to stop a job for what it has shown so far."""
+        return False
+
+    def ended(self, job: Job, outcome: Outcome) -> None:
+        pass
+
+    def report(self) -> list[str]:
+        """What is to be said at the end, besides the table."""
+        return []

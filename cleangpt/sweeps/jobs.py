@@ -1,0 +1,166 @@
+"""A job of a sweep: what it is, what lies of it on the disk, and how it ended."""
+
+import contextlib
+import json
+import re
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cleangpt import files
+from cleangpt.errors import UserError
+from cleangpt.rundir import RunDir
+
+DONE = ("completed", "early_stopped")
+STOPPING = {128 + number for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+STOPPING |= {-number for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+# Where a job computes and what it shows may change when a sweep goes on; what it computes may not.
+MAY_CHANGE = ("device", "processes", "resume", "logger")
+
+
+@dataclass(frozen=True)
+class Job:
+    number: int
+    overrides: tuple[str, ...]  # words that make its configuration
+    label: str  # what differs from other jobs
+    folder: Path
+    config: dict[str, Any]  # as composed, before what is null in it is filled in
+
+    @property
+    def run(self) -> RunDir:
+        return RunDir(self.folder)
+
+    @property
+    def log(self) -> Path:
+        """What the processes of the job wrote to stdout and stderr."""
+        return self.folder / "job.log"
+
+    @property
+    def about(self) -> Path:
+        return self.folder / "job.json"
+
+    def steps(self) -> int:
+        return self.config["train"]["steps"]
+
+
+@dataclass
+class Outcome:
+    status: str  # completed, early_stopped, stopped, pruned or failed
+    message: str = ""  # why it failed
+    summary: dict[str, Any] = field(default_factory=dict)
+
+
+def prepare(job: Job) -> None:
+    """Have the folder of a job hold what the job is; refuse one that holds another."""
+    complaint = conflict(job)
+    if complaint:
+        raise UserError(complaint)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    if not job.about.exists():
+        files.write_json(job.about, {"number": job.number, "overrides": job.overrides, "config": job.config})
+
+
+def conflict(job: Job) -> str | None:
+    """Why this job can't lie in its folder, if another one does."""
+    if not job.folder.exists():
+        # Sweeps have `0003_…`: another name behind the same number is another job.
+        same = sorted(job.folder.parent.glob(f"{job.number:04}_*")) if job.folder.parent.exists() else []
+        same = [path for path in same if (path / job.about.name).exists()]
+        if same and job.folder.name.startswith(f"{job.number:04}"):
+            return _refusal(f"job {job.number} is {same[0].name} there and {job.folder.name} here", job)
+        return None
+    try:
+        stored = files.read_json(job.about)["config"]
+    except FileNotFoundError:
+        if job.run.holds_a_run():
+            return _refusal(f"{job.folder.name} holds a run that is no job of a sweep", job)
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _refusal(f"{job.folder.name}/{job.about.name} can't be read ({error})", job)
+    changed = differences(stored, job.config)
+    return _refusal(f"{job.folder.name} has another configuration ({changed})", job) if changed else None
+
+
+def differences(stored: dict[str, Any], config: dict[str, Any]) -> str:
+    """In what a configuration differs from a stored one, as far as that changes what is computed."""
+    old, new = _leaves(stored), _leaves(json.loads(json.dumps(config)))
+    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    changed = [key for key in changed if key.split(".")[0] not in MAY_CHANGE]
+    shown = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in changed[:3]]
+    return "; ".join(shown) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+
+
+def _refusal(what: str, job: Job) -> str:
+    shown = RunDir(job.folder.parent).shown()
+    return f"the sweep in {shown} can't be continued by this command: {what}: choose another hydra.sweep.dir"
+
+
+def _leaves(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def summary(job: Job) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        return files.read_json(job.run.summary)
+    return {}
+
+
+def is_done(job: Job) -> bool:
+    return summary(job).get("status") in DONE
+
+
+class Watched:
+    """The metrics of a job as they are written: what is new in the file, also after a resume has replaced it."""
+
+    def __init__(self, path: Path):
+        self.path, self.position, self.inode = path, 0, 0
+        self.last: dict[str, Any] = {}  # newest value of each name
+
+    def new_rows(self) -> list[dict[str, Any]]:
+        try:
+            with self.path.open("rb") as file:
+                status = self.path.stat()
+                if status.st_ino != self.inode or status.st_size < self.position:
+                    self.position, self.inode = 0, status.st_ino
+                file.seek(self.position)
+                text = file.read()
+        except OSError:
+            return []
+        whole = text[: text.rfind(b"\n") + 1]
+        self.position += len(whole)
+        rows = []
+        for line in whole.splitlines():
+            with contextlib.suppress(ValueError):
+                rows.append(json.loads(line))
+                self.last |= rows[-1]
+        return rows
+
+
+def outcome(job: Job, status: int, log_began: int) -> Outcome:
+    """How a job ended, from the exit status of its processes and what they left."""
+    found = summary(job)
+    if status == 0 and found.get("status") in DONE:
+        return Outcome(found["status"], summary=found)
+    if status in STOPPING:
+        return Outcome("stopped", summary=found)
+    return Outcome("failed", _why(job, status, found, log_began), found)
+
+
+def _why(job: Job, status: int, found: dict[str, Any], log_began: int) -> str:
+    """The words with which a job failed: those of its summary, or the last ones that it wrote."""
+    lines = []
+    with contextlib.suppress(OSError), job.log.open("rb") as file:
+        file.seek(log_began)
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
+    own = [line for line in lines if line and not re.match(r"[EWI]\d{4} |[=-]{5,}", line)]  # torchrun's are no help
+    if found.get("status") == "failed" and found.get("error") and status == 1:
+        return str(found["error"])
+    if status < 0:
+        name = signal.Signals(-status).name
+        hint = ": out of memory?" if -status == signal.SIGKILL else ""
+        return f"killed by {name}{hint}"
+    return own[-1] if own else f"ended with status {status} and said nothing"

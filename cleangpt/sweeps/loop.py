@@ -1,0 +1,260 @@
+"""The loop around all jobs of a sweep: start them, watch them, stop them, say how they ended."""
+
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from omegaconf import OmegaConf, open_dict
+
+from cleangpt import cli, files
+from cleangpt.errors import UserError
+from cleangpt.rundir import RunDir
+from cleangpt.sweeps import jobs, settings
+from cleangpt.sweeps.grid import Compose, Grid
+from cleangpt.sweeps.jobs import DONE, Job, Outcome
+from cleangpt.sweeps.table import Board
+
+LOOK_EVERY = 0.2  # seconds
+FAILED = 1
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+
+
+class Plan(Protocol):
+    """Which jobs there are: those of a grid, or the trials of a search."""
+
+    total: int
+    before: list[tuple[Job, Outcome]]
+
+    def next(self) -> Job | None: ...
+    def watched(self, job: Job, rows: list[dict[str, Any]]) -> bool: ...
+    def ended(self, job: Job, outcome: Outcome) -> None: ...
+    def report(self) -> list[str]: ...
+
+
+class Executor(Protocol):
+    """Where jobs run: processes of this machine, or of a cluster. What `start` returns can poll, stop and kill."""
+
+    slots: int
+
+    def start(self, job: Job) -> Any: ...
+    def ended(self, running: Any) -> None: ...
+
+
+# ---- from Hydra to a plan
+
+
+def sweep(loader: Any, config: Any, arguments: list[str]) -> int:
+    """Every combination of the values that were given, or a search among them; the exit status."""
+    chosen = settings.sweeper(OmegaConf.to_container(config.hydra.sweeper, resolve=True))
+    folder = Path(str(config.hydra.sweep.dir)).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _Alone(folder):
+        if chosen.name == "grid":
+            plan = Grid(chosen.params, arguments, composer(loader, config))
+            return run(plan, _executor(config, plan.waiting, folder), folder)
+        from cleangpt.sweeps.search import Search
+
+        plan = Search(chosen, arguments, composer(loader, config), folder)
+        return run(plan, _executor(config, [plan.example] * plan.total, folder), folder)
+
+
+def composer(loader: Any, config: Any) -> Compose:
+    """Composes jobs as Hydra would."""
+
+    def compose(number: int, words: Sequence[str], name: str) -> tuple[dict[str, Any], Path]:
+        composed = loader.load_sweep_config(config, list(words))
+        with open_dict(composed):
+            composed.hydra.job.num, composed.hydra.job.id = number, name
+            folder = Path(str(composed.hydra.sweep.dir)) / str(composed.hydra.sweep.subdir)
+            del composed["hydra"]
+        return cli.plain(composed), folder.absolute()
+
+    return compose
+
+
+class _Alone:
+    """No two sweeps write to one directory."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        self.handle = files.lock(self.folder)
+        if self.handle is None:
+            shown = RunDir(self.folder).shown()
+            raise UserError(f"another process runs the sweep in {shown}: wait until it has ended, or stop it")
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.handle)
+
+
+def _executor(config: Any, waiting: list[Job], folder: Path) -> Executor:
+    chosen = settings.launcher(OmegaConf.to_container(config.hydra.launcher, resolve=True))
+    if isinstance(chosen, settings.Submitit):
+        from cleangpt.sweeps.submitted import Cluster
+
+        return Cluster(chosen, folder)
+    from cleangpt import device
+    from cleangpt.sweeps import processes
+
+    on_gpus = any(job.config["device"] in ("auto", "cuda") for job in waiting)
+    gpus = processes.usable_gpus() if on_gpus and chosen.gpus is None else []
+    asked = [job.config["processes"] for job in waiting if job.config["processes"] != "auto"]
+    divided = processes.shares(chosen, len(waiting), max([1, *asked]), gpus, device.share_of_cores(1))
+    return processes.LocalProcesses(divided)
+
+
+# ---- the loop
+
+
+def run(plan: Plan, executor: Executor, folder: Path) -> int:
+    """Run all jobs of a plan; the exit status."""
+    asked: list[int] = []
+    earlier = {number: signal.signal(number, lambda number, _frame: asked.append(number)) for number in SIGNALS}
+    board = Board(plan.total)
+    executor.say = board.say
+    try:
+        board.say(_introduction(plan, executor, folder))
+        for job, outcome in plan.before:
+            board.before(job, outcome)
+        _work(plan, executor, board, asked)
+    finally:
+        board.close()
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+    return _report(plan, board, folder, asked[0] if asked else 0)
+
+
+def _work(plan: Plan, executor: Executor, board: Board, asked: list[int]) -> None:
+    """Until every job has ended, or those that run have after a signal."""
+    running: dict[int, _Run] = {}
+    told = 0  # signals that were passed on
+    try:
+        while True:
+            while not asked and len(running) < executor.slots and (job := plan.next()) is not None:
+                watched = board.started(job)
+                try:
+                    jobs.prepare(job)
+                    log_began = job.log.stat().st_size if job.log.exists() else 0
+                    running[job.number] = _Run(job, executor.start(job), watched, log_began)
+                except (UserError, OSError) as error:
+                    _ended(job, Outcome("failed", str(error)), plan, board)
+            if not running:
+                return
+            if len(asked) > told:
+                _pass_on(asked, told, list(running.values()), board)
+                told = len(asked)
+            time.sleep(LOOK_EVERY)
+            for one in list(running.values()):
+                status = one.processes.poll()
+                stops = plan.watched(one.job, one.watched.new_rows())
+                if status is None:
+                    if stops and not one.pruned:
+                        one.pruned = True
+                        one.processes.stop()
+                    continue
+                outcome = jobs.outcome(one.job, status, one.log_began)
+                if one.pruned and outcome.status == "stopped":
+                    outcome.status = "pruned"
+                executor.ended(one.processes)
+                del running[one.job.number]
+                _ended(one.job, outcome, plan, board)
+    finally:
+        for one in running.values():  # only where the sweep itself fails
+            one.processes.kill()
+
+
+def _ended(job: Job, outcome: Outcome, plan: Plan, board: Board) -> None:
+    plan.ended(job, outcome)
+    board.ended(job, outcome)
+
+
+class _Run:
+    """A job that runs."""
+
+    def __init__(self, job: Job, processes: Any, watched: jobs.Watched, log_began: int):
+        self.job, self.processes, self.watched, self.log_began = job, processes, watched, log_began
+        self.pruned = False
+
+
+def _pass_on(asked: list[int], told: int, running: list[_Run], board: Board) -> None:
+    name = signal.Signals(asked[-1]).name
+    again = told > 0
+    if again:
+        board.say(f"{name} again: killing {_jobs(len(running))}")
+    else:
+        board.say(f"{name}: waiting for {_jobs(len(running))} to save a snapshot (again: kill at once)")
+    for one in running:
+        if again:
+            one.processes.kill()
+        else:
+            one.processes.stop()
+
+
+# ---- what is said
+
+
+def _introduction(plan: Plan, executor: Executor, folder: Path) -> str:
+    at_once = min(executor.slots, plan.total - len(plan.before))
+    done = f", {len(plan.before)} of them done before" if plan.before else ""
+    return f"Sweep of {_jobs(plan.total)}{done}, {at_once} at once, in {RunDir(folder).shown()}"
+
+
+def _report(plan: Plan, board: Board, folder: Path, asked: int) -> int:
+    shown = RunDir(folder).shown()
+    rows = sorted(board.rows.values(), key=lambda row: row.job.number)
+    counts: dict[str, int] = {}
+    for row in rows:
+        word = "finished" if row.status in (*DONE, "done before") else row.status
+        counts[word] = counts.get(word, 0) + 1
+    if waiting := plan.total - len(rows):
+        counts["not started"] = waiting
+    board.console.print(board.table())
+    board.say(f"{_jobs(plan.total)}: {', '.join(f'{count} {word}' for word, count in counts.items())}. In {shown}")
+    failed = [row for row in rows if row.status == "failed"]
+    for row in failed:
+        board.say(f"    {row.job.folder.name} failed: {row.outcome.message}")
+    if failed:
+        board.say(f"What a job said is in its train.log and {failed[0].job.log.name}.")
+    for line in plan.report():
+        board.say(line)
+    unfinished = bool(asked or failed or counts.get("stopped") or waiting)
+    _write(folder, rows)
+    if unfinished:
+        board.say(f"Continue with: {continuing(shown)}")
+    return 128 + asked if asked else FAILED if unfinished else 0
+
+
+def _write(folder: Path, rows: list[Any]) -> None:
+    """sweep.json: what was run and how it ended, for programs and people."""
+    told = [
+        {
+            "job": row.job.number,
+            "folder": row.job.folder.name,
+            "overrides": row.job.overrides,
+            "status": row.outcome.summary.get("status", row.status) if row.status == "done before" else row.status,
+            **({"message": row.outcome.message} if row.outcome and row.outcome.message else {}),
+            **{key: value for key, value in row.outcome.summary.items() if key not in ("status", "error")},
+        }
+        for row in rows
+    ]
+    files.write_json(folder / "sweep.json", {"command": [Path(sys.argv[0]).name, *sys.argv[1:]], "jobs": told})
+
+
+def continuing(shown: str) -> str:
+    """The command that goes on with this sweep."""
+    words = [word for word in sys.argv if not word.startswith("hydra.sweep.dir=")]
+    return shlex.join(["python", *words, f"hydra.sweep.dir={shown if _is_plain(shown) else cli.quoted(Path(shown))}"])
+
+
+def _is_plain(path: str) -> bool:
+    return not set(path) & set("=,'\"[]{}() \t$:")
+
+
+def _jobs(number: int) -> str:
+    return "1 job" if number == 1 else f"{number} jobs"

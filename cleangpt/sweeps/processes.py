@@ -1,0 +1,116 @@
+"""Jobs as processes of this machine. Cores and GPUs are divided among those that run at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cleangpt import cli, files, guard
+from cleangpt.errors import UserError
+from cleangpt.sweeps.jobs import Job
+from cleangpt.sweeps.settings import Processes
+
+SECONDS_TO_LEAVE = 120  # for what an earlier sweep left running, which saves a snapshot first
+
+
+def command(job: Job) -> list[str]:
+    """What trains a job, and continues it where it has begun."""
+    words = [word for word in job.overrides if word.partition("=")[0].lstrip("+") != "resume"]
+    there = f"hydra.run.dir={cli.quoted(job.folder)}"
+    return [sys.executable, sys.argv[0], *cli.hydra_words(), *words, "resume=auto", "hydra.mode=RUN", there]
+
+
+def until_free(job: Job, say=print) -> None:
+    """Wait for processes that still train in the folder of a job: their sweep was killed, and they are leaving."""
+    deadline, told = time.monotonic() + SECONDS_TO_LEAVE, False
+    while (handle := files.lock(job.folder)) is None:
+        if time.monotonic() > deadline:
+            raise UserError(f"{job.run.shown()} is being trained by another process: wait until it has ended")
+        if not told:
+            say(f"waiting for a process that still trains in {job.folder.name}")
+            told = True
+        time.sleep(0.2)
+    os.close(handle)
+
+
+@dataclass
+class Share:
+    """What one of the jobs that run at once may use."""
+
+    threads: int
+    gpus: str | None  # for CUDA_VISIBLE_DEVICES
+
+
+def shares(settings: Processes, jobs: int, processes: int, gpus: Sequence[str], cores: int) -> list[Share]:
+    """A share for each job that may run at once, where `jobs` are to be run and each has so many processes.
+
+    `gpus` are those that the jobs may use, none where they compute on the CPU.
+    """
+    if settings.gpus is not None:
+        own = [str(entry) for entry in settings.gpus]
+    elif gpus:
+        at_once = settings.jobs if settings.jobs != "auto" else max(1, len(gpus) // processes)
+        width = max(1, len(gpus) // at_once)
+        chunks = [",".join(gpus[start : start + width]) for start in range(0, width * (len(gpus) // width), width)]
+        own = [chunks[number % len(chunks)] for number in range(at_once)]
+    else:
+        own = [None] * (settings.jobs if settings.jobs != "auto" else max(1, cores // processes))
+    own = own[: max(1, jobs)]
+    widest = max(processes, *(1 if gpu is None else len(gpu.split(",")) for gpu in own))
+    return [Share(max(1, cores // (len(own) * widest)), gpu) for gpu in own]
+
+
+def usable_gpus() -> list[str]:
+    """GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[:count] if named else [str(number) for number in range(count)]
+
+
+@dataclass
+class Running:
+    process: subprocess.Popen
+    share: Share
+    began: float = field(default_factory=time.monotonic)
+
+    def poll(self) -> int | None:
+        return self.process.poll()
+
+    def stop(self) -> None:
+        """Ask for a snapshot and an end. torchrun passes it on to its workers."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            guard.kill_with_descendants(self.process.pid)
+
+
+class LocalProcesses:
+    """Starts jobs on this machine, as many at once as there are shares."""
+
+    def __init__(self, shares: list[Share], say=print):
+        self.free, self.say = list(shares), say
+        self.slots = len(shares)
+
+    def start(self, job: Job) -> Running:
+        until_free(job, self.say)
+        share = self.free.pop(0)
+        environment = guard.announced(os.environ)
+        environment.setdefault("OMP_NUM_THREADS", str(share.threads))
+        if share.gpus is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = share.gpus
+        with Path(job.log).open("ab") as log:
+            process = subprocess.Popen(
+                command(job), env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        return Running(process, share)
+
+    def ended(self, running: Running) -> None:
+        self.free.append(running.share)

@@ -1,0 +1,164 @@
+"""A search with optuna: its trials are jobs, and what is worse than the median is stopped early.
+
+Everything that is known of a search lies in optuna.db in the directory of the sweep. An interrupted search goes on
+there: trials that had begun continue from their snapshots, and what was learned from others is not forgotten.
+"""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+
+from cleangpt.errors import ConfigError, UserError
+from cleangpt.sweeps import jobs, naming
+from cleangpt.sweeps.grid import Compose, given, values
+from cleangpt.sweeps.jobs import DONE, Job, Outcome
+from cleangpt.sweeps.settings import Sweeper
+
+DIGITS = 6  # of a proposed number: enough for any of them, and a name can hold it
+
+
+class Search:
+    """A plan: `next` gives the next trial as a job, and `ended` tells optuna how it went."""
+
+    def __init__(self, chosen: Sweeper, arguments: Sequence[str], compose: Compose, folder: Path):
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.optuna, self.chosen, self.compose = optuna, chosen, compose
+        overrides = given(chosen.params, arguments)
+        self.fixed = [values(override)[0] for override in overrides if not override.is_sweep_override()]
+        space = {override.get_key_element(): override for override in overrides if override.is_sweep_override()}
+        if not space:
+            raise ConfigError(["a search needs values to choose from: add 'optimizer.lr=tag(log,interval(1e-4,1e-2))'"])
+        self.space = {key: distribution(override, optuna.distributions) for key, override in space.items()}
+        first = {key: getattr(d, "low", None) if hasattr(d, "low") else d.choices[0] for key, d in self.space.items()}
+        self.example = self._job(0, first)
+        self.study = self._study(folder)
+        self.total = max(chosen.trials, len(self.study.trials))
+        self.trials: dict[int, Any] = {}
+        self.reported: dict[int, set[int]] = {}
+        self.before, self.unfinished = [], []
+        ends = {"COMPLETE": "done before", "PRUNED": "pruned before", "FAIL": "failed before"}
+        for trial in self.study.trials:
+            if trial.state.is_finished():
+                job = self._job(trial.number, trial.params)
+                self.before.append((job, Outcome(ends[trial.state.name], summary=jobs.summary(job))))
+            else:
+                self.unfinished.append(trial)
+
+    def next(self) -> Job | None:
+        if self.unfinished:
+            frozen = self.unfinished.pop(0)
+            trial, params, known = self.optuna.Trial(self.study, frozen._trial_id), frozen.params, frozen
+            self.reported[trial.number] = set(known.intermediate_values)
+        elif len(self.study.trials) < self.chosen.trials:
+            trial = self.study.ask(self.space)
+            params, self.reported[trial.number] = trial.params, set()
+        else:
+            return None
+        self.trials[trial.number] = trial
+        return self._job(trial.number, params)
+
+    def watched(self, job: Job, rows: list[dict[str, Any]]) -> bool:
+        """Tell optuna what evaluations found; whether the trial is worse than others at this step."""
+        trial, seen, prunes = self.trials[job.number], self.reported[job.number], False
+        for row in rows:
+            value, step = row.get(self.chosen.metric), row["step"]
+            if value is not None and step not in seen and step < job.steps():
+                seen.add(step)
+                trial.report(value, step)
+                prunes = trial.should_prune()
+        return prunes
+
+    def ended(self, job: Job, outcome: Outcome) -> None:
+        state, trial = self.optuna.trial.TrialState, self.trials[job.number]
+        if outcome.status in DONE:
+            value = outcome.summary.get(f"best/{self.chosen.metric}")
+            if value is None:
+                found = [name.removeprefix("best/") for name in outcome.summary if name.startswith("best/val/")]
+                there = f"there are {', '.join(found)}" if found else "there was no evaluation with a finite loss"
+                outcome.status = "failed"
+                outcome.message = f"`hydra.sweeper.metric` {self.chosen.metric} is no value of an evaluation: {there}"
+                self.study.tell(trial, state=state.FAIL)
+            else:
+                self.study.tell(trial, value)
+        elif outcome.status == "pruned":
+            self.study.tell(trial, state=state.PRUNED)
+        elif outcome.status == "failed":
+            self.study.tell(trial, state=state.FAIL)
+        # One that was stopped stays as it is, and goes on with the search.
+
+    def report(self) -> list[str]:
+        complete = [trial for trial in self.study.trials if trial.state.name == "COMPLETE"]
+        if not complete:
+            return []
+        best = self.study.best_trial
+        words = " ".join(self._words(best.params)[len(self.fixed) :])
+        return [f"Best {self.chosen.metric}: {best.value:.5g}, trial {best.number}: {words}"]
+
+    def _job(self, number: int, params: dict[str, Any]) -> Job:
+        words = self._words(params)
+        label = naming.label(words, set(self.space))
+        config, folder = self.compose(number, words, naming.name(number, label))
+        return Job(number, tuple(words), label, folder, config)
+
+    def _words(self, params: dict[str, Any]) -> list[str]:
+        return [*self.fixed, *(f"{key}={written(params[key])}" for key in self.space)]
+
+    def _study(self, folder: Path) -> Any:
+        """The study of this directory, begun or continued."""
+        optuna, chosen = self.optuna, self.chosen
+        storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}")
+        pruners = optuna.pruners
+        pruner = pruners.NopPruner()
+        if chosen.pruner == "median":
+            pruner = pruners.MedianPruner(chosen.startup_trials, chosen.warmup_steps)
+        try:
+            study = optuna.create_study(
+                storage=storage, study_name="search", direction=chosen.direction, pruner=pruner, load_if_exists=True
+            )
+        except Exception as error:
+            raise UserError(
+                f"{folder / 'optuna.db'} can't be used ({error}): choose another hydra.sweep.dir"
+            ) from error
+        space = {key: repr(found) for key, found in self.space.items()}
+        about = {**self.example.config, "search": {"metric": chosen.metric, "for": chosen.direction, "space": space}}
+        if not study.trials:
+            study.set_user_attr("about", about)
+        elif changed := jobs.differences(study.user_attrs["about"], about):
+            raise UserError(f"the search in {folder} is another one ({changed}): choose another hydra.sweep.dir")
+        seed = (chosen.seed + len(study.trials)) % 2**32  # proposals go on, and don't begin anew
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            if chosen.sampler == "random":
+                study.sampler = optuna.samplers.RandomSampler(seed=seed)
+            else:  # of trials that still run the worst is assumed, so that no two are alike
+                study.sampler = optuna.samplers.TPESampler(
+                    n_startup_trials=max(1, chosen.startup_trials), constant_liar=True, seed=seed
+                )
+        return study
+
+
+def distribution(override: Override, kinds: Any) -> Any:
+    """The values of one key, as optuna names them."""
+    sweep = override.value()
+    if isinstance(sweep, IntervalSweep):
+        log = "log" in sweep.tags
+        whole = isinstance(sweep.start, int) and isinstance(sweep.end, int)
+        try:
+            kind = kinds.IntDistribution if whole else kinds.FloatDistribution
+            return kind(sweep.start, sweep.end, log=log)
+        except ValueError as error:
+            raise ConfigError([f"`{override.input_line}` can't be searched: {error}"]) from None
+    if isinstance(sweep, RangeSweep) and all(isinstance(end, int) for end in (sweep.start, sweep.stop, sweep.step)):
+        last = sweep.start + (sweep.stop - sweep.start - 1) // sweep.step * sweep.step
+        return kinds.IntDistribution(sweep.start, last, step=sweep.step)
+    return kinds.CategoricalDistribution(list(override.sweep_string_iterator()))
+
+
+def written(value: Any) -> str:
+    """A value as a word of the command line."""
+    return f"{value:.{DIGITS}g}" if isinstance(value, float) else str(value)

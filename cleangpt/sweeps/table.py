@@ -1,0 +1,128 @@
+"""What a person sees of a sweep: a table that moves on a terminal, plain lines in a log."""
+
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from cleangpt.sweeps.jobs import Job, Outcome, Watched
+from cleangpt.tracking import duration
+
+COLORS = {"running": "cyan", "failed": "red", "stopped": "yellow", "pruned": "yellow", "waiting": "dim"}
+REFRESH = 4  # times a second
+SHOWN = ("val/loss", "val/accuracy")
+
+
+@dataclass
+class Row:
+    """A job as it is shown."""
+
+    job: Job
+    status: str
+    watched: Watched
+    began: float = field(default_factory=time.monotonic)
+    outcome: Outcome | None = None
+    seconds: float | None = None
+
+    def value(self, name: str) -> float | None:
+        source = self.outcome.summary if self.outcome and self.outcome.summary.get(name) is not None else None
+        return (source or self.watched.last).get(name)
+
+    def step(self) -> int:
+        return (self.outcome and self.outcome.summary.get("step")) or self.watched.last.get("step", 0)
+
+    def values(self) -> str:
+        """The values of the last evaluation, for a line."""
+        found = [(name, self.value(name)) for name in SHOWN]
+        return ", ".join(f"{name} {_number(name, value)}" for name, value in found if value is not None)
+
+
+class Board:
+    """Keeps the rows of all jobs and shows them. `total` is how many jobs there will be."""
+
+    def __init__(self, total: int, console: Console | None = None):
+        width = None if sys.stdout.isatty() else 120
+        self.console = console or Console(highlight=False, width=width)
+        self.total, self.rows = total, {}
+        self.live: Live | None = None
+        if self.console.is_terminal:
+            self.live = Live(
+                get_renderable=self.picture, console=self.console, refresh_per_second=REFRESH, transient=True
+            )
+            self.live.start()
+
+    def say(self, words: str) -> None:
+        self.console.print(words, markup=False, soft_wrap=True)
+        self.console.file.flush()
+
+    def before(self, job: Job, outcome: Outcome) -> None:
+        """A job that an earlier part of the sweep has done."""
+        row = self.rows[job.number] = Row(job, outcome.status, Watched(job.run.metrics), outcome=outcome)
+        row.seconds = outcome.summary.get("seconds")
+        self._line(row, f"{outcome.status}: {row.values()}" if row.values() else outcome.status)
+
+    def started(self, job: Job) -> Watched:
+        row = self.rows[job.number] = Row(job, "running", Watched(job.run.metrics))
+        self._line(row, "started")
+        return row.watched
+
+    def ended(self, job: Job, outcome: Outcome) -> None:
+        row = self.rows[job.number]
+        row.status, row.outcome, row.seconds = outcome.status, outcome, time.monotonic() - row.began
+        if outcome.status == "failed":
+            self._line(row, f"failed: {outcome.message}")
+        else:
+            at = f" at step {row.step()}" if outcome.status in ("stopped", "pruned") else ""
+            word = {"completed": "finished", "early_stopped": "finished early"}.get(outcome.status, outcome.status)
+            self._line(row, f"{word}{at} in {duration(row.seconds)}" + (f": {row.values()}" if row.values() else ""))
+
+    def _line(self, row: Row, what: str) -> None:
+        if self.live is None:
+            self.say(" ".join(filter(None, [f"{row.job.number:04}", row.job.label, what])))
+
+    def close(self) -> None:
+        if self.live:
+            self.live.stop()
+            self.live = None
+
+    def picture(self) -> Table:
+        """What fits on the terminal: first what runs, then what ended last."""
+        room = max(3, self.console.size.height - 6)
+        rows = list(self.rows.values())
+        running = [row for row in rows if row.status == "running"]
+        ended = [row for row in rows if row.status != "running"]
+        kept = running[:room] + ended[max(0, len(ended) - (room - len(running))) :] if len(running) < room else running
+        hidden = len(rows) - len(kept)
+        caption = f"{len(ended)} of {self.total} ended, {len(running)} running, {self.total - len(rows)} waiting"
+        return self.table(kept, caption + (f"; {hidden} not shown" if hidden else ""))
+
+    def table(self, rows: list[Row] | None = None, caption: str | None = None) -> Table:
+        table = Table(caption=caption, caption_justify="left")
+        table.add_column("job", justify="right")
+        table.add_column("what differs", overflow="fold")
+        table.add_column("status")
+        for name in ("step", *SHOWN, "time"):
+            table.add_column(name, justify="right")
+        for row in sorted(self.rows.values() if rows is None else rows, key=lambda row: row.job.number):
+            seconds = time.monotonic() - row.began if row.status == "running" else row.seconds
+            color = COLORS.get(row.status)
+            table.add_row(
+                f"{row.job.number:04}",
+                escape(row.job.label.replace(",", ", ")),
+                f"[{color}]{row.status}[/]" if color else row.status,
+                f"{row.step()}/{row.job.steps()}",
+                *(_number(name, row.value(name)) for name in SHOWN),
+                duration(seconds) if seconds is not None else "",
+            )
+        return table
+
+
+def _number(name: str, value: Any) -> str:
+    if not isinstance(value, int | float):
+        return "–"
+    return f"{value:.2%}" if name.endswith("accuracy") else f"{value:.5f}"
