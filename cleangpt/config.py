@@ -4,9 +4,10 @@ Hydra composes; `schema.parse` checks the result against `Config` once. Torch is
 refused configuration answers at once.
 """
 
-from typing import Annotated, Any, Literal, Union
+import re
+from typing import Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from cleangpt import schema
 from cleangpt.errors import ConfigError
@@ -290,6 +291,82 @@ class PrepareConfig(Section):
         description="processes that tokenize; auto: one for each core where there is much to do"
     )
     force: bool = Field(description="prepare anew what is prepared already")
+
+
+class TemplateConfig(Section):
+    """What is put around a prompt: a file of conf/template/, with a key for each `{name}` in its pattern."""
+
+    model_config = ConfigDict(extra="allow")
+
+    pattern: str = Field(description="the prompt is {text}; {name} is template.name, whatever names a template has")
+
+    @model_validator(mode="after")
+    def _values_are_those_of_the_pattern(self) -> "TemplateConfig":
+        names = re.findall(r"\{(\w+)\}", self.pattern)
+        if names.count("text") != 1:
+            raise ValueError(f"needs a pattern with one {{text}} in it, and {self.pattern!r} has {names.count('text')}")
+        if lacking := sorted(set(names) - {"text"} - set(self.values)):
+            raise ValueError(f"has no value for {lacking[0]} of its pattern: add template.{lacking[0]}=…")
+        if unused := sorted(set(self.values) - set(names)):
+            there = ", ".join(name for name in names if name != "text") or "no names but text"
+            raise ValueError(
+                f"has a value for {unused[0]}, which its pattern {self.pattern!r} lacks: there are {there}"
+            )
+        return self
+
+    @property
+    def values(self) -> dict[str, Any]:
+        return self.__pydantic_extra__ or {}
+
+
+class SampleConfig(Section):
+    """What conf/sample.yaml composes to."""
+
+    verbatim: ClassVar = ("run", "prompt", "prompts", "output", "stop", "template.*")
+
+    run: str = Field(min_length=1, description="a run directory, one of its snapshots, best/ or final/, or latest")
+    prompt: str | None = Field(description="what to go on with; @file reads it from a file, - from standard input")
+    prompts: str | None = Field(min_length=1, description="a file with a prompt a line")
+    output: str | None = Field(min_length=1, description="where the texts go, a .jsonl or .txt; null: here")
+    interactive: bool = Field(description="a conversation")
+    template: TemplateConfig
+    max_new_tokens: int = Field(ge=1, description="the longest text, in tokens")
+    num_samples: int = Field(ge=1, description="texts for each prompt")
+    batch_size: int = Field(ge=1, description="texts that are written at once")
+    temperature: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        description="0: always the likeliest token; auto: 0 where an answer is right or wrong, else 0.8"
+    )
+    top_k: int | None = Field(ge=1, description="choose among so many of the likeliest tokens")
+    top_p: float | None = Field(gt=0, le=1, description="choose among the likeliest that have this mass together")
+    min_p: float | None = Field(ge=0, le=1, description="choose among those at least so likely, next to the likeliest")
+    repetition_penalty: float = Field(gt=0, description="above 1: tokens that were there before are less likely")
+    stop: str | list[str] | None = Field(description=r"texts to stop before; \n is the end of a line")
+    seed: int = Field(ge=0, lt=2**63, description="the same seed gives the same text")
+    device: Device = Field(description="where to compute; auto: the fastest there is")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(description="of weights and arithmetic")
+    compile: bool = Field(description="torch.compile, which pays for long texts")
+
+    @field_validator("prompts")
+    @classmethod
+    def _one_way_in(cls, prompts: str | None, info) -> str | None:
+        if prompts is not None and info.data.get("prompt") is not None:
+            raise ValueError("and prompt are two ways to say the same: leave one out")
+        return prompts
+
+    @field_validator("output")
+    @classmethod
+    def _known_format(cls, output: str | None) -> str | None:
+        if output is not None and not output.endswith((".jsonl", ".txt")):
+            raise ValueError(f"must end with .jsonl or .txt, and {output} does not")
+        return output
+
+    @field_validator("interactive")
+    @classmethod
+    def _a_conversation_alone(cls, interactive: bool, info) -> bool:
+        others = [key for key in ("prompt", "prompts", "output") if info.data.get(key) is not None]
+        if interactive and others:
+            raise ValueError(f"asks for the prompts itself: leave out {', '.join(others)}")
+        return interactive
 
 
 def parse(data: dict[str, Any]) -> Config:

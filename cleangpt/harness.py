@@ -155,22 +155,17 @@ class Model(TemplateLM):
 
 
 def continuations(judge: Judge, tokenizer: Any, asked: list[tuple[list[int], int, list[str]]]) -> list[str]:
-    """What greedy decoding writes after each (prompt, new tokens, stop strings): prompts of one length in a batch."""
-    alike: dict[tuple[int, int], list[int]] = {}
-    for place, (prompt, new_tokens, _) in enumerate(asked):
-        alike.setdefault((len(prompt), new_tokens), []).append(place)
+    """What greedy decoding writes after each (prompt, new tokens, stop strings)."""
+    alike: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+    for place, (_, new_tokens, stops) in enumerate(asked):
+        alike.setdefault((new_tokens, tuple(stops)), []).append(place)
     texts = [""] * len(asked)
-    for (length, new_tokens), places in sorted(alike.items(), reverse=True):
-        at_once = judge.rows_at_once(length + new_tokens)
-        for start in range(0, len(places), at_once):
-            some = places[start : start + at_once]
-            prompts = torch.tensor([asked[place][0] for place in some], device=judge.device)
-            for place, ids in zip(some, generate.greedy(judge.model, prompts, new_tokens).tolist(), strict=True):
-                ids = ids[: ids.index(tokenizer.end)] if tokenizer.end in ids else ids
-                text = tokenizer.decode(ids)
-                for stop in asked[place][2]:
-                    text = text.split(stop)[0]
-                texts[place] = text
+    for (new_tokens, stops), places in alike.items():
+        prompts = [asked[place][0] for place in places]
+        at_once = judge.rows_at_once(max(map(len, prompts)) + new_tokens)
+        found = generate.continuations(judge.model, tokenizer, prompts, new_tokens, stops, at_once)
+        for place, text in zip(places, found, strict=True):
+            texts[place] = text
     return texts
 
 

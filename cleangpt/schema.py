@@ -7,7 +7,7 @@ import copy
 import difflib
 import types
 import typing
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, ClassVar, Literal, Union
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen, MultipleOf
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -19,6 +19,7 @@ class Section(BaseModel):
     """A group of keys: frozen, strict about types, without unknown keys, infinities or NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    verbatim: ClassVar[tuple[str, ...]] = ()  # keys whose value on the command line is text as it stands there
 
 
 def parse(data: dict[str, Any], schema: type[Section]) -> Any:

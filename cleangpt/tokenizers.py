@@ -1,7 +1,8 @@
 """Text ↔ tokens. A tokenizer is stored as JSON with prepared data and beside the weights, never as a pickle.
 
 Each kind has `vocab_size`, the id `end` of the token that ends a document (or None), `encode` and `decode`, and
-`array`, which is `encode` for much text: the ids in the smallest type that holds the vocabulary.
+`array`, which is `encode` for much text: the ids in the smallest type that holds the vocabulary. Where a token may be
+a part of a character, `bytes_of` tells its bytes.
 """
 
 import base64
@@ -91,9 +92,11 @@ class Bytes:
     def array(self, text: str) -> np.ndarray:
         return np.frombuffer(text.encode(), np.uint8).astype(smallest_type(self.vocab_size))
 
+    def bytes_of(self, token: int) -> bytes:
+        return END.encode() if token == self.end else bytes([token])
+
     def decode(self, ids: Sequence[int]) -> str:
-        parts = [END.encode() if i == self.end else bytes([i]) for i in ids]
-        return b"".join(parts).decode(errors="replace")
+        return b"".join(map(self.bytes_of, ids)).decode(errors="replace")
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "with_end": self.end is not None}
@@ -119,6 +122,9 @@ class Tiktoken:
     def array(self, text: str) -> np.ndarray:
         ids = self.encoding.encode_to_numpy(text, disallowed_special=())
         return ids.astype(smallest_type(self.vocab_size))
+
+    def bytes_of(self, token: int) -> bytes:
+        return self.encoding.decode_single_token_bytes(token)
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.encoding.decode(list(ids))

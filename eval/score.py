@@ -26,15 +26,6 @@ def main(config: DictConfig) -> None:
     cli.run(lambda: score(schema.parse(cli.plain(config), ScoreConfig)))
 
 
-def refuse_damage(folder: Path) -> None:
-    """A snapshot says itself whether it is whole."""
-    from cleangpt import snapshot
-    from cleangpt.errors import UserError
-
-    if (folder / snapshot.MANIFEST).exists() and (wrong := snapshot.damage(folder)):
-        raise UserError(f"{folder} is damaged ({wrong}): score another snapshot, best/ or final/")
-
-
 def task_to_score(trained: Config | Imported, data: str | None, folder: Path) -> Any:
     """The task of a run, on other data perhaps. Its tokens have to mean what they meant to the model."""
     from cleangpt import tasks, weights
@@ -107,11 +98,12 @@ def refuse_what_does_not_count(settings: ScoreConfig) -> None:
 def score(settings: ScoreConfig) -> int:
     refuse_what_does_not_count(settings)
     opened = find(settings.run)
-    refuse_damage(opened.folder)
     from rich.console import Console
 
-    from cleangpt import device, distributed, weights
+    from cleangpt import device, distributed, snapshot, weights
     from cleangpt.evaluate import Judge
+
+    snapshot.refuse_damage(opened.folder)
 
     trained = read_config(opened.folder / "config.json")
     compute = device.choose(settings.device, "float32", distributed.world().local_rank)

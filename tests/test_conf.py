@@ -14,7 +14,9 @@ from cleangpt.schema import keys
 from cleangpt.tokenizers import Bytes
 
 CONF = ROOT / "conf"
-OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
+GROUPS_OF = {"template": ("SampleConfig", "sample")}  # the groups that are not train.py's
+ALL_OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
+OPTIONS = [option for option in ALL_OPTIONS if option.partition("=")[0] not in GROUPS_OF]
 EXPERIMENTS = [option for option in OPTIONS if option.startswith("experiment=")]
 PROGRAMS = sorted([*ROOT.glob("*.py"), *(ROOT / "eval").glob("*.py"), *(ROOT / "data").glob("*.py")])
 LIBRARY = sorted((ROOT / "cleangpt").rglob("*.py"))
@@ -33,9 +35,11 @@ STARTED = {name: schema for path in PROGRAMS for schema, name in started(path)}
 # ---- what is in conf/
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", ALL_OPTIONS)
 def test_every_option_of_every_group_composes_to_a_right_configuration(option):
-    assert look_ahead(*(["-m"] if option.startswith("sweep=") else []), option) == []
+    schema, name = GROUPS_OF.get(option.partition("=")[0], ("Config", "train"))
+    words = [*(["-m"] if option.startswith("sweep=") else []), option]
+    assert look_ahead(*words, schema=getattr(configs, schema), config_name=name) == []
 
 
 def test_every_program_has_its_file_in_conf_and_every_file_a_program():
@@ -103,6 +107,7 @@ def unread(section, prefix=""):
             yield f"{prefix}{name} of {section.__name__}"
 
 schemas = (config.Config, config.ScoreConfig, config.PrepareConfig, config.ReportConfig, config.ExportConfig)
+schemas += (config.SampleConfig,)
 unread = [name for section in schemas for name in unread(section)]
 pathlib.Path("found.json").write_text(json.dumps({"ends": ends, "unread": unread}))
 """
@@ -147,6 +152,8 @@ def ran(tmp_path_factory):
         if words[0] == "train.py":
             words.append(f"hydra.run.dir={name.replace('=', '_')}")
     commands["score"] = ["eval/score.py", "run=gpt_tiny"]
+    commands["sample"] = ["sample.py", "run=gpt_tiny", "temperature=1.0", "top_k=5", "output=answers.txt"]
+    commands["says"] = ["sample.py", "run=gpt_tiny", "prompt=1+2"]
     commands["export"] = ["export.py", "run=gpt_tiny", "out=exported"]
     commands["import"] = ["export.py", "run=exported", "format=cleangpt", "out=imported"]
     commands["import text"] = ["export.py", "run=pretrained", "format=cleangpt", "out=gpt2"]

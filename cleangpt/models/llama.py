@@ -114,8 +114,19 @@ class Llama(Decoder):
         if not config.tied:
             self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
 
-    def embed(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        cos, sin = rotary_angles(positions, self.config.head_dim, self.config.rope_base, self.config.rope_scaling)
+    def angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        return rotary_angles(positions, self.config.head_dim, self.config.rope_base, self.config.rope_scaling)
+
+    def new_cache(self, batch: int, length: int | None = None, starts: Tensor | None = None) -> KVCache:
+        cache = super().new_cache(batch, length, starts)
+        cache.tables = [table.to(cache.memory.dtype) for table in self.angles(cache.positions)]
+        return cache
+
+    def embed(
+        self, tokens: Tensor, positions: Tensor, cos: Tensor | None = None, sin: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if cos is None:
+            cos, sin = self.angles(positions)
         x = F.dropout(self.token_embedding(tokens), self.config.dropout, self.training)  # (B, T, C)
         return x, cos, sin
 
