@@ -161,7 +161,8 @@ def ran(tmp_path_factory):
     commands["report"] = ["eval/report.py", "runs=[gpt_tiny,llama_tiny,diverges]"]
     (folder / "record.py").write_text(RECORDER)
     told = json.dumps([[str(ROOT / script), *words] for script, *words in commands.values()])
-    done = run_program(folder / "record.py", told, cwd=folder, env={"PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"})
+    environment = {"PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"}
+    done = run_program(folder / "record.py", told, cwd=folder, env=environment, timeout=900)
     assert done.returncode == 0, done.stderr
     found = json.loads((folder / "found.json").read_text())
     found["ends"] = dict(zip(commands, found["ends"], strict=True))

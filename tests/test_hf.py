@@ -172,6 +172,56 @@ def test_names_without_prefix_and_stored_masks_are_read_as_gpt2s_own_file_has_th
         tensors.read(tmp_path, section)
 
 
+# What stands in the config.json of models that people use, but for what we don't read and they have all the same.
+GPT2_XL = {"model_type": "gpt2", "n_embd": 1600, "n_head": 25, "n_layer": 48, "n_positions": 1024, "n_ctx": 1024}
+GPT2_XL |= {"n_special": 0, "output_past": True, "predict_special_tokens": True, "summary_type": "cls_index"}
+GPT2_XL |= {"activation_function": "gelu_new", "layer_norm_epsilon": 1e-05, "vocab_size": 50257, "attn_pdrop": 0.1}
+GPT2_XL |= {"task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}}, "eos_token_id": 50256}
+LLAMA_3_2_1B = {
+    "model_type": "llama",
+    "attention_bias": False,
+    "bos_token_id": 128000,
+    "eos_token_id": [128001, 128008],
+}
+LLAMA_3_2_1B |= {
+    "head_dim": 64,
+    "hidden_act": "silu",
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "mlp_bias": False,
+}
+LLAMA_3_2_1B |= {"max_position_embeddings": 131072, "num_attention_heads": 32, "num_hidden_layers": 16}
+LLAMA_3_2_1B |= {"num_key_value_heads": 8, "pretraining_tp": 1, "rms_norm_eps": 1e-05, "rope_theta": 500000.0}
+LLAMA_3_2_1B |= {"rope_scaling": {**LLAMA3, "factor": 32.0, "original_max_position_embeddings": 8192}}
+LLAMA_3_2_1B |= {"tie_word_embeddings": True, "torch_dtype": "bfloat16", "vocab_size": 128256}
+del LLAMA_3_2_1B["rope_scaling"]["rope_theta"]
+TINYLLAMA = {"model_type": "llama", "attention_bias": False, "hidden_act": "silu", "hidden_size": 2048}
+TINYLLAMA |= {"intermediate_size": 5632, "max_position_embeddings": 2048, "num_attention_heads": 32}
+TINYLLAMA |= {"num_hidden_layers": 22, "num_key_value_heads": 4, "rms_norm_eps": 1e-05, "rope_scaling": None}
+TINYLLAMA |= {"rope_theta": 10000.0, "tie_word_embeddings": False, "vocab_size": 32000, "use_cache": True}
+QWEN3_0_6B = {"model_type": "qwen3", "attention_bias": False, "attention_dropout": 0.0, "head_dim": 128}
+QWEN3_0_6B |= {"hidden_act": "silu", "hidden_size": 1024, "intermediate_size": 3072, "max_position_embeddings": 40960}
+QWEN3_0_6B |= {"max_window_layers": 28, "num_attention_heads": 16, "num_hidden_layers": 28, "num_key_value_heads": 8}
+QWEN3_0_6B |= {"rms_norm_eps": 1e-06, "rope_scaling": None, "rope_theta": 1000000, "sliding_window": None}
+QWEN3_0_6B |= {"tie_word_embeddings": True, "use_sliding_window": False, "vocab_size": 151936}
+
+
+@pytest.mark.parametrize(
+    ("published", "parameters"),
+    [
+        (GPT2_XL, 1_557_611_200),
+        (LLAMA_3_2_1B, 1_235_814_400),
+        (TINYLLAMA, 1_100_048_384),
+        (QWEN3_0_6B, 596_049_920),
+    ],
+    ids=["gpt2-xl", "llama-3.2-1b", "tinyllama", "qwen3-0.6b"],
+)
+def test_published_configurations_give_models_of_the_published_size(published, parameters):
+    section = architecture.section(published, "x/y")
+    assert models.parameter_counts(models.build(section, "meta"))["total"] == parameters
+    assert (section.name == "llama" and section.rope_scaling is not None) == (published is LLAMA_3_2_1B)
+
+
 # ---- what can't be represented
 
 

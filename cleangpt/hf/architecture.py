@@ -24,6 +24,7 @@ SAYS_NOTHING = {
     *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id", "initializer_range"),
     *("n_ctx", "gradient_checkpointing", "torchscript", "id2label", "label2id", "problem_type", "pretraining_tp"),
     *("output_attentions", "output_hidden_states", "return_dict", "use_return_dict", "chunk_size_feed_forward"),
+    *("n_special", "predict_special_tokens", "output_past", "num_labels", "use_bfloat16"),
     *("reorder_and_upcast_attn", "attn_pdrop", "resid_pdrop", "embd_pdrop", "attention_dropout", "hidden_dropout"),
     *("is_llama_config", "transformers.js_config", "unsloth_version", "unsloth_fixed", "max_window_layers"),
     *("finetuning_task", "tokenizer_class", "prefix", "license", "is_decoder"),

@@ -1,7 +1,7 @@
 """Our tokenizers ↔ tokenizer.json of the `tokenizers` library, which says the same of every text.
 
-What we write is what transformers, vLLM and llama.cpp read: GPT-2's becomes byte pairs with their merges, characters
-become words of one character each, and bytes become byte pairs without a merge.
+GPT-2's becomes byte pairs with their merges, characters become words of one character each, and bytes become byte
+pairs without a merge. One thing differs, and is meant: in text, the library takes the name of a special token for it.
 """
 
 import base64
