@@ -34,7 +34,7 @@ def bench(settings: BenchConfig) -> int:
     for name in ("", "median", "slowest", "fastest"):
         table.add_column(name, justify="right")
     for name, row in result.items():
-        if isinstance(row, dict):
+        if isinstance(row, dict) and "median" in row:
             table.add_row(name, *(f"{row[key]:,.0f}" for key in ("median", "min", "max")))
     Console(highlight=False).print(table)
     if "ratio" in result:

@@ -1,5 +1,6 @@
 """Decoding: the cache changes nothing but the speed, and a text is the same whatever else is in its batch."""
 
+import json
 import math
 
 import numpy as np
@@ -347,15 +348,18 @@ def test_what_is_compared_writes_the_same(name):
     assert theirs[:, 5:].tolist() == greedy(MODELS[name], prompts, 15).tolist()
 
 
-def test_a_benchmark_compares_each_way_for_each_batch():
+def test_a_benchmark_compares_each_way_for_each_batch(capsys):
+    from bench import bench
     from helpers import toy
 
-    from cleangpt import benchmark
     from cleangpt.config import BenchConfig
     from cleangpt.schema import parse
 
     more = {"what": "decode", "against": "transformers", "batches": [1, 3], "rounds": 1, "seconds": 0.01}
-    result = benchmark.measure(parse({**toy("model=llama_tiny"), **more}, BenchConfig))
+    assert bench(parse({**toy("model=llama_tiny"), **more}, BenchConfig)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    result = json.loads(lines[-1])
     ways = ("cleangpt", "transformers", "without a cache")
     assert all(result[f"{way}, batch {batch}"]["median"] > 0 for way in ways for batch in (1, 3))
     assert set(result["ratios"]) == {"batch 1", "batch 3"}
+    assert sum("times as fast as transformers" in line for line in lines) == 2
