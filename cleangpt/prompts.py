@@ -91,7 +91,9 @@ def given(settings: SampleConfig, reader: Reader) -> list[Prompt]:
         text = _without_last_newline(_decode(sys.stdin.buffer.read(), "standard input"))
     elif text is not None and text.startswith("@"):
         text = _without_last_newline(_read(text[1:], "prompt"))
-    return reader.natural() if not text else [reader.read(text, settings.template)]
+    if not around(settings.template, text or ""):
+        return reader.natural()
+    return [reader.read(text or "", settings.template)]
 
 
 def from_lines(path: str, template: TemplateConfig, reader: Reader) -> list[Prompt]:

@@ -247,6 +247,7 @@ def _finish(trainer: Trainer, status: str) -> None:
     plots = "plots/, " if config.logger.plots else ""
     tracker.say(f"Everything is in {shown}: card.md, {plots}metrics.jsonl, best/ (step {state.best_step}). Next:")
     tracker.say(f"    python eval/score.py run={shown}    # every table of the score")
+    tracker.say(f"    python sample.py run={shown} interactive=true    # talk to it")
     tracker.say(f"    python train.py resume={shown} train.steps={2 * config.train.steps}    # train longer")
 
 

@@ -349,9 +349,9 @@ def test_what_is_compared_writes_the_same(name):
 
 
 def test_a_benchmark_compares_each_way_for_each_batch(capsys):
-    from bench import bench
     from helpers import toy
 
+    from bench import bench
     from cleangpt.config import BenchConfig
     from cleangpt.schema import parse
 

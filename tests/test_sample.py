@@ -174,6 +174,8 @@ def test_without_a_prompt_a_model_begins_by_itself(runs, tmp_path):
     assert [prompt.tokens for prompt in natural(runs.bytes)] == [[256]]
     few = saved(tmp_path / "few", Characters([*"abc"]))
     assert [prompt.tokens for prompt in natural(str(few))] == [[0]]
+    (styled,) = prompts.given(asked("template=style", "prompt="), opened(runs.letters)[2])
+    assert styled.text == "style:plain | "
     found = natural(runs.adder)
     assert len(found) == prompts.EXAMPLES
     task = arithmetic(digits=2)
@@ -361,9 +363,13 @@ def test_the_program_writes_texts_to_its_output_and_all_else_beside_it(runs, tmp
     assert re.fullmatch(r"(?s)a: 1,2.{5}\n", done.stdout)
     assert done.stderr.count("\n") == 1
     assert "step 7" in done.stderr
-    done = run_program("sample.py", f"run={runs.letters}", "prompt={X}", cwd=tmp_path)
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise SystemExit('torch was imported')")
+    without_torch = {"PYTHONPATH": str(tmp_path)}
+    done = run_program("sample.py", f"run={runs.letters}", "prompt={X}", cwd=tmp_path, env=without_torch)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert list(tmp_path.iterdir()) == []
+    assert done.stderr.startswith("the prompt: the model's vocabulary has no")
+    assert [path.name for path in tmp_path.iterdir()] == ["torch"]
 
 
 # ---- the conversation
