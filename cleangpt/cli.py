@@ -4,12 +4,15 @@
 process, before torch is imported and before a run directory is made. Then Hydra does what its users know.
 """
 
+import fnmatch
 import itertools
 import os
+import re
 import shlex
 import sys
 import time
 import traceback
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,7 @@ def start(main: Callable[[], Any], schema: type[Section], config_name: str, swee
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come to us, who know how to say them
     register_resolvers(schema)
+    sys.argv[1:] = [as_it_stands(word, schema) for word in sys.argv[1:]]
     try:
         sys.argv[1:] = [_with_quoted_path(word) for word in sys.argv[1:]]
         arguments = get_args_parser().parse_args()
@@ -103,6 +107,19 @@ def _refuse_sweep_under_torchrun() -> None:
     raise UserError(f"a sweep starts the processes of its jobs itself: run `{command}` without torchrun")
 
 
+def defaults(config_name: str, *choices: str) -> dict[str, Any]:
+    """What conf/ composes to with nothing but these choices of groups, also while Hydra runs a program."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        with initialize_config_dir(CONF, job_name=config_name, version_base=None):
+            return plain(compose(config_name, list(choices)))
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
 # --------------------------------------------------------------------------------------------------------------
 # Words of a command line
 
@@ -110,6 +127,21 @@ def _refuse_sweep_under_torchrun() -> None:
 def quoted(path: Path) -> str:
     """A path as a value of Hydra's, whatever its characters."""
     return "'" + str(path).replace("'", "\\'") + "'"
+
+
+def as_it_stands(word: str, schema: type[Section]) -> str:
+    """Quote the value of a key that is free text, so that Hydra's grammar leaves every character of it alone."""
+    key, equals, value = word.partition("=")
+    name = key.lstrip("+")
+    if not equals or value == "null" or not any(fnmatch.fnmatchcase(name, pattern) for pattern in schema.verbatim):
+        return word
+    field = schema.model_fields.get(name)
+    if value.startswith("[") and field is not None and list[str] in typing.get_args(field.annotation):
+        return word
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    value = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + "\\${", value)  # no interpolation
+    return f"{key}={QuotedString(text=value, quote=Quote.single).with_quotes()}"
 
 
 def _with_quoted_path(word: str) -> str:

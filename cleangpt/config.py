@@ -4,9 +4,10 @@ Hydra composes; `schema.parse` checks the result against `Config` once. Torch is
 refused configuration answers at once.
 """
 
-from typing import Annotated, Any, Literal, Union
+import re
+from typing import Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from cleangpt import schema
 from cleangpt.errors import ConfigError
@@ -44,6 +45,22 @@ class GPTConfig(ModelConfig):
         return n_head
 
 
+class RopeScaling(Section):
+    """Llama 3's scaling of the rotary angles: slow ones become slower still, for contexts beyond the original one."""
+
+    factor: float = Field(ge=1, description="how much slower the slowest rotary angles become")
+    low_freq_factor: float = Field(gt=0, description="turns within the original context, below which all of it applies")
+    high_freq_factor: float = Field(gt=0, description="turns within the original context, above which none applies")
+    original_context: int = Field(ge=1, description="the context before scaling")
+
+    @field_validator("high_freq_factor")
+    @classmethod
+    def _above_the_low_one(cls, high: float, info) -> float:
+        if high <= info.data.get("low_freq_factor", 0):
+            raise ValueError(f"must be above low_freq_factor={info.data['low_freq_factor']:g}, and {high:g} is not")
+        return high
+
+
 class LlamaConfig(ModelConfig):
     """Llama: rotary positions, RMSNorm, SwiGLU, grouped-query attention."""
 
@@ -52,6 +69,7 @@ class LlamaConfig(ModelConfig):
     n_kv_head: int | None = Field(ge=1, description="heads of keys and values; null: n_head")
     ffn_dim: int | None = Field(ge=1, description="hidden width of SwiGLU; null: 8/3 n_embd, rounded up to 32")
     rope_base: float = Field(gt=1, description="base of the rotary angles")
+    rope_scaling: RopeScaling | None
     norm_eps: float = Field(gt=0, description="epsilon of RMSNorm")
     qk_norm: bool = Field(description="RMSNorm on queries and keys, head by head")
 
@@ -82,6 +100,7 @@ class AdamWConfig(Section):
     beta1: float = Field(ge=0, lt=1, description="decay of the first moment")
     beta2: float = Field(ge=0, lt=1, description="decay of the second moment")
     eps: float = Field(gt=0, description="added to the root of the second moment")
+    layer_decay: float = Field(gt=0, le=1, description="the learning rate of a layer over that of the layer above it")
 
 
 class Ramp(Section):
@@ -146,6 +165,7 @@ class TrainConfig(Section):
     snapshot_minutes: float | None = Field(gt=0, description="minutes between snapshots, at most; null: no limit")
     keep_snapshots: int | None = Field(ge=1, description="newest snapshots that are kept; null: all")
     early_stopping: int | None = Field(ge=1, description="evaluations without a better val/loss; null: off")
+    freeze: list[str] = Field(description="parameters that stay as they are: names, parts of names, or patterns")
     nonfinite: Literal["stop", "skip"] = Field(description="what to do with a step whose gradient is not finite")
     nonfinite_limit: int = Field(ge=1, description="steps in a row that nonfinite=skip may skip")
     activation_checkpointing: bool = Field(description="recompute activations instead of storing them")
@@ -159,7 +179,8 @@ class LoggerConfig(Section):
     wandb: bool = Field(description="a run of Weights & Biases, offline where there is no key")
     csv: bool = Field(description="metrics.csv beside metrics.jsonl")
     project: str = Field(min_length=1, description="the project of wandb")
-    plots: bool = Field(description="draw plots/ and the pictures of the score at the end")
+    plots: bool = Field(description="draw plots/ anew at each evaluation, and the pictures of the score at the end")
+    norms: int | None = Field(ge=1, description="steps between norms of weights and updates, by layer; null: never")
 
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -179,6 +200,7 @@ class Config(Section):
     processes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         description="processes that `python train.py` starts; auto: one for each visible GPU"
     )
+    profile: bool = Field(description="trace a few steps for Perfetto, into profile/, then go on")
     resume: str | None = Field(description="a run or snapshot to continue; auto: the one in hydra.run.dir; null: none")
     init_from: str | None = Field(description="a run whose weights to start from; null: random weights")
     dataset: DatasetConfig
@@ -200,6 +222,14 @@ class Config(Section):
         return model
 
 
+class Imported(Section):
+    """What config.json holds beside weights that were not trained here, but imported."""
+
+    source: str = Field(min_length=1, description="where the weights come from")
+    dataset: None = Field(description="no data set")
+    model: Annotated[GPTConfig | LlamaConfig, Field(discriminator="name")]
+
+
 class BenchConfig(Config):
     """What conf/bench.yaml composes to: a training configuration and what to measure of it."""
 
@@ -215,6 +245,10 @@ class ScoreConfig(Section):
     """What conf/score.yaml composes to."""
 
     run: str = Field(min_length=1, description="a run directory, one of its snapshots, best/ or final/, or latest")
+    suite: Literal["own", "lm-eval"] = Field(description="on the task it was trained for, or by lm-evaluation-harness")
+    tasks: list[str] | str | None = Field(description="tasks of suite=lm-eval, several as [one,two]")
+    fewshot: int | None = Field(ge=0, description="examples before each question of suite=lm-eval; null: the task's")
+    include: str | None = Field(description="a folder with tasks of your own for suite=lm-eval")
     split: Literal["test", "val", "train"] | None = Field(description="which part; null: test, or val without one")
     data: str | None = Field(min_length=1, description="another folder of prepared text to score on; null: the run's")
     limit: int | None = Field(ge=1, description="how many; null: all, or a large fixed sample of a huge set")
@@ -222,6 +256,31 @@ class ScoreConfig(Section):
         description="one forward pass a problem, or real decoding; auto: the fast one where it is exact"
     )
     device: Device = Field(description="where to compute; auto: the fastest there is")
+
+
+class ExportConfig(Section):
+    """What conf/export.yaml composes to."""
+
+    run: str = Field(
+        min_length=1,
+        description="a run, one of its folders, or latest; with format=cleangpt, a folder or repository of others",
+    )
+    format: Literal["hf", "cleangpt"] = Field(description="Hugging Face's, for others to open, or ours")
+    out: str | None = Field(description="the folder to write; null: hf/ in the run, or outputs/<name>")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(description="of the weights with format=hf")
+
+
+class ReportConfig(Section):
+    """What conf/report.yaml composes to."""
+
+    runs: str | list[str] = Field(
+        min_length=1, description="run directories, folders that hold some, patterns with *, or latest"
+    )
+    out: str | None = Field(min_length=1, description="folder to write to; null: report/ in the folder around the runs")
+    metric: str | None = Field(
+        min_length=1, description="what judges the runs; null: val/accuracy where there is one, else val/loss"
+    )
+    title: str | None = Field(min_length=1, description="heading of the page; null: the name of the folder")
 
 
 class PrepareConfig(Section):
@@ -232,6 +291,82 @@ class PrepareConfig(Section):
         description="processes that tokenize; auto: one for each core where there is much to do"
     )
     force: bool = Field(description="prepare anew what is prepared already")
+
+
+class TemplateConfig(Section):
+    """What is put around a prompt: a file of conf/template/, with a key for each `{name}` in its pattern."""
+
+    model_config = ConfigDict(extra="allow")
+
+    pattern: str = Field(description="the prompt is {text}; {name} is template.name, whatever names a template has")
+
+    @model_validator(mode="after")
+    def _values_are_those_of_the_pattern(self) -> "TemplateConfig":
+        names = re.findall(r"\{(\w+)\}", self.pattern)
+        if names.count("text") != 1:
+            raise ValueError(f"needs a pattern with one {{text}} in it, and {self.pattern!r} has {names.count('text')}")
+        if lacking := sorted(set(names) - {"text"} - set(self.values)):
+            raise ValueError(f"has no value for {lacking[0]} of its pattern: add template.{lacking[0]}=…")
+        if unused := sorted(set(self.values) - set(names)):
+            there = ", ".join(name for name in names if name != "text") or "no names but text"
+            raise ValueError(
+                f"has a value for {unused[0]}, which its pattern {self.pattern!r} lacks: there are {there}"
+            )
+        return self
+
+    @property
+    def values(self) -> dict[str, Any]:
+        return self.__pydantic_extra__ or {}
+
+
+class SampleConfig(Section):
+    """What conf/sample.yaml composes to."""
+
+    verbatim: ClassVar = ("run", "prompt", "prompts", "output", "stop", "template.*")
+
+    run: str = Field(min_length=1, description="a run directory, one of its snapshots, best/ or final/, or latest")
+    prompt: str | None = Field(description="what to go on with; @file reads it from a file, - from standard input")
+    prompts: str | None = Field(min_length=1, description="a file with a prompt a line")
+    output: str | None = Field(min_length=1, description="where the texts go, a .jsonl or .txt; null: here")
+    interactive: bool = Field(description="a conversation")
+    template: TemplateConfig
+    max_new_tokens: int = Field(ge=1, description="the longest text, in tokens")
+    num_samples: int = Field(ge=1, description="texts for each prompt")
+    batch_size: int = Field(ge=1, description="texts that are written at once")
+    temperature: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        description="0: always the likeliest token; auto: 0 where an answer is right or wrong, else 0.8"
+    )
+    top_k: int | None = Field(ge=1, description="choose among so many of the likeliest tokens")
+    top_p: float | None = Field(gt=0, le=1, description="choose among the likeliest that have this mass together")
+    min_p: float | None = Field(ge=0, le=1, description="choose among those at least so likely, next to the likeliest")
+    repetition_penalty: float = Field(gt=0, description="above 1: tokens that were there before are less likely")
+    stop: str | list[str] | None = Field(description=r"texts to stop before; \n is the end of a line")
+    seed: int = Field(ge=0, lt=2**63, description="the same seed gives the same text")
+    device: Device = Field(description="where to compute; auto: the fastest there is")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(description="of weights and arithmetic")
+    compile: bool = Field(description="torch.compile, which pays for long texts")
+
+    @field_validator("prompts")
+    @classmethod
+    def _one_way_in(cls, prompts: str | None, info) -> str | None:
+        if prompts is not None and info.data.get("prompt") is not None:
+            raise ValueError("and prompt are two ways to say the same: leave one out")
+        return prompts
+
+    @field_validator("output")
+    @classmethod
+    def _known_format(cls, output: str | None) -> str | None:
+        if output is not None and not output.endswith((".jsonl", ".txt")):
+            raise ValueError(f"must end with .jsonl or .txt, and {output} does not")
+        return output
+
+    @field_validator("interactive")
+    @classmethod
+    def _a_conversation_alone(cls, interactive: bool, info) -> bool:
+        others = [key for key in ("prompt", "prompts", "output") if info.data.get(key) is not None]
+        if interactive and others:
+            raise ValueError(f"asks for the prompts itself: leave out {', '.join(others)}")
+        return interactive
 
 
 def parse(data: dict[str, Any]) -> Config:

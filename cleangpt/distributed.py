@@ -79,6 +79,7 @@ def told_by_main(key: str, say: Callable[[], str]) -> str:
         return say()
     if world().is_main:
         store().set(_this_attempt(key), say())
+    store().wait([_this_attempt(key)], timedelta(days=1))  # it may fetch weights first
     return store().get(_this_attempt(key)).decode()
 
 

@@ -50,7 +50,8 @@ class Wandb:
         kept = run.path / "wandb_id.json"
         if not kept.exists():
             files.write_json(kept, uuid.uuid4().hex[:8])
-        has_key = wandb.api.api_key is not None
+        # A key is looked for and not asked for, and the server is not asked about it: that would take its time.
+        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
         self.run = wandb.init(
             project=config.logger.project,
             name=run.path.name,
@@ -58,7 +59,7 @@ class Wandb:
             resume="allow",
             dir=str(run.path),
             config=config.model_dump(mode="json"),
-            mode=os.environ.get("WANDB_MODE") or ("online" if has_key else "offline"),
+            mode=mode,
         )
 
     def row(self, row: dict[str, Any]) -> None:
@@ -66,7 +67,7 @@ class Wandb:
 
     def finish(self, summary: dict[str, Any]) -> None:
         self.run.summary.update(summary)
-        self.run.finish()
+        self.run.finish(exit_code=1 if summary.get("status") == "failed" else 0)
 
 
 class Csv:

@@ -7,10 +7,12 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from cleangpt import files
+
 BLUE, ORANGE, GREY = "#2f6db3", "#d9701e", "#8a8f98"
 
 
-def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, list]:
+def new_figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, list]:
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
@@ -21,9 +23,10 @@ def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tup
     return figure, axes
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """At once: whoever looks sees the old picture or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    files.replace(path, lambda temporary: figure.savefig(temporary, format="png"))
     return path
 
 
@@ -35,23 +38,23 @@ def _column(rows: list[dict[str, Any]], key: str) -> tuple[list[int], list[float
 def run_plots(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
     """loss.png, accuracy.png where there is one, and schedule.png, from the rows of metrics.jsonl."""
     made = []
-    if any("train/loss" in row or "val/loss" in row for row in rows):
-        figure, (axis,) = _figure(7, 4)
+    values = [value for key in ("train/loss", "val/loss") for value in _column(rows, key)[1]]
+    if values:
+        figure, (axis,) = new_figure(7, 4)
         axis.plot(*_column(rows, "train/loss"), color=GREY, linewidth=1, label="training step")
         steps, losses = _column(rows, "val/loss")
         axis.plot(steps, losses, color=BLUE, linewidth=2, marker="o", markersize=3, label="validation")
-        values = [value for key in ("train/loss", "val/loss") for value in _column(rows, key)[1]]
         if min(values) > 0 and max(values) / min(values) > 20:
             axis.set_yscale("log")
         axis.set(title="Loss", xlabel="optimizer step", ylabel="nats per token")
         axis.legend(frameon=False)
-        made.append(_save(figure, folder / "loss.png"))
+        made.append(save_figure(figure, folder / "loss.png"))
     steps, accuracy = _column(rows, "val/accuracy")
     if steps:
-        figure, (axis,) = _figure(7, 4)
+        figure, (axis,) = new_figure(7, 4)
         axis.plot(steps, np.array(accuracy) * 100, color=BLUE, linewidth=2, marker="o", markersize=3)
         axis.set(title="Exact match on validation", xlabel="optimizer step", ylabel="%", ylim=(-2, 102))
-        made.append(_save(figure, folder / "accuracy.png"))
+        made.append(save_figure(figure, folder / "accuracy.png"))
     names = {
         "lr": "learning rate",
         "weight_decay": "weight decay",
@@ -60,20 +63,20 @@ def run_plots(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
     }
     names = {key: title for key, title in names.items() if any(key in row for row in rows)}
     if names:
-        figure, axes = _figure(9, 5, columns=2, rows=-(-len(names) // 2))
+        figure, axes = new_figure(9, 5, columns=2, rows=-(-len(names) // 2))
         for axis, (key, title) in zip(axes, names.items(), strict=False):
             axis.plot(*_column(rows, key), color=ORANGE, linewidth=2)
             axis.set(title=title, xlabel="optimizer step")
             axis.set_ylim(bottom=0)
         for axis in axes[len(names) :]:
             axis.remove()
-        made.append(_save(figure, folder / "schedule.png"))
+        made.append(save_figure(figure, folder / "schedule.png"))
     return made
 
 
 def points(path: Path, panels: dict[str, list[tuple[str, dict[str, Any]]]], title: str) -> Path:
     """A panel a slicing: the accuracy of each slice with its interval, and how many problems it has."""
-    figure, axes = _figure(4 * len(panels), 4, columns=len(panels))
+    figure, axes = new_figure(4 * len(panels), 4, columns=len(panels))
     for axis, (name, slices) in zip(axes, panels.items(), strict=True):
         slices = [(label, row) for label, row in slices if row["problems"]]
         heights = np.array([row["accuracy"] for _, row in slices]) * 100
@@ -86,22 +89,22 @@ def points(path: Path, panels: dict[str, list[tuple[str, dict[str, Any]]]], titl
         axis.set(xlabel=name, ylabel="%")
         axis.ticklabel_format(axis="y", useOffset=False)
     figure.suptitle(title)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def bars(path: Path, labels: list[str], heights: list[float], xlabel: str, ylabel: str, title: str) -> Path:
-    figure, (axis,) = _figure(max(5.0, 0.7 * len(labels) + 1), 4)
+    figure, (axis,) = new_figure(max(5.0, 0.7 * len(labels) + 1), 4)
     axis.bar(labels, heights, color=BLUE, width=0.7)
     axis.set_ylim(bottom=0.9 * min(heights))
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
     axis.tick_params(axis="x", labelsize=8)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def heat_map(path: Path, grid: np.ndarray, rows: str, columns: str, title: str) -> Path:
     """(R, C) accuracies counted from 1 → a picture with the percentages written into it."""
     size = max(3.6, 0.62 * max(grid.shape) + 1.6)
-    figure, (axis,) = _figure(size + 0.8, size)
+    figure, (axis,) = new_figure(size + 0.8, size)
     axis.grid(False)
     image = axis.imshow(grid * 100, cmap="viridis", vmin=0, vmax=100, origin="lower")
     figure.colorbar(image, ax=axis, label="%")
@@ -112,4 +115,4 @@ def heat_map(path: Path, grid: np.ndarray, rows: str, columns: str, title: str) 
     axis.set_xticks(range(grid.shape[1]), range(1, grid.shape[1] + 1))
     axis.set_yticks(range(grid.shape[0]), range(1, grid.shape[0] + 1))
     axis.set(title=title, xlabel=columns, ylabel=rows)
-    return _save(figure, path)
+    return save_figure(figure, path)

@@ -1,4 +1,4 @@
-"""What a run notes about its circumstances: run.json."""
+"""What a run notes about its circumstances: run.json. `card.py` makes a page of it."""
 
 import os
 import platform
@@ -9,15 +9,24 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cleangpt import files
+from cleangpt import cli, files
+from cleangpt.config import Config
 from cleangpt.device import Compute
 from cleangpt.distributed import World
+from cleangpt.schema import leaves
 
 
-def circumstances(overrides: list[str], compute: Compute, world: World, parameters: dict[str, int]) -> dict[str, Any]:
+def circumstances(
+    overrides: list[str],
+    changed: dict[str, dict[str, Any]],
+    compute: Compute,
+    world: World,
+    parameters: dict[str, int],
+) -> dict[str, Any]:
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "overrides": overrides,
+        "changed": changed,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "git": git_state(),
         "versions": versions(),
@@ -29,17 +38,58 @@ def circumstances(overrides: list[str], compute: Compute, world: World, paramete
             "dtype": str(compute.dtype).removeprefix("torch."),
         },
         "world_size": world.size,
+        "local_world_size": world.local_size,
         "parameters": parameters,
     }
 
 
-def continued(path: Path, now: dict[str, Any]) -> dict[str, Any]:
-    """The record of a run that goes on: how it began, and each time that it was resumed."""
+def begun(path: Path) -> dict[str, Any] | None:
+    """The record of a run that goes on."""
     try:
-        began = files.read_json(path)
+        return files.read_json(path)
     except (OSError, ValueError):
-        return now
-    return {**began, "resumed": [*began.get("resumed", []), now]}
+        return None
+
+
+def parts(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """How a run began, and each time that it was resumed."""
+    return [record, *record.get("resumed", [])]
+
+
+def changes(
+    config: Config, asked: Config, overrides: list[str], before: dict[str, Any] | None
+) -> dict[str, dict[str, Any]]:
+    """The keys of a complete configuration that differ from conf/, by key: {"here": …, "default": …}.
+
+    What conf/ leaves open is a change only where it was given: in `asked`, the configuration before it was completed,
+    or, where a run goes on, in the record of the run so far or on this command line.
+    """
+    if before is None:
+        given = {key for key, value in leaves(asked.model_dump(mode="json")).items() if value is not None}
+    else:
+        given = {*parts(before)[-1].get("changed", {}), *(word.lstrip("+").partition("=")[0] for word in overrides)}
+    here = leaves(config.model_dump(mode="json"))
+    there = _defaults(config)
+    found = {}
+    for key, value in here.items():
+        if key not in there:
+            found[key] = {"here": value}
+        elif value != there[key] and key != "resume" and (there[key] is not None or key in given):
+            found[key] = {"here": value, "default": there[key]}
+    return found
+
+
+def _defaults(config: Config) -> dict[str, Any]:
+    """conf/ by key: of a group like `model` the file of what was chosen, so that only its own changes differ."""
+    default = cli.defaults("train")
+    chosen = {group: section.name for group, section in config if hasattr(section, "name")}
+    others = [
+        f"{group}={name}"
+        for group, name in chosen.items()
+        if name != default[group]["name"] and (Path(cli.CONF) / group / f"{name}.yaml").exists()
+    ]
+    found = leaves(cli.defaults("train", *others) if others else default)
+    return found | {f"{group}.name": default[group]["name"] for group in chosen}
 
 
 def versions() -> dict[str, str]:

@@ -6,10 +6,11 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from cleangpt import files
+from cleangpt import files, pretrained
 from cleangpt.config import Config, parse
 from cleangpt.errors import UserError
-from cleangpt.rundir import LATEST, RunDir, find, read_config
+from cleangpt.rundir import LATEST, RunDir, read_config
+from cleangpt.schema import leaves
 
 IS_THE_RUN = ("model", "dataset", "seed")  # another value of these is another run
 FOLLOWS = {"optimizer.lr": "schedule.lr", "optimizer.weight_decay": "schedule.weight_decay"}
@@ -40,7 +41,7 @@ def decide(config: Config, run: RunDir, overrides: list[str], restarted: bool) -
             f"{run.shown()} holds a run already: continue it with resume=auto, or choose another hydra.run.dir"
         )
     if config.init_from is not None:
-        find(config.init_from)
+        config = pretrained.adopt(config, overrides)
     return run, config, None
 
 
@@ -60,7 +61,7 @@ def _stored(run: RunDir, folder: Path, composed: Config, overrides: list[str]) -
         value = _get(data, key)
         # What a group leaves open was filled in by the run.
         _set(stored, key, _filled(value, _get(stored, key)) if isinstance(value, dict) else value)
-    old, new = _leaves(before), _leaves(stored)
+    old, new = leaves(before), leaves(stored)
     changed = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
     refused = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in sorted(changed) if _is_the_run(key)]
     if refused:
@@ -74,13 +75,6 @@ def _stored(run: RunDir, folder: Path, composed: Config, overrides: list[str]) -
 
 def _is_the_run(key: str) -> bool:
     return key.split(".")[0] in IS_THE_RUN
-
-
-def _leaves(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in data.items():
-        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
 
 
 def _let_follow(stored: dict[str, Any], before: dict[str, Any], changed: set[str]) -> None:

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cleangpt import files
-from cleangpt.config import Config, parse
+from cleangpt import files, schema
+from cleangpt.config import Config, Imported, parse
 from cleangpt.errors import ConfigError, UserError
+from cleangpt.hf import hub
 
 LATEST = Path("outputs") / "latest"
 
@@ -27,6 +28,8 @@ class RunDir:
         self.best = self.path / "best"
         self.final = self.path / "final"
         self.plots = self.path / "plots"
+        self.profile = self.path / "profile"
+        self.card = self.path / "card.md"
         self.score = self.path / "score"
 
     def holds_a_run(self) -> bool:
@@ -65,10 +68,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def read_config(path: Path) -> Config:
+def read_config(path: Path) -> Config | Imported:
     """A stored configuration: plain JSON, checked like any other, with no interpolation and nothing to run."""
     try:
-        return parse(files.read_json(path))
+        data = files.read_json(path)
+        return schema.parse(data, Imported) if "source" in data else parse(data)
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"{path} can't be read as a configuration: {error}") from None
     except ConfigError as error:
@@ -91,6 +95,11 @@ def find(run: str) -> Opened:
     if not path.is_dir():
         raise UserError(f"run={run} is no folder: name a run directory, one of its snapshots, or its best/ or final/")
     path = path.resolve()
+    if hub.is_folder(path):
+        raise UserError(
+            f"run={run} is a model in Hugging Face's format: make it one of ours by `python export.py run={run} "
+            "format=cleangpt out=<folder>`, and name that folder"
+        )
     if (path / "model.safetensors").exists():
         parents = [path.parent, path.parent.parent]
         around = next((RunDir(parent) for parent in parents if (parent / "metrics.jsonl").exists()), None)

@@ -7,7 +7,7 @@ import copy
 import difflib
 import types
 import typing
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, ClassVar, Literal, Union
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen, MultipleOf
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -19,6 +19,7 @@ class Section(BaseModel):
     """A group of keys: frozen, strict about types, without unknown keys, infinities or NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    verbatim: ClassVar[tuple[str, ...]] = ()  # keys whose value on the command line is text as it stands there
 
 
 def parse(data: dict[str, Any], schema: type[Section]) -> Any:
@@ -50,6 +51,14 @@ def keys(schema: type[Section], data: dict[str, Any] | None = None) -> dict[str,
                 found[prefix + name] = _either(found.get(prefix + name), field)
 
     walk(schema, "", data)
+    return found
+
+
+def leaves(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested data as dotted keys and their values."""
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        found |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return found
 
 
@@ -123,7 +132,7 @@ def _expected(annotation: Any, metadata: list[Any]) -> str:
     if annotation is type(None):
         return "null"
     if origin is list:
-        return f"a list, each {_expected(typing.get_args(annotation)[0], [])}"
+        return f"a list of {_expected(*typing.get_args(annotation), [])}"
     if origin is dict:
         return "a group of keys"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[annotation]
@@ -205,5 +214,7 @@ def _locate(location: tuple[Any, ...], data: dict[str, Any], known: dict[str, An
 
 
 def _allowed_in(data: dict[str, Any], schema: type[Section]) -> list[str]:
-    """The keys that this configuration may have: of a union only the branch that its `name` chose."""
-    return [*schema.model_fields, *(key for key in keys(schema, data) if "." in key)]
+    """The keys and groups that this configuration may have: of a union only the branch that its `name` chose."""
+    inner = [key for key in keys(schema, data) if "." in key]
+    groups = dict.fromkeys(key.rpartition(".")[0] for key in inner)
+    return [*schema.model_fields, *inner, *(group for group in groups if "." in group)]

@@ -6,6 +6,14 @@ from typing import Any
 from cleangpt import files
 
 
+def save_suite(score: dict[str, Any], folder: Path, label: str) -> list[Path]:
+    """One JSON of what a suite of others found."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{score['suite']}_{label}.json"
+    files.write_json(path, score)
+    return [path]
+
+
 def save(task: Any, score: dict[str, Any], folder: Path, label: str, draws: bool = True) -> list[Path]:
     """One JSON a scoring, named by what was scored and how, and its pictures beside it."""
     name = f"{score['split']}_{label}"

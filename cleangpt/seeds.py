@@ -29,6 +29,11 @@ def scramble(values: np.ndarray, key: int) -> np.ndarray:
     return z ^ (z >> np.uint64(31))
 
 
+def uniforms(key: int, index: np.ndarray) -> np.ndarray:
+    """A pseudo-random number above 0 and below 1 for each index, as float64."""
+    return ((scramble(index, key) >> np.uint64(32)).astype(np.float64) + 0.5) / 2.0**32
+
+
 def integers(dtype: Any, limit: int) -> Any:
     """`dtype` if sums of two numbers below `limit` fit it, else Python's own integers."""
     return dtype if limit < 1 << 62 else object

@@ -142,6 +142,12 @@ def damage(folder: Path) -> str | None:
     return None
 
 
+def refuse_damage(folder: Path) -> None:
+    """A snapshot says itself whether it is whole; best/ and final/ are looked at when they are read."""
+    if (folder / MANIFEST).exists() and (wrong := damage(folder)):
+        raise UserError(f"{folder} is damaged ({wrong}): use another snapshot, best/ or final/")
+
+
 def newest_good(run: RunDir) -> tuple[Path | None, list[str]]:
     """The newest snapshot that verifies, and a sentence on each that did not, which is kept aside."""
     complaints = []

@@ -1,7 +1,8 @@
 """Text ↔ tokens. A tokenizer is stored as JSON with prepared data and beside the weights, never as a pickle.
 
 Each kind has `vocab_size`, the id `end` of the token that ends a document (or None), `encode` and `decode`, and
-`array`, which is `encode` for much text: the ids in the smallest type that holds the vocabulary.
+`array`, which is `encode` for much text: the ids in the smallest type that holds the vocabulary. Where a token may be
+a part of a character, `bytes_of` tells its bytes.
 """
 
 import base64
@@ -91,9 +92,11 @@ class Bytes:
     def array(self, text: str) -> np.ndarray:
         return np.frombuffer(text.encode(), np.uint8).astype(smallest_type(self.vocab_size))
 
+    def bytes_of(self, token: int) -> bytes:
+        return END.encode() if token == self.end else bytes([token])
+
     def decode(self, ids: Sequence[int]) -> str:
-        parts = [END.encode() if i == self.end else bytes([i]) for i in ids]
-        return b"".join(parts).decode(errors="replace")
+        return b"".join(map(self.bytes_of, ids)).decode(errors="replace")
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "with_end": self.end is not None}
@@ -120,6 +123,9 @@ class Tiktoken:
         ids = self.encoding.encode_to_numpy(text, disallowed_special=())
         return ids.astype(smallest_type(self.vocab_size))
 
+    def bytes_of(self, token: int) -> bytes:
+        return self.encoding.decode_single_token_bytes(token)
+
     def decode(self, ids: Sequence[int]) -> str:
         return self.encoding.decode(list(ids))
 
@@ -132,10 +138,10 @@ class HuggingFace:
 
     kind = "tokenizers"
 
-    def __init__(self, tokenizer: dict[str, Any]):
+    def __init__(self, tokenizer: dict[str, Any], end: str | None = None):
         import tokenizers
 
-        self.data = tokenizer
+        self.data, self.end_token = tokenizer, end
         try:
             self.tokenizer = tokenizers.Tokenizer.from_str(json.dumps(tokenizer))
         except Exception as error:  # the library raises bare Exceptions
@@ -143,13 +149,17 @@ class HuggingFace:
         self.tokenizer.encode_special_tokens = True  # text that spells a special token is text
         vocabulary = self.tokenizer.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values()) + 1
-        self.end = next((vocabulary[name] for name in ENDS if name in vocabulary), None)
+        ends = ENDS if end is None else (end,)
+        self.end = next((vocabulary[name] for name in ends if name in vocabulary), None)
         unknown = tokenizer["model"].get("unk_token")
         falls_back = tokenizer["model"].get("byte_fallback", False)
         self.unknown = None if unknown is None or falls_back else vocabulary.get(unknown)
 
     def encode(self, text: str) -> list[int]:
-        found = self.tokenizer.encode(text, add_special_tokens=False)
+        try:
+            found = self.tokenizer.encode(text, add_special_tokens=False)
+        except Exception as error:  # a vocabulary of words that has no word for what it doesn't know
+            raise UserError(f"the tokenizer can't write {text[:40]!r}: {error}") from None
         if self.unknown is not None and self.unknown in found.ids:
             places = [place for i, place in zip(found.ids, found.offsets, strict=True) if i == self.unknown]
             shown = ", ".join(sorted({repr(text[a:b]) for a, b in places})[:5])
@@ -163,7 +173,8 @@ class HuggingFace:
         return self.tokenizer.decode(list(ids), skip_special_tokens=False)
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "tokenizer": self.data}
+        end = {} if self.end_token is None else {"end": self.end_token}
+        return {"kind": self.kind, "tokenizer": self.data, **end}
 
 
 Tokenizer = Characters | Bytes | Tiktoken | HuggingFace

@@ -13,10 +13,11 @@ import time
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from cleangpt import files
 from cleangpt.config import Config, LoggerConfig
+from cleangpt.drawing import Drawer
 from cleangpt.loggers import Loggers
 from cleangpt.rundir import RunDir, read_metrics
 
@@ -30,6 +31,7 @@ class Tracker:
         bar = config.progress if config.progress != "auto" else sys.stdout.isatty()
         self.bar: Progress | None = None
         self.loggers: Loggers | None = None
+        self.drawer = Drawer(run, self.say) if speaks and config.plots else None
         if not speaks:
             return
         self.log_file = run.log.open("a", encoding="utf-8")
@@ -39,10 +41,9 @@ class Tracker:
         self.last_line = -math.inf
         if bar:
             self.bar = Progress(
-                BarColumn(bar_width=24),
+                BarColumn(bar_width=16),
                 MofNCompleteColumn(),
-                TextColumn("{task.description}"),
-                TimeRemainingColumn(),
+                TextColumn("{task.description}", markup=False),
                 console=self.console,
             )
             self.task = self.bar.add_task("", total=steps)
@@ -106,20 +107,33 @@ class Tracker:
             with contextlib.suppress(OSError):
                 os.fsync(self.metrics_file.fileno())
 
-    def progress(self, step: int, row: dict[str, Any] | None, left: float | None) -> None:
-        """Move the bar, and now and then say a line where there is none."""
+    def progress(self, step: int, row: dict[str, Any], left: float | None) -> None:
+        """Show the step in the bar, and now and then say a line where there is none."""
         if not self.speaks:
             return
-        words = status(row) if row else None
-        if self.bar:
-            self.bar.update(self.task, completed=step, **({"description": words} if words else {}))
         now = time.monotonic()
-        if words and (now - self.last_line >= SECONDS_BETWEEN_LINES or step == self.steps):
+        says = now - self.last_line >= SECONDS_BETWEEN_LINES or step == self.steps
+        if not (self.bar or says):
+            return
+        words = status(row) + (f"  {duration(left)} left" if left is not None else "")
+        if self.bar:
+            self.bar.update(self.task, completed=step, description=words)
+        if says:
             self.last_line = now
-            line = f"step {step}/{self.steps}  {words}" + (f"  {duration(left)} left" if left is not None else "")
+            line = f"step {step}/{self.steps}  {words}"
             self._log(line)
             if not self.bar:
                 self.console.print(line, markup=False)
+
+    def renew_plots(self) -> None:
+        """In the background."""
+        if self.drawer:
+            self.drawer.renew()
+
+    def finish_plots(self) -> None:
+        """Here and now."""
+        if self.drawer:
+            self.drawer.finish()
 
     def _log(self, what: Any) -> None:
         with contextlib.suppress(OSError):  # a full disk must not end a training
@@ -135,6 +149,8 @@ class Tracker:
     def close(self) -> None:
         self.pause()
         self.finish({})
+        if self.drawer:
+            self.drawer.close()
         if self.speaks:
             with contextlib.suppress(OSError):
                 self.log_file.close()
@@ -151,7 +167,8 @@ def only_finite(row: dict[str, Any]) -> dict[str, Any]:
 def status(row: dict[str, Any]) -> str:
     loss = "not finite" if row["train/loss"] is None else f"{row['train/loss']:.4f}"
     speed = f"{row['tokens_per_second']:,.0f} tokens/s"
-    return f"loss {loss}  lr {row['lr']:.2e}  batch {row['batch']}  {speed}"
+    mfu = f"  MFU {row['mfu']:.1%}" if "mfu" in row else ""
+    return f"loss {loss}  lr {row['lr']:.2e}  batch {row['batch']}  {speed}{mfu}"
 
 
 def duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from cleangpt import distributed, evaluate, optim, schedule, snapshot, weights
+from cleangpt import distributed, evaluate, optim, profiling, schedule, snapshot, weights
 from cleangpt.config import Config
 from cleangpt.device import Compute
 from cleangpt.distributed import World
@@ -18,6 +18,7 @@ from cleangpt.seeds import derive
 from cleangpt.signals import Stop, Stopped
 from cleangpt.stream import Stream
 from cleangpt.tracking import Tracker, only_finite
+from cleangpt.watching import Watch
 
 
 class NonFinite(Exception):
@@ -44,6 +45,8 @@ class State:
     train_seconds: float = 0.0  # spent in steps
     seconds: float = 0.0  # wall time of all parts of the run
     train_loss: float | None = None
+    clipped: int = 0  # steps since the last line of metrics.jsonl whose gradient was clipped
+    line_step: int = 0  # the step of that line
     scores: dict[str, float] | None = None  # of the last evaluation
     scored_step: int | None = None
     best: dict[str, float] | None = None  # of the best evaluation
@@ -74,11 +77,14 @@ class Trainer:
         self.compute, self.world, self.run, self.tracker = compute, world, run, tracker
         self.stop, self.began = stop, began
         self.optimizer = optim.build(config.optimizer, model)
-        self.gradients = optim.Gradients(model.parameters())
+        self.gradients = optim.Gradients(optim.trained(model))
         train = config.train
         self.stream = Stream(task, config.seed, train.batch_size, train.micro_batch_size, world, compute.device)
         self.judge = evaluate.Judge(model, compute.device, world, stop)
         self.writer = snapshot.Writer()
+        self.watch = Watch(model, task.sequence_length, compute, world, config.logger.norms)
+        profiles = config.profile and world.is_main
+        self.profiler = profiling.Profiler(run, train, compute, tracker.say) if profiles else profiling.Off()
         self.state = State()
         self.earlier_seconds = 0.0
         self.scales_loss = compute.dtype == torch.float16
@@ -99,11 +105,12 @@ class Trainer:
         self.tracker.start(behind)
         self.tracker.log_to(self.config, behind)
         self.first_micro_step, self.first_step_began = state.micro_step, time.monotonic()
-        self.logged_tokens, self.logged_seconds = state.tokens, state.train_seconds
+        self.watch.start(state)
         self.snapshot_at = time.monotonic()
         stopping = state.unevaluated is not None and not self.finish_step(state.unevaluated, evaluates=True)
         while state.step < train.steps and not stopping and not self.stops_early():
-            row, stopping = self.step(state.step + 1)
+            with self.profiler.step(state.step + 1):
+                row, stopping = self.step(state.step + 1)
             if row is not None:
                 last = state.step == train.steps
                 evaluates = last or (train.eval_every is not None and state.step % train.eval_every == 0)
@@ -111,6 +118,7 @@ class Trainer:
                 if not (stopping or last) and self.snapshot_is_due():
                     self.snapshot()
             self.say_complaints()
+        self.profiler.close()
         self.snapshot()
         self.writer.wait()
         self.say_complaints()
@@ -120,12 +128,13 @@ class Trainer:
         """Log and evaluate a step that was made; False when the evaluation was interrupted, and is to be made anew."""
         state, train = self.state, self.config.train
         logs = state.step % train.log_every == 0 or state.step in (1, train.steps)
-        if logs and "tokens" not in row:
-            spent = max(state.train_seconds - self.logged_seconds, 1e-9)
-            row |= {"tokens": state.tokens, "tokens_per_second": (state.tokens - self.logged_tokens) / spent}
-            self.logged_tokens, self.logged_seconds = state.tokens, state.train_seconds
+        logs = logs or self.watch.measures_norms(state.step)
+        if "tokens" not in row:  # a row that waited for its evaluation has all this
+            row |= self.watch.speed(state)
+            if logs:
+                row |= self.watch.line(state, clips=train.grad_clip is not None)
         row = only_finite(row)
-        self.tracker.progress(state.step, row if logs else None, self.seconds_left())
+        self.tracker.progress(state.step, row, self.seconds_left())
         scores: dict[str, float] = {}
         if evaluates:
             try:
@@ -136,6 +145,8 @@ class Trainer:
         state.unevaluated = None
         if logs or scores:
             self.tracker.row({**(row if logs else {"step": state.step}), **scores, "seconds": self.seconds()})
+        if scores:
+            self.tracker.renew_plots()
         return True
 
     def stops_early(self) -> bool:
@@ -187,7 +198,7 @@ class Trainer:
         A signal between micro-steps drops the step, on all processes alike: it is None then, nothing of it was
         done, and a resumed run makes it whole.
         """
-        config, state, gradients = self.config, self.state, self.gradients
+        config, state, gradients, phase = self.config, self.state, self.gradients, self.profiler.phase
         started = time.perf_counter()
         now = schedule.at(config.schedule, step, config.train.steps)
         optim.set_schedule(self.optimizer, now.lr, now.weight_decay)
@@ -206,29 +217,34 @@ class Trainer:
             for rows in self.stream.micro_step(micro_step)
         )
         incomplete = False
-        for rows in parts:
+        for rows in self.watch.waiting(parts, phase):
             if incomplete := self.stop.number > 0:
                 break
-            with self.compute.autocast():
+            with phase("forward"), self.compute.autocast():
                 loss = self.model(**rows.given())
-            (loss * scale).backward()
+            with phase("backward"):
+                (loss * scale).backward()
             gradients.sums[0] += loss.detach()
             weight += rows.weight
             tokens += rows.tokens
         mine = [weight, tokens, float(self.stop.number > 0), float(incomplete)]
         gradients.sums[1:] += torch.tensor(mine).to(gradients.sums)
-        distributed.sum_in_place(gradients.buffer)
-        *found, norm = torch.cat([gradients.sums, gradients.norm()[None]]).tolist()
+        with phase("reduce"):  # this is where the step waits: for the device, and for the other processes
+            distributed.sum_in_place(gradients.buffer)
+            *found, norm = torch.cat([gradients.sums, gradients.norm()[None]]).tolist()
         sums = Sums(*found)
         if sums.incomplete:
             return None, True
         mean = 1 / sums.weight if sums.weight else 0.0
+        norms: dict[str, float] = {}
         loss, norm = sums.loss * mean, norm * mean / scale
         if self._is_finite(step, loss, norm, now.lr):
             clip = config.train.grad_clip
             clipping = min(1.0, clip / (norm + 1e-6)) if clip else 1.0
-            gradients.flat.mul_(mean / scale * clipping)
-            self.optimizer.step()
+            state.clipped += clipping < 1
+            with phase("update"):
+                gradients.flat.mul_(mean / scale * clipping)
+                norms = self.watch.update(self.optimizer, step)
         state.step, state.micro_step = step, state.micro_step + now.grad_accum
         state.tokens += int(sums.tokens)
         state.train_loss = loss if math.isfinite(loss) else None
@@ -243,6 +259,7 @@ class Trainer:
             "batch": now.grad_accum * config.train.batch_size,
             "grad_norm": norm,
             "epoch": self.stream.epochs(state.micro_step),
+            **norms,
         }
         if state.skipped:
             row["skipped"] = state.skipped

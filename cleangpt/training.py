@@ -11,11 +11,24 @@ from typing import Any
 
 import torch
 
-from cleangpt import device, distributed, files, models, record, schedule, scoring, snapshot, tasks, weights
+from cleangpt import (
+    card,
+    device,
+    distributed,
+    files,
+    models,
+    optim,
+    pretrained,
+    record,
+    schedule,
+    scoring,
+    snapshot,
+    tasks,
+)
 from cleangpt.config import Config, resolve
 from cleangpt.corpus.store import NotPrepared
 from cleangpt.errors import UserError
-from cleangpt.rundir import RunDir, find, point_latest_to, read_metrics
+from cleangpt.rundir import RunDir, point_latest_to
 from cleangpt.seeds import derive
 from cleangpt.signals import Stop, Stopped
 from cleangpt.tracking import Tracker, duration
@@ -27,7 +40,7 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
     compute = device.choose(config.device, config.dtype, distributed.world().local_rank)
     device.share_threads(distributed.world().local_size)
     task = _task(config, overrides)
-    config = resolve(config, task)
+    asked, config = config, resolve(config, task)
     world = distributed.start(compute.device)
     try:
         if config.train.batch_size < world.size:
@@ -39,13 +52,14 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
             snapshot_folder, complaints = _where_to_go_on(config, run, resume)
             if world.is_main:
                 snapshot.sweep(run)
-            tracker = Tracker(run, config.logger, config.train.steps, speaks=world.is_main)
             model = models.build(config.model, compute.device)
+            optim.freeze(model, config.train.freeze)
+            tracker = Tracker(run, config.logger, config.train.steps, speaks=world.is_main)
             trainer = Trainer(config, task, model, compute, world, run, tracker, stop, began)
             try:
                 for complaint in complaints:
                     tracker.say(complaint)
-                return _fit(trainer, overrides, snapshot_folder)
+                return _fit(trainer, asked, overrides, snapshot_folder)
             except Exception as error:
                 _failed(trainer, error)
                 raise
@@ -106,7 +120,7 @@ def _where_to_go_on(config: Config, run: RunDir, resume: Path | None) -> tuple[P
     return folder, complaints
 
 
-def _fit(trainer: Trainer, overrides: list[str], snapshot_folder: Path | None) -> int:
+def _fit(trainer: Trainer, asked: Config, overrides: list[str], snapshot_folder: Path | None) -> int:
     config, run, tracker, world = trainer.config, trainer.run, trainer.tracker, trainer.world
     if snapshot_folder is not None:
         distributed.from_main(lambda: _refuse_other_data(trainer))
@@ -116,12 +130,14 @@ def _fit(trainer: Trainer, overrides: list[str], snapshot_folder: Path | None) -
     parameters = models.parameter_counts(trainer.model)
     if world.is_main:
         files.write_json(run.config, config.model_dump(mode="json"))
-        now = record.circumstances(overrides, trainer.compute, world, parameters)
+        before = record.begun(run.run) if snapshot_folder else None
+        changed = record.changes(config, asked, overrides, before)
+        now = record.circumstances(overrides, changed, trainer.compute, world, parameters)
         now["data"] = trainer.task.fingerprint()
-        files.write_json(run.run, record.continued(run.run, now) if snapshot_folder else now)
+        files.write_json(run.run, {**before, "resumed": [*record.parts(before)[1:], now]} if before else now)
         point_latest_to(run)
     _prepare(config, trainer.model, trainer.compute, tracker)
-    _introduce(trainer, parameters["total"], snapshot_folder)
+    _introduce(trainer, parameters, snapshot_folder)
     status = trainer.fit()
     tracker.pause()
     if status != "stopped":
@@ -132,6 +148,7 @@ def _fit(trainer: Trainer, overrides: list[str], snapshot_folder: Path | None) -
             pass  # training is done and its snapshot written; only the score is not complete
     number = max(distributed.gather(trainer.stop.number))
     _summarise(trainer, "stopped", None)
+    _leave_card(trainer)
     tracker.say(f"Stopped by {signal.Signals(number).name} after step {trainer.state.step}.")
     by_itself = world.size == 1 or config.processes == world.size
     command = "python train.py" if by_itself else f"torchrun --nproc-per-node={world.local_size} train.py"
@@ -153,7 +170,7 @@ def _first_weights(config: Config, model: Any, trainer: Trainer, snapshot_folder
     if snapshot_folder is not None:
         trainer.restore(snapshot_folder)
     elif config.init_from is not None:
-        weights.load_into(model, find(config.init_from).folder / weights.WEIGHTS)
+        pretrained.load(model, config.init_from, trainer.task.tokenizer)
     else:
         generator = torch.Generator().manual_seed(derive(config.seed, "init"))
         model.initialise(generator)
@@ -168,11 +185,14 @@ def _prepare(config: Config, model: Any, compute: device.Compute, tracker: Track
         tracker.say(f"compile=auto: {'on' if compiles else 'off, it would not pay within this run'}")
 
 
-def _introduce(trainer: Trainer, parameters: int, snapshot_folder: Path | None) -> None:
+def _introduce(trainer: Trainer, parameters: dict[str, int], snapshot_folder: Path | None) -> None:
     config, task, world, say = trainer.config, trainer.task, trainer.world, trainer.tracker.say
     model, before = config.model, trainer.state.world_size
     shape = f"{model.n_layer} layers, {model.n_embd} wide, context {model.block_size}"
-    say(f"{model.name}: {parameters:,} parameters, {shape}")
+    frozen = parameters["total"] - parameters["trained"]
+    trained = f", {parameters['trained']:,} of them trained" if frozen else ""
+    origin = f", from {config.init_from}" if config.init_from and snapshot_folder is None else ""
+    say(f"{model.name}: {parameters['total']:,} parameters{trained}, {shape}{origin}")
     sizes = f"{task.size('train'):,} samples to train on, {task.val_size:,} to validate"
     say(f"{config.dataset.name}: {sizes}, {task.sequence_length} tokens each")
     dtype = str(trainer.compute.dtype).removeprefix("torch.")
@@ -213,21 +233,19 @@ def _finish(trainer: Trainer, status: str) -> None:
         score = task.score(trainer.judge, "test", None, "auto")
     if not trainer.world.is_main:
         return
-    if config.logger.plots:
-        from cleangpt.plots import run_plots
-
-        run_plots(read_metrics(run.metrics), run.plots)
     tracker.say()
     if score is not None:
         scoring.save(task, score, run.score, label, draws=config.logger.plots)
         for table in task.tables(score)[:2]:
             tracker.say(table)
     summary = _summarise(trainer, status, score)
+    _leave_card(trainer)
     tokens = f"{summary['tokens']:,} tokens in {duration(summary['seconds'])}"
     tracker.say(f"Done: {state.step} steps, {tokens}, {summary['tokens_per_second']:,.0f} tokens a second.")
     tracker.say(f"{min(1.0, summary['epochs']):.1%} of the training samples were seen, {summary['epochs']:.3g} times.")
     shown = run.shown()
-    tracker.say(f"Everything is in {shown}: plots/, metrics.jsonl, best/ (step {state.best_step}), summary.json. Next:")
+    plots = "plots/, " if config.logger.plots else ""
+    tracker.say(f"Everything is in {shown}: card.md, {plots}metrics.jsonl, best/ (step {state.best_step}). Next:")
     tracker.say(f"    python eval/score.py run={shown}    # every table of the score")
     tracker.say(f"    python train.py resume={shown} train.steps={2 * config.train.steps}    # train longer")
 
@@ -240,10 +258,13 @@ def _summarise(trainer: Trainer, status: str, score: dict[str, Any] | None) -> d
     summary |= {"best/step": state.best_step, **(state.scores or {})}
     if score is not None:
         summary |= {f"test/{name}": value for name, value in trainer.task.headline(score).items()}
+    speed = state.tokens / max(state.train_seconds, 1e-9)
+    mfu = trainer.watch.mfu(speed)
     summary |= {
         "tokens": state.tokens,
         "epochs": trainer.stream.epochs(state.micro_step),
-        "tokens_per_second": state.tokens / max(state.train_seconds, 1e-9),
+        "tokens_per_second": speed,
+        **({} if mfu is None else {"mfu": mfu}),
         "train_seconds": state.train_seconds,
         "seconds": trainer.seconds(),
     }
@@ -251,6 +272,17 @@ def _summarise(trainer: Trainer, status: str, score: dict[str, Any] | None) -> d
         files.write_json(trainer.run.summary, summary)
         trainer.tracker.finish(summary)
     return summary
+
+
+def _leave_card(trainer: Trainer) -> None:
+    """The page about the run, and its plots once more. What stands in the way is said, and costs nothing else."""
+    if not trainer.world.is_main:
+        return
+    trainer.tracker.finish_plots()
+    try:
+        card.write(trainer.run)
+    except OSError as error:
+        trainer.tracker.say(f"card.md could not be written ({error.strerror})")
 
 
 def _failed(trainer: Trainer, error: Exception) -> None:
@@ -270,4 +302,7 @@ def _failed(trainer: Trainer, error: Exception) -> None:
     with contextlib.suppress(OSError):
         with run.log.open("a", encoding="utf-8") as log:
             log.write(trace + (told or ""))
-        files.write_json(run.summary, {"status": "failed", "step": trainer.state.step, "error": text})
+        summary = {"status": "failed", "step": trainer.state.step, "error": text}
+        files.write_json(run.summary, summary)
+        trainer.tracker.finish(summary)
+        card.write(run)

@@ -1,6 +1,7 @@
 """A folder from which a model can be used anywhere: weights, configuration, tokenizer. Nothing in it is code."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from cleangpt import distributed, files, models, tokenizers
-from cleangpt.config import Config
+from cleangpt.config import Config, Imported
 from cleangpt.errors import UserError
 from cleangpt.models.layers import Decoder
 
@@ -21,7 +22,9 @@ def copy(model: Decoder) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in model.state_dict().items()}
 
 
-def save(folder: Path, tensors: dict[str, torch.Tensor], config: Config, tokenizer: Any, about: dict[str, Any]) -> None:
+def save(
+    folder: Path, tensors: dict[str, torch.Tensor], config: Config | Imported, tokenizer: Any, about: dict[str, Any]
+) -> None:
     """Write or renew the folder. The weights change in one rename, and carry in themselves what they are."""
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / "config.json", config.model_dump(mode="json"))
@@ -38,22 +41,27 @@ def about(folder: Path) -> dict[str, Any]:
 
 def load_into(model: Decoder, path: Path) -> None:
     """The tensors of a safetensors file, which has to fit exactly. Rank 0 reads it, and tells the others."""
-    tensors = distributed.tensors_from_main(lambda: _read(path))
+    put_into(model, lambda: read(path), path)
+
+
+def put_into(model: Decoder, reads: Callable[[], dict[str, torch.Tensor]], where: Path | str) -> None:
+    """The tensors that rank 0 reads, on every rank."""
+    tensors = distributed.tensors_from_main(reads)
     state = model.state_dict()
     wrong = sorted(set(tensors) ^ set(state)) or [n for n in state if state[n].shape != tensors[n].shape]
     if wrong:
-        raise UserError(f"{path} does not fit the model: see {', '.join(wrong[:3])}")
+        raise UserError(f"{where} does not fit the model: see {', '.join(wrong[:3])}")
     model.load_state_dict(tensors)
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
+def read(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} can't be read as weights ({error}): use another snapshot, best/ or final/") from None
 
 
-def load_model(folder: Path, config: Config, device: torch.device) -> Decoder:
+def load_model(folder: Path, config: Config | Imported, device: torch.device) -> Decoder:
     model = models.build(config.model, device)
     load_into(model, folder / WEIGHTS)
     return model.eval()

@@ -3,20 +3,22 @@
 python eval/score.py run=outputs/latest
 python eval/score.py run=<run>/snapshots/step_00000500 split=val
 torchrun --nproc-per-node=2 eval/score.py run=latest method=generate limit=1000
+python eval/score.py run=latest suite=lm-eval tasks=[lambada_openai,piqa]
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from cleangpt import cli, schema
-from cleangpt.config import Config, ScoreConfig
-from cleangpt.rundir import RunDir, find, read_config
+from cleangpt.config import Config, Imported, ScoreConfig
+from cleangpt.rundir import Opened, RunDir, find, read_config
 
 
 @hydra.main(version_base=None, config_path=cli.CONF, config_name="score")
@@ -24,64 +26,108 @@ def main(config: DictConfig) -> None:
     cli.run(lambda: score(schema.parse(cli.plain(config), ScoreConfig)))
 
 
-def refuse_damage(folder: Path) -> None:
-    """A snapshot says itself whether it is whole."""
-    from cleangpt import snapshot
-    from cleangpt.errors import UserError
-
-    if (folder / snapshot.MANIFEST).exists() and (wrong := snapshot.damage(folder)):
-        raise UserError(f"{folder} is damaged ({wrong}): score another snapshot, best/ or final/")
-
-
-def task_to_score(trained: Config, data: str | None, folder: Path) -> Any:
+def task_to_score(trained: Config | Imported, data: str | None, folder: Path) -> Any:
     """The task of a run, on other data perhaps. Its tokens have to mean what they meant to the model."""
     from cleangpt import tasks, weights
     from cleangpt.errors import UserError
+    from cleangpt.hf import tokens
 
     dataset = trained.dataset
+    if dataset is None:
+        if data is None:
+            raise UserError(
+                f"{folder} was imported, and has no data of its own: name prepared text, as in "
+                "data=data/shakespeare, or tasks of suite=lm-eval"
+            )
+        dataset = tasks.text.Settings(**OmegaConf.load(Path(cli.CONF) / "dataset" / "text.yaml"))
     if data is not None:
         if not hasattr(dataset, "dir"):
             raise UserError(f"`data` is for text, and this run learned {dataset.name}: leave it out")
         dataset = dataset.model_copy(update={"dir": data})
     task = tasks.make(dataset, trained.model.block_size)
-    if task.tokenizer.to_json() != weights.load_tokenizer(folder).to_json():
+    if why := tokens.difference(task.tokenizer, weights.load_tokenizer(folder)):
         raise UserError(
-            f"{dataset.dir} was prepared with another tokenizer than the model's: prepare the text with "
+            f"{dataset.dir} was prepared with another tokenizer than the model's ({why}): prepare the text with "
             f"dataset.tokenizer={folder / 'tokenizer.json'}"
         )
     return task
 
 
+def on_its_task(settings: ScoreConfig, trained: Config | Imported, opened: Opened, judge: Callable[[], Any]):
+    """The score on what it was trained for; how to show it, and how to save it."""
+    from cleangpt import scoring
+
+    task = task_to_score(trained, settings.data, opened.folder)
+    split = settings.split or ("test" if task.size("test") else "val")
+    found = task.score(judge(), split, settings.limit, settings.method)
+    return found, lambda: task.tables(found), lambda folder: scoring.save(task, found, folder, opened.label)
+
+
+def by_the_harness(settings: ScoreConfig, trained: Config | Imported, opened: Opened, judge: Callable[[], Any]):
+    """The score on tasks of lm-evaluation-harness; how to show it, and how to save it."""
+    from cleangpt import scoring, weights
+    from cleangpt.errors import UserError
+
+    try:
+        from cleangpt import harness
+    except ModuleNotFoundError as error:
+        if error.name != "lm_eval":
+            raise
+        raise UserError("suite=lm-eval needs lm-evaluation-harness: pip install 'cleangpt[lm-eval]'") from None
+    names = [settings.tasks] if isinstance(settings.tasks, str) else settings.tasks
+    tokenizer = weights.load_tokenizer(opened.folder)
+    found = harness.score(judge(), tokenizer, names, settings.include, settings.fewshot, settings.limit)
+    label = f"{'-'.join(names)}_{opened.label}"[:100]
+    return found, lambda: [harness.table(found)], lambda folder: scoring.save_suite(found, folder, label)
+
+
+def refuse_what_does_not_count(settings: ScoreConfig) -> None:
+    """Each suite has keys of its own."""
+    from cleangpt.errors import UserError
+
+    asked = {key: getattr(settings, key) for key in ("split", "data", "tasks", "fewshot", "include")}
+    asked["method"] = None if settings.method == "auto" else settings.method
+    theirs = ("tasks", "fewshot", "include")
+    for key, value in asked.items():
+        if value is not None and (key in theirs) != (settings.suite == "lm-eval"):
+            raise UserError(f"`{key}` has no meaning with suite={settings.suite}: leave it out")
+    if settings.suite == "lm-eval" and not settings.tasks:
+        raise UserError("`tasks` is missing: name tasks of the harness, as in tasks=[lambada_openai,piqa]")
+
+
 def score(settings: ScoreConfig) -> int:
+    refuse_what_does_not_count(settings)
     opened = find(settings.run)
-    refuse_damage(opened.folder)
     from rich.console import Console
 
-    from cleangpt import device, distributed, scoring, weights
+    from cleangpt import device, distributed, snapshot, weights
     from cleangpt.evaluate import Judge
+
+    snapshot.refuse_damage(opened.folder)
 
     trained = read_config(opened.folder / "config.json")
     compute = device.choose(settings.device, "float32", distributed.world().local_rank)
     device.share_threads(distributed.world().local_size)
     world = distributed.start(compute.device)
     try:
-        task = task_to_score(trained, settings.data, opened.folder)
-        split = settings.split or ("test" if task.size("test") else "val")
-        judge = Judge(weights.load_model(opened.folder, trained, compute.device), compute.device, world)
-        found = task.score(judge, split, settings.limit, settings.method)
+
+        def judge() -> Judge:
+            return Judge(weights.load_model(opened.folder, trained, compute.device), compute.device, world)
+
+        by = by_the_harness if settings.suite == "lm-eval" else on_its_task
+        found, tables, save = by(settings, trained, opened, judge)
         if world.is_main:
             about = weights.about(opened.folder)
             console = Console(highlight=False, soft_wrap=True)
             console.print(f"{opened.folder}, step {about.get('step', 'unknown')}, {compute.name}", markup=False)
-            for table in task.tables(found):
+            for table in tables():
                 console.print(table)
-            if found["forced_equals_decoded"]:
+            if found.get("forced_equals_decoded"):
                 same = (
                     f"The same verdict as by real decoding on all {found['forced_equals_decoded']} problems compared."
                 )
                 console.print(same, markup=False)
-            folder = (opened.run or RunDir(opened.folder)).score
-            paths = scoring.save(task, found, folder, opened.label)
+            paths = save((opened.run or RunDir(opened.folder)).score)
             console.print(f"Scored in {found['seconds']:.1f} s. Written:", markup=False)
             for path in paths:
                 console.print(f"    {path}", markup=False)

@@ -32,6 +32,7 @@ from runs import composed  # noqa: E402
 from cleangpt import config, evaluate, files, snapshot, training, weights  # noqa: E402
 from cleangpt.rundir import RunDir, read_metrics  # noqa: E402
 from cleangpt.trainer import Trainer  # noqa: E402
+from cleangpt.watching import OF_THE_MACHINE  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 SNAPSHOT_EVERY = 5
@@ -89,8 +90,7 @@ def finish(child: int) -> int:
 def outcome(folder: Path) -> tuple:
     """Everything of a run that must not depend on what happened to it."""
     timeless = [
-        {k: v for k, v in row.items() if k not in ("seconds", "tokens_per_second")}
-        for row in read_metrics(folder / "metrics.jsonl")
+        {k: v for k, v in row.items() if k not in OF_THE_MACHINE} for row in read_metrics(folder / "metrics.jsonl")
     ]
     bits = [files.sha256(folder / place / weights.WEIGHTS) for place in ("final", "best")]
     return timeless, bits

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 
-from cleangpt import cli, config, device, distributed, models, tasks
+from cleangpt import cli, config, device, distributed, models, optim, tasks
 from cleangpt.rundir import RunDir, read_metrics
 from cleangpt.signals import Stop
 from cleangpt.tracking import Tracker
@@ -48,6 +48,7 @@ def make_trainer(folder: Path, *overrides: str, snapshot: Path | None = None, ta
     run = RunDir(folder)
     run.path.mkdir(parents=True, exist_ok=True)
     model = models.build(settings.model, compute.device)
+    optim.freeze(model, settings.train.freeze)
     model.checkpointing = settings.train.activation_checkpointing
     tracker = Tracker(run, settings.logger, settings.train.steps, speaks=True)
     trainer = Trainer(settings, task, model, compute, distributed.world(), run, tracker, Stop(), time.monotonic())

@@ -7,7 +7,7 @@ import yaml
 from helpers import ROOT, TORCHRUN, look_ahead, run_program
 
 from cleangpt.cli import key_help
-from cleangpt.config import Config, ScoreConfig
+from cleangpt.config import Config, ReportConfig, ScoreConfig
 from cleangpt.schema import keys
 
 GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "hydra")
@@ -192,6 +192,11 @@ def test_a_run_that_cannot_be_scored_is_one_sentence(light, words):
     assert sentence.startswith("run=" + (words[0].removeprefix("run=") if words else "latest"))
 
 
+def test_runs_that_cannot_be_compared_are_one_sentence(light):
+    (sentence,) = refused(light("eval/report.py", "runs=nowhere"))
+    assert sentence.startswith("runs=nowhere is no folder")
+
+
 def test_a_run_that_cannot_be_resumed_is_one_sentence_and_leaves_no_run_directory(tmp_path):
     (sentence,) = refused(run_program("train.py", "resume=nowhere", "device=cpu", cwd=tmp_path))
     assert sentence.startswith("`resume` is nowhere, and there is no such folder")
@@ -219,7 +224,8 @@ def test_a_sweep_under_torchrun_is_refused_with_the_command_that_does_it(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("script", "schema", "groups"), [("train.py", Config, GROUPS), ("eval/score.py", ScoreConfig, [])]
+    ("script", "schema", "groups"),
+    [("train.py", Config, GROUPS), ("eval/score.py", ScoreConfig, []), ("eval/report.py", ReportConfig, [])],
 )
 def test_help_lists_every_group_with_its_options_and_every_key_with_its_meaning(light, script, schema, groups):
     done = light(script, "--help")

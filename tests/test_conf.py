@@ -6,13 +6,17 @@ import json
 import pytest
 from corpora import prose
 from helpers import ROOT, has, look_ahead, run_program, small, toy
+from pretrained import save_gpt2
 
 from cleangpt import config as configs
 from cleangpt.config import Config
 from cleangpt.schema import keys
+from cleangpt.tokenizers import Bytes
 
 CONF = ROOT / "conf"
-OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
+GROUPS_OF = {"template": ("SampleConfig", "sample")}  # the groups that are not train.py's
+ALL_OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
+OPTIONS = [option for option in ALL_OPTIONS if option.partition("=")[0] not in GROUPS_OF]
 EXPERIMENTS = [option for option in OPTIONS if option.startswith("experiment=")]
 PROGRAMS = sorted([*ROOT.glob("*.py"), *(ROOT / "eval").glob("*.py"), *(ROOT / "data").glob("*.py")])
 LIBRARY = sorted((ROOT / "cleangpt").rglob("*.py"))
@@ -31,9 +35,11 @@ STARTED = {name: schema for path in PROGRAMS for schema, name in started(path)}
 # ---- what is in conf/
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", ALL_OPTIONS)
 def test_every_option_of_every_group_composes_to_a_right_configuration(option):
-    assert look_ahead(*(["-m"] if option.startswith("sweep=") else []), option) == []
+    schema, name = GROUPS_OF.get(option.partition("=")[0], ("Config", "train"))
+    words = [*(["-m"] if option.startswith("sweep=") else []), option]
+    assert look_ahead(*words, schema=getattr(configs, schema), config_name=name) == []
 
 
 def test_every_program_has_its_file_in_conf_and_every_file_a_program():
@@ -100,7 +106,9 @@ def unread(section, prefix=""):
         if not inner and (section.__name__, name) not in read:
             yield f"{prefix}{name} of {section.__name__}"
 
-unread = [*unread(config.Config), *unread(config.ScoreConfig), *unread(config.PrepareConfig)]
+schemas = (config.Config, config.ScoreConfig, config.PrepareConfig, config.ReportConfig, config.ExportConfig)
+schemas += (config.SampleConfig,)
+unread = [name for section in schemas for name in unread(section)]
 pathlib.Path("found.json").write_text(json.dumps({"ends": ends, "unread": unread}))
 """
 
@@ -126,12 +134,16 @@ def ran(tmp_path_factory):
     """A folder with a short run of each experiment, and of each model; found.json tells of them."""
     folder = tmp_path_factory.mktemp("ran")
     commands = stand_ins(folder)
+    save_gpt2(folder / "pretrained", Bytes(with_end=False))
     for option in EXPERIMENTS:
         smaller = {**small(toy(option)), "train.steps": 2, "train.test_at_end": False, "logger.plots": False}
+        if toy(option)["init_from"] is not None:  # whose architecture is its own
+            smaller = {key: value for key, value in smaller.items() if not key.startswith("model.")}
+            smaller["init_from"] = "pretrained"
         commands[option] = ["train.py", option, *(f"{key}={json.dumps(value)}" for key, value in smaller.items())]
     common = [f"schedule.{name}.style=power" for name in ("lr", "weight_decay", "grad_accum")]
     common += ["dataset.digits=1", "model.n_layer=1", "train.steps=3", "train.batch_size=8", "device=cpu"]
-    for model in ("llama_tiny", "gpt_tiny"):
+    for model in ("llama_tiny", "gpt_tiny", "llama_long"):
         commands[model] = ["train.py", f"model={model}", "logger=quiet", "train.test_at_end=false", *common]
     diverge = ["schedule=constant", "optimizer.lr=1e38", "train.nonfinite=skip", "train.nonfinite_limit=1"]
     commands["logs"] = [*commands["gpt_tiny"], "logger.wandb=true"]
@@ -140,9 +152,17 @@ def ran(tmp_path_factory):
         if words[0] == "train.py":
             words.append(f"hydra.run.dir={name.replace('=', '_')}")
     commands["score"] = ["eval/score.py", "run=gpt_tiny"]
+    commands["sample"] = ["sample.py", "run=gpt_tiny", "temperature=1.0", "top_k=5", "output=answers.txt"]
+    commands["says"] = ["sample.py", "run=gpt_tiny", "prompt=1+2"]
+    commands["export"] = ["export.py", "run=gpt_tiny", "out=exported"]
+    commands["import"] = ["export.py", "run=exported", "format=cleangpt", "out=imported"]
+    commands["import text"] = ["export.py", "run=pretrained", "format=cleangpt", "out=gpt2"]
+    commands["score it"] = ["eval/score.py", "run=gpt2", "data=data/shakespeare", "split=val"]
+    commands["report"] = ["eval/report.py", "runs=[gpt_tiny,llama_tiny,diverges]"]
     (folder / "record.py").write_text(RECORDER)
     told = json.dumps([[str(ROOT / script), *words] for script, *words in commands.values()])
-    done = run_program(folder / "record.py", told, cwd=folder, env={"PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"})
+    environment = {"PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"}
+    done = run_program(folder / "record.py", told, cwd=folder, env=environment, timeout=900)
     assert done.returncode == 0, done.stderr
     found = json.loads((folder / "found.json").read_text())
     found["ends"] = dict(zip(commands, found["ends"], strict=True))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cleangpt.rundir import read_metrics
+from cleangpt.watching import OF_THE_MACHINE
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = str(ROOT / "train.py")
@@ -136,6 +137,10 @@ def test_a_run_directory_has_what_the_design_promises(tmp_path):
     log = (folder / "train.log").read_text()
     assert "step 3: val/loss" in log
     assert "eval/score.py run=" in log
+    card = (folder / "card.md").read_text()
+    assert "Completed at step 6 of 6." in card
+    assert "| `train.steps` | `6` | `3000` |" in card
+    assert "![loss](plots/loss.png)" in card
     config = json.loads((folder / "config.json").read_text())
     assert config["model"]["vocab_size"] == 15
     assert config["schedule"]["lr"]["begin"] == config["optimizer"]["lr"]
@@ -196,6 +201,7 @@ def test_a_failed_run_has_its_traceback_in_its_log_and_ends_with_1(tmp_path):
     assert "RuntimeError: something broke" in (tmp_path / "r" / "train.log").read_text()
     summary = json.loads((tmp_path / "r" / "summary.json").read_text())
     assert (summary["status"], summary["step"], summary["error"]) == ("failed", 2, "something broke")
+    assert "Failed after step 2 of 6: `something broke`" in (tmp_path / "r" / "card.md").read_text()
 
 
 def test_a_crashed_worker_is_restarted_by_torchrun_and_goes_on_in_the_same_directory(tmp_path):
@@ -250,6 +256,7 @@ def test_a_signal_saves_and_ends_with_its_number(tmp_path):
     assert "Resume with: python train.py resume=r" in output
     summary = json.loads((tmp_path / "r" / "summary.json").read_text())
     assert summary["status"] == "stopped"
+    assert "Stopped by a signal at step" in (tmp_path / "r" / "card.md").read_text()
     assert (tmp_path / "r" / "snapshots" / f"step_{summary['step']:08d}" / "manifest.json").exists()
 
 
@@ -273,7 +280,7 @@ def test_stopped_by_a_signal_and_resumed_equals_left_alone_bit_by_bit(tmp_path, 
         name = f"{place}/model.safetensors"
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     timeless = [
-        [{k: v for k, v in row.items() if k not in ("seconds", "tokens_per_second")} for row in rows]
+        [{k: v for k, v in row.items() if k not in OF_THE_MACHINE} for row in rows]
         for rows in (read_metrics(tmp_path / run / "metrics.jsonl") for run in ("cut", "whole"))
     ]
     assert timeless[0] == timeless[1]
@@ -316,7 +323,7 @@ def test_init_from_begins_a_new_run_with_the_weights_of_another(tmp_path):
     assert ends[0] == pytest.approx(ends[1], rel=1e-6)
     other = run([sys.executable, TRAIN, *TOY, "model.n_layer=1", "init_from=r", "hydra.run.dir=t"], tmp_path)
     assert other.returncode == 2
-    assert "does not fit the model" in other.stderr
+    assert "model.n_layer: 2 there, 1 here" in other.stderr
 
 
 def test_a_signal_to_a_sweep_stops_its_job_with_a_snapshot_and_leaves_no_process(tmp_path):
@@ -343,7 +350,7 @@ if rank:
     from cleangpt import files, resuming, snapshot, weights
     def blind(*_):
         raise AssertionError("only rank 0 has the disk")
-    files.read_json = weights._read = weights.about = snapshot.load_file = resuming.decide = blind
+    files.read_json = weights.read = weights.about = snapshot.load_file = resuming.decide = blind
 """
 
 

@@ -21,7 +21,8 @@ def gpt(**changes):
 
 def llama(**changes):
     config = {"name": "llama", **COMMON, "tied": False, "attention": "auto", "head_dim": 8, "n_kv_head": 4}
-    config |= {"ffn_dim": 64, "rope_base": 10000.0, "norm_eps": 1e-5, "qk_norm": False, **changes}
+    config |= {"ffn_dim": 64, "rope_base": 10000.0, "rope_scaling": None, "norm_eps": 1e-5}
+    config |= {"qk_norm": False, **changes}
     return make(LlamaConfig(**config))
 
 
@@ -140,13 +141,15 @@ def test_gpt2_has_its_published_number_of_parameters():
     assert models.parameter_counts(models.build(config, "meta")) == {
         "total": 124_439_808,
         "without_embeddings": 124_439_808 - (50257 + 1024) * 768,
+        "trained": 124_439_808,
     }
 
 
 def test_llama_3_2_1b_has_its_published_number_of_parameters():
     config = LlamaConfig(
         name="llama", n_layer=16, n_head=32, n_kv_head=8, head_dim=64, n_embd=2048, ffn_dim=8192, block_size=8192,
-        vocab_size=128256, dropout=0.0, tied=True, rope_base=500000.0, norm_eps=1e-5, qk_norm=False, attention="auto",
+        vocab_size=128256, dropout=0.0, tied=True, rope_base=500000.0, rope_scaling=None, norm_eps=1e-5, qk_norm=False,
+        attention="auto",
     )  # fmt: skip
     assert models.parameter_counts(models.build(config, "meta"))["total"] == 1_235_814_400
 

@@ -11,6 +11,7 @@ from runs import weights as flat_weights
 
 from cleangpt import evaluate, files, snapshot
 from cleangpt.signals import Stopped
+from cleangpt.watching import OF_THE_MACHINE
 
 DROPOUT_AND_GROWTH = ("model.dropout=0.2", "schedule.grad_accum.style=linear", "schedule.grad_accum.end=4")
 SETTINGS = {
@@ -24,12 +25,13 @@ SETTINGS = {
         "train.steps=30",
     ),
     "gpt in small pieces": ("model=gpt_tiny", "model.n_embd=16", "train.micro_batch_size=3", "model.dropout=0.1"),
+    "few lines, clipping and norms": ("train.log_every=12", "train.grad_clip=1.3", "logger.norms=7"),
 }
 
 
 def values(folder: Path) -> list[dict]:
-    """The logged rows without what tells the time."""
-    return [{k: v for k, v in row.items() if k not in ("seconds", "tokens_per_second")} for row in rows(folder)]
+    """The logged rows without what tells of the machine."""
+    return [{k: v for k, v in row.items() if k not in OF_THE_MACHINE} for row in rows(folder)]
 
 
 def best_bytes(folder: Path) -> bytes:

@@ -16,6 +16,7 @@ from cleangpt.errors import ConfigError
 from cleangpt.schema import Section, expected, keys, parse
 
 SCORE = {"run": "latest", "split": "test", "data": None, "limit": None, "method": "auto", "device": "auto"}
+SCORE |= {"suite": "own", "tasks": None, "fewshot": None, "include": None}
 GROUPS = ["dataset", "model", "optimizer", "schedule", "schedule.lr", "schedule.grad_accum", "train", "logger"]
 
 
@@ -95,6 +96,8 @@ def _branch_accepts(words: str, value) -> bool:
             and ("below" not in bounds or value < bounds["below"])
             and ("multiple of" not in bounds or value % bounds["multiple of"] == 0)
         )
+    if words == "a list of text":
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
     if words.startswith("text"):
         return isinstance(value, str) and (value != "" or words == "text")
     choices = [NAMED.get(choice, choice) for choice in words.removeprefix("one of ").split(", ")]
@@ -382,7 +385,7 @@ def test_every_wrong_key_of_a_score_is_named():
 def test_a_resolved_configuration_is_complete_and_still_a_right_one(option):
     config = parse(toy(option), Config)
     done = resolve(config, tasks.make(config.dataset))
-    assert None not in done.model.model_dump().values()
+    assert [key for key, value in done.model.model_dump().items() if value is None and key != "rope_scaling"] == []
     lr, decay, accum = done.schedule.lr, done.schedule.weight_decay, done.schedule.grad_accum
     assert (lr.begin, decay.begin, accum.begin) == (config.optimizer.lr, config.optimizer.weight_decay, 1)
     assert None not in (lr.end, decay.end, accum.end)

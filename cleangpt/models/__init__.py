@@ -18,7 +18,8 @@ def build(config: ModelConfig, device: torch.device | str = "cpu") -> Decoder:
 
 
 def parameter_counts(model: Decoder) -> dict[str, int]:
-    """How many weights there are, and how many of them are no embeddings."""
+    """How many weights there are, how many of them are no embeddings, and how many are not frozen."""
     total = sum(p.numel() for p in model.parameters())
     embeddings = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Embedding))
-    return {"total": total, "without_embeddings": total - embeddings}
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return {"total": total, "without_embeddings": total - embeddings, "trained": trained}

@@ -50,7 +50,7 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tenso
 def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor | None = None) -> Tensor:
     """The same by torch's fused kernels."""
     queries, keys = q.shape[-2], k.shape[-2]
-    causal = mask is None and queries == keys > 1
+    causal = mask is None and queries > 1 and queries == keys  # in this order no variable for torch.compile
     if mask is None and 1 < queries < keys:
         mask = causal_mask(queries, keys, q.device)
     grouped = k.shape[1] != q.shape[1]
@@ -71,19 +71,61 @@ ATTENTION: dict[str, Callable[..., Tensor]] = {
 
 
 class KVCache:
-    """Keys and values of the tokens that were read, for all layers, in memory that is taken once."""
+    """Keys and values of the tokens that were read, for all layers, in memory that is taken once.
 
-    def __init__(self, layers: int, batch: int, heads: int, block_size: int, width: int, like: Tensor):
-        shape = (2, layers, batch, heads, block_size, width)
+    Rows of different lengths end in the same column: `starts` (B,) says how many columns of padding stand before
+    each. Positions count from there, and no token looks at the padding.
+    """
+
+    def __init__(
+        self, layers: int, batch: int, heads: int, columns: int, width: int, like: Tensor, starts: Tensor | None = None
+    ):
+        shape = (2, layers, batch, heads, columns, width)
         self.memory = torch.empty(shape, dtype=like.dtype, device=like.device)
-        self.length = 0
+        self.length = 0  # columns that were read
+        self.positions = torch.arange(columns, device=like.device)  # (columns,) or (B, columns)
+        self.real: Tensor | None = None  # (B, 1, 1, columns) True where a column is no padding
+        if starts is not None:
+            self.positions = self.positions - starts[:, None]
+            self.real = (self.positions >= 0)[:, None, None]
+            self.positions = self.positions.clamp(min=0)
+        self.tables: list[Tensor] = []  # (…, columns, D) each, what an architecture looks up by position
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Keep k and v (B, G, T, D) behind those before; all of them. `length` moves on after the last layer."""
+        keys, values = self.memory[0, layer], self.memory[1, layer]
         end = self.length + k.shape[2]
-        self.memory[0, layer, :, :, self.length : end] = k
-        self.memory[1, layer, :, :, self.length : end] = v
-        return self.memory[0, layer, :, :, :end], self.memory[1, layer, :, :, :end]
+        keys[:, :, self.length : end] = k
+        values[:, :, self.length : end] = v
+        return keys[:, :, :end], values[:, :, :end]
+
+    def next_positions(self, count: int) -> Tensor:
+        """(count,) or (B, count) of the tokens that are read next."""
+        return self.positions[..., self.length : self.length + count]
+
+    def next_of_tables(self, count: int) -> list[Tensor]:
+        return [table[..., self.length : self.length + count, :] for table in self.tables]
+
+    def mask(self, count: int) -> Tensor | None:
+        """(B, 1, count, columns) what the next tokens may look at; None: back, as always.
+
+        Padding looks at itself, so that there is no token without anything to look at.
+        """
+        if self.real is None:
+            return None
+        end = self.length + count
+        if count == 1:
+            return self.real[..., :end]
+        causal = causal_mask(count, end, self.real.device)
+        itself = causal & ~causal_mask(count, end, self.real.device).tril(end - count - 1)
+        return (self.real[..., :end] & causal) | itself
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows only."""
+        self.memory = self.memory[:, :, rows]
+        if self.real is not None:
+            self.positions, self.real = self.positions[rows], self.real[rows]
+            self.tables = [table[rows] for table in self.tables]
 
 
 def summed_loss(logits: Tensor, targets: Tensor, loss_weights: Tensor | None) -> Tensor:
@@ -116,12 +158,25 @@ class Decoder(nn.Module):
 
         With `documents`, the number of each token's document, attention and positions stay within a document.
         """
-        if documents is None:
-            start = cache.length if cache else 0
-            positions, mask = torch.arange(start, start + tokens.shape[1], device=tokens.device), None
-        else:
+        x = self.hidden(tokens, cache, documents)
+        logits = self.logits(x)
+        return logits if targets is None else summed_loss(logits, targets, loss_weights)
+
+    def following(self, tokens: Tensor, cache: KVCache) -> Tensor:
+        """Logits (B, V) for the token after the last one of tokens (B, T)."""
+        return self.logits(self.hidden(tokens, cache)[:, -1])
+
+    def hidden(self, tokens: Tensor, cache: KVCache | None = None, documents: Tensor | None = None) -> Tensor:
+        """What the last block leaves of each token (B, T, C)."""
+        count = tokens.shape[1]
+        if documents is not None:
             positions, mask = document_positions(documents), document_mask(documents)
-        x, *context = self.embed(tokens, positions)  # (B, T, C), and what every block needs besides
+        elif cache is not None:
+            positions, mask = cache.next_positions(count), cache.mask(count)
+        else:
+            positions, mask = torch.arange(count, device=tokens.device), None
+        tables = cache.next_of_tables(count) if cache else []
+        x, *context = self.embed(tokens, positions, *tables)  # (B, T, C), and what every block needs besides
         context.append(mask)
         for layer, block in enumerate(self.blocks):
             if self.checkpointing and self.training:
@@ -129,14 +184,13 @@ class Decoder(nn.Module):
             else:
                 x = block(x, *context, cache=cache, layer=layer)
         if cache:
-            cache.length += tokens.shape[1]
-        logits = self.logits(x)
-        return logits if targets is None else summed_loss(logits, targets, loss_weights)
+            cache.length += count
+        return x
 
-    def new_cache(self, batch: int, length: int | None = None) -> KVCache:
+    def new_cache(self, batch: int, length: int | None = None, starts: Tensor | None = None) -> KVCache:
         like = next(self.parameters())
         length = length or self.config.block_size
-        return KVCache(self.config.n_layer, batch, self.cache_heads, length, self.head_dim, like)
+        return KVCache(self.config.n_layer, batch, self.cache_heads, length, self.head_dim, like, starts)
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:

@@ -3,22 +3,36 @@
 Touvron et al., "Llama 2", 2023; rotary positions after Su et al., "RoFormer", 2021.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cleangpt.config import LlamaConfig
+from cleangpt.config import LlamaConfig, RopeScaling
 from cleangpt.models.layers import ATTENTION, Decoder, KVCache
 
 
-def rotary_angles(positions: Tensor, width: int, base: float) -> tuple[Tensor, Tensor]:
+def rotary_angles(
+    positions: Tensor, width: int, base: float, scaling: RopeScaling | None = None
+) -> tuple[Tensor, Tensor]:
     """(T,) or (B, T) positions → cosines and sines (T, D) or (B, 1, T, D), their second half repeating the first."""
-    frequencies = base ** (-torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width)
+    frequencies = 1.0 / base ** (torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width)
+    if scaling:
+        frequencies = slower(frequencies, scaling)
     angles = positions.float()[..., None] * frequencies
     angles = torch.cat((angles, angles), dim=-1)
     if positions.dim() == 2:
         angles = angles[:, None]
     return angles.cos(), angles.sin()
+
+
+def slower(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
+    """Llama 3's scaling: angles that turn seldom within the original context are slowed down, fast ones stay."""
+    turns = frequencies * scaling.original_context / (2 * math.pi)
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    stays = ((turns - low) / (high - low)).clamp(0, 1)
+    return frequencies * (stays + (1 - stays) / scaling.factor)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -100,8 +114,19 @@ class Llama(Decoder):
         if not config.tied:
             self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
 
-    def embed(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        cos, sin = rotary_angles(positions, self.config.head_dim, self.config.rope_base)
+    def angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        return rotary_angles(positions, self.config.head_dim, self.config.rope_base, self.config.rope_scaling)
+
+    def new_cache(self, batch: int, length: int | None = None, starts: Tensor | None = None) -> KVCache:
+        cache = super().new_cache(batch, length, starts)
+        cache.tables = [table.to(cache.memory.dtype) for table in self.angles(cache.positions)]
+        return cache
+
+    def embed(
+        self, tokens: Tensor, positions: Tensor, cos: Tensor | None = None, sin: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if cos is None:
+            cos, sin = self.angles(positions)
         x = F.dropout(self.token_embedding(tokens), self.config.dropout, self.training)  # (B, T, C)
         return x, cos, sin
 

@@ -22,11 +22,17 @@ A task has
     plots(score, folder, name)  a score as pictures; their paths
     show(judge, count)   a few samples with the model's answers, a line each
 
+where its samples are questions with one right answer, for sample.py
+
+    ask(text)            a person's question as a `Question`
+    examples(count)      a few held-out ones
+
 and knows nothing of the trainer.
 """
 
 import importlib
 import pkgutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +52,24 @@ class Batch:
     answer: np.ndarray | None  # (n, T) bool, targets that have to be right for the sample to be right; None: no answer
     real: np.ndarray | None  # (n, T) bool, inputs that are not padding; None: all
     documents: Any = None  # (n, T) int64, the number of each token's document, where attention stays within it
+
+
+@dataclass(frozen=True)
+class Question:
+    """Something to ask a model, to which one answer is right."""
+
+    text: str  # as a person writes it
+    tokens: list[int]  # as the model reads it
+    right: list[int]  # the tokens of the right answer, its end included
+    new_tokens: int  # of the longest answer
+    read: Callable[[list[int]], str]  # an answer's tokens as a person writes them
+
+    def is_right(self, answer: list[int]) -> bool:
+        return answer[: len(self.right)] == self.right
+
+    def verdict(self, answer: list[int]) -> str:
+        marked = "✓" if self.is_right(answer) else f"✗ it is {self.read(self.right)}"
+        return f"{self.text} = {self.read(answer)} {marked}"
 
 
 def _discover() -> dict[str, type]:

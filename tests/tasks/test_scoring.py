@@ -48,7 +48,7 @@ class Rote:
     """
 
     def __init__(self, task: Task, says: dict[tuple[int, int], str] | None = None, follows: Mapping | None = None):
-        self.config = SimpleNamespace(vocab_size=task.tokenizer.vocab_size)
+        self.config = SimpleNamespace(vocab_size=task.tokenizer.vocab_size, block_size=task.sequence_length)
         self.training = True
         told = {}
         for (a, b), answer in (says or {}).items():
@@ -68,7 +68,11 @@ class Rote:
                 logits[n, place, self.follows.get(tuple(row[: first + place + 1]), 0)] = 1
         return logits
 
-    def new_cache(self, batch, length):
+    def following(self, tokens, cache):
+        return self.forward(tokens, cache)[:, -1]
+
+    def new_cache(self, batch, length, starts):
+        assert starts is None
         return []
 
     def eval(self):
@@ -96,6 +100,7 @@ def half_trained(s: Settings, name: str) -> Judge:
         config = GPTConfig(name="gpt", bias=True, **common)
     else:
         llama = {"head_dim": 16, "n_kv_head": 1, "ffn_dim": 64, "rope_base": 1e4, "norm_eps": 1e-5, "qk_norm": False}
+        llama["rope_scaling"] = None
         config = LlamaConfig(name="llama", **llama, **common)
     model = models.build(config)
     model.initialise(torch.Generator().manual_seed(0))

@@ -5,14 +5,16 @@ is every ordered problem (a, b) with 0 <= a, b < 10^digits. It is split by unord
 trained on when a+b is held out; `split: ordered` splits (a, b) itself, as others do, and so leaks.
 """
 
+import re
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
 
+from cleangpt.errors import UserError
 from cleangpt.schema import Section
-from cleangpt.seeds import Permutation, derive
-from cleangpt.tasks import Batch
+from cleangpt.seeds import Permutation, derive, integers
+from cleangpt.tasks import Batch, Question
 from cleangpt.tasks.arithmetic import digits as decimal
 from cleangpt.tasks.arithmetic.universe import SPLITS, Universe
 from cleangpt.tokenizers import Characters
@@ -200,6 +202,42 @@ class Task:
         if not text.isdigit():
             return text
         return str(int(text[::-1] if self.settings.reversed else text))
+
+    def ask(self, text: str) -> Question:
+        """A problem as a person types it; refused where the model could not have learned it."""
+        adds = self.settings.name == "adder"
+        found = re.fullmatch(r"\s*([0-9]+)\s*([-+*/×x])\s*([0-9]+)\s*=?\s*", text)
+        if not found or (found[2] == "+") != adds or found[2] in "-/":
+            what = "sum" if adds else "product"
+            raise UserError(
+                f"this model knows {what}s only, and {text!r} is none: write it like {self.question(12, 7)}"
+            )
+        numbers = [digits.lstrip("0") or "0" for digits in (found[1], found[3])]
+        for number in numbers:
+            if len(number) > self.settings.digits:
+                shown = number if len(number) < 30 else number[:30] + "…"
+                raise UserError(
+                    f"{shown} has {len(number)} digits, and this model learned numbers of at most "
+                    f"{self.settings.digits}: ask with smaller ones"
+                )
+        return self.question_of(*map(int, numbers))
+
+    def examples(self, count: int) -> list[Question]:
+        a, b = self.problems("val", np.arange(min(count, self.size("val"))))
+        return [self.question_of(int(left), int(right)) for left, right in zip(a, b, strict=True)]
+
+    def question_of(self, a: int, b: int) -> Question:
+        wide = integers(np.int64, 10**self.settings.digits)
+        batch = self.encode(np.array([a], wide), np.array([b], wide))
+        tokens, answer = [*batch.inputs[0], batch.targets[0, -1]], batch.answer[0]
+        longest = self.settings.answer_digits + self.settings.end_token
+        return Question(
+            text=self.question(a, b),
+            tokens=[int(token) for token in tokens[: answer.argmax() + 1]],
+            right=batch.targets[0, answer].tolist(),
+            new_tokens=longest,
+            read=self.read_answer,
+        )
 
     def score(self, judge: Any, split: str, limit: int | None, method: str) -> dict:
         from cleangpt.tasks.arithmetic.scoring import score

@@ -122,7 +122,7 @@ class Task:
         import torch
 
         device = torch.device(device)
-        if device.type != "cuda" or self.settings.resident is False:
+        if self.settings.resident is False or device.type != "cuda":
             return
         free = torch.cuda.mem_get_info(device)[0]
         held = sum(ids.nbytes for ids in self.ids.values() if isinstance(ids, np.ndarray))

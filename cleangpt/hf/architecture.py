@@ -1,0 +1,289 @@
+"""config.json of Hugging Face's format ↔ our `model` section.
+
+A key that we know means something that our architectures do, or is refused; one that we don't know is refused too,
+unless it is switched off, so that no model is ever loaded as one that it is not.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from cleangpt.config import GPTConfig, LlamaConfig, ModelConfig
+from cleangpt.errors import UserError
+
+# Keys that describe, or act in training and sampling only: not in what the model computes.
+SAYS_NOTHING = {
+    *(
+        "architectures",
+        "model_type",
+        "torch_dtype",
+        "dtype",
+        "transformers_version",
+        "use_cache",
+        "task_specific_params",
+    ),
+    *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id", "initializer_range"),
+    *("n_ctx", "gradient_checkpointing", "torchscript", "id2label", "label2id", "problem_type", "pretraining_tp"),
+    *("output_attentions", "output_hidden_states", "return_dict", "use_return_dict", "chunk_size_feed_forward"),
+    *("n_special", "predict_special_tokens", "output_past", "num_labels", "use_bfloat16"),
+    *("reorder_and_upcast_attn", "attn_pdrop", "resid_pdrop", "embd_pdrop", "attention_dropout", "hidden_dropout"),
+    *("is_llama_config", "transformers.js_config", "unsloth_version", "unsloth_fixed", "max_window_layers"),
+    *("finetuning_task", "tokenizer_class", "prefix", "license", "is_decoder"),
+}
+SAMPLING = {  # written into config.json by older versions; they belong to generate()
+    *(
+        "max_length",
+        "min_length",
+        "do_sample",
+        "temperature",
+        "top_k",
+        "top_p",
+        "typical_p",
+        "num_beams",
+        "max_new_tokens",
+    ),
+    *("num_beam_groups", "diversity_penalty", "repetition_penalty", "length_penalty", "early_stopping"),
+    *(
+        "num_return_sequences",
+        "no_repeat_ngram_size",
+        "encoder_no_repeat_ngram_size",
+        "bad_words_ids",
+        "remove_invalid_values",
+    ),
+    *("exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id"),
+    *("forced_eos_token_id", "output_scores", "return_dict_in_generate"),
+}
+GELU = ("gelu_new", "gelu_pytorch_tanh")
+LLAMAS = ("llama", "mistral", "qwen3")
+FREE = ("dropout", "attention", "block_size")  # what a checkpoint does not fix
+
+
+def section(hf: dict[str, Any], where: str) -> ModelConfig:
+    """Our model section of a config.json, complete; or a UserError that names what can't be represented."""
+    kind = hf.get("model_type")
+    known = _Known(hf, where)
+    if kind == "gpt2":
+        return _gpt(known)
+    if kind in LLAMAS:
+        return _llama(known, kind)
+    raise UserError(
+        f"{where} is a model of type {kind}, and CleanGPT has the architectures of gpt2 and of {', '.join(LLAMAS)}"
+    )
+
+
+class _Known:
+    """A config.json that is read key by key; at the end no key may be left that could change the model."""
+
+    def __init__(self, hf: dict[str, Any], where: str):
+        self.hf, self.where = hf, where
+        self.seen = SAYS_NOTHING | SAMPLING
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.seen = self.seen | {key}
+        value = self.hf.get(key)
+        return default if value is None else value
+
+    def number(self, key: str, default: Any = None) -> Any:
+        value = self.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{self.where} can't be read: its `{key}` is {value!r}, and not a number")
+        return value
+
+    def must_be(self, key: str, right: tuple[Any, ...], default: Any) -> None:
+        """Refuse what our architectures don't have."""
+        value = self.get(key, default)
+        if value not in right:
+            raise self.refusal(key, value, f"CleanGPT's have {' or '.join(map(str, right))}")
+
+    def refusal(self, key: str, value: Any, why: str) -> UserError:
+        return UserError(f"{self.where} has `{key}` {value}, and {why}: this model can't be represented here")
+
+    def finish(self) -> None:
+        for key, value in self.hf.items():
+            off = value is None or value is False or value in ([], {})
+            if key not in self.seen and not off and not key.startswith(("_", "summary_")):
+                raise self.refusal(
+                    key, value, "this version does not know what it does (take it out if it does not change the model)"
+                )
+
+
+def _gpt(known: _Known) -> GPTConfig:
+    width = known.number("n_embd", 768)
+    made = {
+        "name": "gpt",
+        "n_layer": known.number("n_layer", 12),
+        "n_embd": width,
+        "n_head": known.number("n_head", 12),
+        "block_size": known.number("n_positions", 1024),
+        "vocab_size": known.number("vocab_size", 50257),
+        "tied": known.get("tie_word_embeddings", True),
+        "bias": True,
+    }
+    known.must_be("activation_function", GELU, "gelu_new")
+    known.must_be("n_inner", (4 * width,), 4 * width)
+    known.must_be("layer_norm_epsilon", (1e-5,), 1e-5)
+    known.must_be("scale_attn_weights", (True,), True)
+    known.must_be("scale_attn_by_inverse_layer_idx", (False,), False)
+    known.must_be("add_cross_attention", (False,), False)
+    known.finish()
+    return _checked(GPTConfig, made, known.where)
+
+
+def _llama(known: _Known, kind: str) -> LlamaConfig:
+    heads, width = known.number("num_attention_heads", 32), known.number("hidden_size", 4096)
+    base, scaling = _rope(known)
+    own_width = {"qwen3": 128}.get(kind, width // heads)
+    made = {
+        "name": "llama",
+        "n_layer": known.number("num_hidden_layers", 32),
+        "n_embd": width,
+        "n_head": heads,
+        "n_kv_head": known.number("num_key_value_heads", {"mistral": 8}.get(kind, heads)),
+        "head_dim": known.number("head_dim", own_width),
+        "ffn_dim": known.number("intermediate_size"),
+        "block_size": known.number("max_position_embeddings"),
+        "vocab_size": known.number("vocab_size"),
+        "tied": known.get("tie_word_embeddings", False),
+        "rope_base": float(base),
+        "rope_scaling": scaling,
+        "norm_eps": float(known.number("rms_norm_eps", 1e-6)),
+        "qk_norm": kind == "qwen3",
+    }
+    known.must_be("hidden_act", ("silu",), "silu")
+    known.must_be("attention_bias", (False,), False)
+    known.must_be("mlp_bias", (False,), False)
+    known.must_be("rope_interleaved", (False,), False)
+    _no_window(known, kind)
+    known.finish()
+    return _checked(LlamaConfig, made, known.where)
+
+
+def _no_window(known: _Known, kind: str) -> None:
+    """Sliding windows: Mistral's default is one of 4096, and Qwen3's is a switch."""
+    window, uses = known.get("sliding_window"), known.get("use_sliding_window", kind != "qwen3")
+    if kind == "mistral" and "sliding_window" not in known.hf:
+        window = 4096
+    if uses and window is not None:
+        raise known.refusal("sliding_window", window, "CleanGPT's attention sees the whole context")
+    layers = known.get("layer_types", [])
+    if wrong := [layer for layer in layers if layer != "full_attention"]:
+        raise known.refusal("layer_types", wrong[0], "CleanGPT's attention sees the whole context")
+
+
+def _rope(known: _Known) -> tuple[float, dict[str, Any] | None]:
+    """The base and the scaling of the rotary angles, as newer and older versions write them."""
+    base = known.get("rope_theta", 10000.0)
+    rope = {**known.get("rope_scaling", {}), **known.get("rope_parameters", {})}
+    base = rope.pop("rope_theta", base)
+    partial = rope.pop("partial_rotary_factor", None) or known.get("partial_rotary_factor", 1.0)
+    if partial != 1:
+        raise known.refusal("partial_rotary_factor", partial, "CleanGPT rotates the whole width of a head")
+    kind = rope.pop("rope_type", None) or rope.get("type", "default")
+    rope.pop("type", None)
+    scaling = None
+    if kind == "llama3":
+        try:
+            scaling = {
+                "factor": float(rope.pop("factor")),
+                "low_freq_factor": float(rope.pop("low_freq_factor")),
+                "high_freq_factor": float(rope.pop("high_freq_factor")),
+                "original_context": int(rope.pop("original_max_position_embeddings")),
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{known.where} has an incomplete scaling of its rotary angles: {error}") from None
+    elif kind != "default":
+        raise known.refusal("rope_type", kind, "CleanGPT has default and llama3")
+    if more := [key for key, value in rope.items() if value is not None]:
+        raise known.refusal(more[0], rope[more[0]], f"rotary angles of type {kind} have nothing of that name here")
+    return base, scaling
+
+
+def _checked(schema: type[ModelConfig], made: dict[str, Any], where: str) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return schema.model_validate({**made, "dropout": 0.0, "attention": "auto"})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UserError(f"{where} gives a model that CleanGPT has not: `model.{key}`: {first['msg']}") from None
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Out
+
+
+def configuration(model: ModelConfig, dtype: str, special: dict[str, int | None]) -> dict[str, Any]:
+    """config.json of a model of ours, complete, so that no default of another program's takes part."""
+    return {**_OUT[model.name](model), **special, "dtype": dtype, "use_cache": True}
+
+
+def _gpt_out(model: GPTConfig) -> dict[str, Any]:
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": model.vocab_size,
+        "n_positions": model.block_size,
+        "n_embd": model.n_embd,
+        "n_layer": model.n_layer,
+        "n_head": model.n_head,
+        "n_inner": None,
+        "activation_function": GELU[0],
+        "resid_pdrop": model.dropout,
+        "embd_pdrop": model.dropout,
+        "attn_pdrop": model.dropout,
+        "layer_norm_epsilon": 1e-5,
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "reorder_and_upcast_attn": False,
+        "tie_word_embeddings": model.tied,
+    }
+
+
+def _llama_out(model: LlamaConfig) -> dict[str, Any]:
+    """Llama, or with normalised queries and keys Qwen3, which is Llama with these."""
+    if model.n_embd % model.n_head and not model.qk_norm:
+        raise UserError(
+            f"format=hf can't hold this model: Llama's classes need model.n_embd={model.n_embd} to be a multiple of "
+            f"model.n_head={model.n_head}"
+        )
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": model.rope_base}
+    if model.rope_scaling:
+        rope |= {
+            "rope_type": "llama3",
+            "factor": model.rope_scaling.factor,
+            "low_freq_factor": model.rope_scaling.low_freq_factor,
+            "high_freq_factor": model.rope_scaling.high_freq_factor,
+            "original_max_position_embeddings": model.rope_scaling.original_context,
+        }
+    before_version_5 = (
+        {key: value for key, value in rope.items() if key != "rope_theta"} if model.rope_scaling else None
+    )
+    made = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": model.vocab_size,
+        "hidden_size": model.n_embd,
+        "intermediate_size": model.ffn_dim,
+        "num_hidden_layers": model.n_layer,
+        "num_attention_heads": model.n_head,
+        "num_key_value_heads": model.n_kv_head,
+        "head_dim": model.head_dim,
+        "hidden_act": "silu",
+        "max_position_embeddings": model.block_size,
+        "rms_norm_eps": model.norm_eps,
+        "tie_word_embeddings": model.tied,
+        "rope_parameters": rope,
+        "rope_theta": model.rope_base,
+        "rope_scaling": before_version_5,
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "mlp_bias": False,
+    }
+    if model.qk_norm:
+        made |= {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"}
+        made |= {"use_sliding_window": False, "sliding_window": None}
+        del made["mlp_bias"]
+    return made
+
+
+_OUT: dict[str, Callable[[Any], dict[str, Any]]] = {"gpt": _gpt_out, "llama": _llama_out}

@@ -1,0 +1,100 @@
+"""Folders in Hugging Face's format: read, turned into one of ours, and written from one of ours."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from cleangpt import files, weights
+from cleangpt.config import Imported, ModelConfig
+from cleangpt.errors import UserError
+from cleangpt.hf import architecture, hub, tensors, tokens
+from cleangpt.rundir import read_config
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def read_model(folder: Path) -> ModelConfig:
+    """The model section of a folder in Hugging Face's format."""
+    try:
+        hf = files.read_json(folder / "config.json")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / 'config.json'} can't be read: {error}") from None
+    return architecture.section(hf, str(folder))
+
+
+def import_folder(source: str, out: Path) -> ModelConfig:
+    """Write the model that `source` names as a folder like best/, which every program of ours opens; what it is."""
+    folder = hub.locate(source)
+    model = read_model(folder)
+    tokenizer = tokens.read(folder)
+    if tokenizer is None:
+        raise UserError(f"{source} brings no tokenizer.json: put the one that it was trained with beside its weights")
+    _refuse_existing(out)
+    config = Imported(source=source, dataset=None, model=model)
+    weights.save(out, tensors.read(folder, model), config, tokenizer, {"source": source})
+    return model
+
+
+def export_folder(source: Path, out: Path, dtype: str) -> dict[str, Any]:
+    """Write one of our folders so that transformers opens it without our code; its config.json."""
+    config, tokenizer = read_config(source / "config.json"), weights.load_tokenizer(source)
+    model = config.model
+    special = tokens.special_ids(tokenizer)
+    about = architecture.configuration(model, dtype, special)
+    ours = weights.read(source / weights.WEIGHTS)
+    _refuse_existing(out)
+    out.mkdir(parents=True, exist_ok=True)
+    theirs = tensors.converted(ours, model, DTYPES[dtype])
+    files.write_json(out / "config.json", about)
+    files.write_json(out / "generation_config.json", special)
+    files.write_json(out / "tokenizer.json", tokens.library(tokenizer))
+    files.write_json(out / "tokenizer_config.json", tokens.configuration(tokenizer, model.block_size))
+    card = _card(out.name, config, model, weights.about(source), about)
+    files.replace(out / "README.md", lambda path: path.write_text(card, encoding="utf-8"))
+    files.replace(out / hub.ONE_FILE, lambda path: save_file(theirs, path, {"format": "pt"}))
+    return about
+
+
+def _refuse_existing(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"`out` is {out}, which is there already: choose another folder, or empty it")
+
+
+def _card(name: str, config: Any, model: ModelConfig, scores: dict[str, Any], about: dict[str, Any]) -> str:
+    """README.md: what the model is, how it was made, how it is used."""
+    kind = about["architectures"][0]
+    shape = f"{model.n_layer} layers, {model.n_embd} wide, {model.n_head} heads, context {model.block_size}"
+    trained = "weights that were imported, and not trained further"
+    if config.dataset is not None:
+        steps = scores.get("step", config.train.steps)
+        begun = f", from the weights of {config.init_from}" if config.init_from else ""
+        trained = f"{steps} steps on `{config.dataset.name}`, seed {config.seed}{begun}"
+    rows = "".join(f"| {key} | {value:.5g} |\n" for key, value in scores.items() if isinstance(value, float))
+    table = f"\n| score | |\n| --- | --- |\n{rows}" if rows else ""
+    remarks = "\nIt has no biases; the class has, and they are zero.\n" if getattr(model, "bias", True) is False else ""
+    settings = json.dumps(config.model_dump(mode="json"), indent=2)
+    return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [cleangpt, {about["model_type"]}]
+---
+# {name}
+
+A {kind} made with CleanGPT: {shape}; {trained}.
+{remarks}{table}
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("{name}")
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+```
+
+## The configuration
+
+```json
+{settings}
+```
+"""

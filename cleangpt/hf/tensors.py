@@ -1,0 +1,124 @@
+"""The tensors of Hugging Face's format ↔ ours: what they are called, and which way round they lie.
+
+GPT-2's linear layers are stored as (in, out), ours and Llama's as (out, in). Nothing else differs but names.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from cleangpt.config import ModelConfig
+from cleangpt.errors import UserError
+from cleangpt.hf import hub
+
+GPT = {
+    "token_embedding": "transformer.wte",
+    "position_embedding": "transformer.wpe",
+    "blocks.{}.norm_1": "transformer.h.{}.ln_1",
+    "blocks.{}.attention.qkv": "transformer.h.{}.attn.c_attn",
+    "blocks.{}.attention.out": "transformer.h.{}.attn.c_proj",
+    "blocks.{}.norm_2": "transformer.h.{}.ln_2",
+    "blocks.{}.mlp.up": "transformer.h.{}.mlp.c_fc",
+    "blocks.{}.mlp.down": "transformer.h.{}.mlp.c_proj",
+    "norm": "transformer.ln_f",
+    "head": "lm_head",
+}
+LLAMA = {
+    "token_embedding": "model.embed_tokens",
+    "blocks.{}.norm_1": "model.layers.{}.input_layernorm",
+    "blocks.{}.attention.query": "model.layers.{}.self_attn.q_proj",
+    "blocks.{}.attention.key": "model.layers.{}.self_attn.k_proj",
+    "blocks.{}.attention.value": "model.layers.{}.self_attn.v_proj",
+    "blocks.{}.attention.out": "model.layers.{}.self_attn.o_proj",
+    "blocks.{}.attention.query_norm": "model.layers.{}.self_attn.q_norm",
+    "blocks.{}.attention.key_norm": "model.layers.{}.self_attn.k_norm",
+    "blocks.{}.norm_2": "model.layers.{}.post_attention_layernorm",
+    "blocks.{}.mlp.gate": "model.layers.{}.mlp.gate_proj",
+    "blocks.{}.mlp.up": "model.layers.{}.mlp.up_proj",
+    "blocks.{}.mlp.down": "model.layers.{}.mlp.down_proj",
+    "norm": "model.norm",
+    "head": "lm_head",
+}
+NAMES = {"gpt": GPT, "llama": LLAMA}
+PREFIX = {"gpt": "transformer.", "llama": "model."}  # left out where the model was saved without its head
+# Masks and angles that older versions stored: they follow from the configuration.
+BUFFER = re.compile(r"(h\.\d+\.attn\.(masked_)?bias|layers\.\d+\.self_attn\.rotary_emb\.inv_freq)$")
+
+
+def _theirs(name: str, model: ModelConfig) -> tuple[str, bool]:
+    """What one of our tensors is called there, and whether it lies the other way round."""
+    module, _, kind = name.rpartition(".")
+    number = re.search(r"\.(\d+)\.", name)
+    pattern = module.replace(f".{number[1]}.", ".{}.", 1) if number else module
+    there = NAMES[model.name][pattern].replace("{}", number[1] if number else "")
+    turned = model.name == "gpt" and kind == "weight" and pattern.split(".")[-1] in ("qkv", "out", "up", "down")
+    return f"{there}.{kind}", turned
+
+
+def read(folder: Path, model: ModelConfig) -> dict[str, Tensor]:
+    """The tensors of this folder as the state dict of our model, in float32. Its context may be shorter than theirs."""
+    from cleangpt import models
+
+    wanted = models.build(model, "meta").state_dict()
+    places = {_canonical(name, model): (path, name) for path, name in _stored(folder)}
+    tensors = {}
+    for name, like in wanted.items():
+        there, turned = _theirs(name, model)
+        if there not in places:
+            raise UserError(f"{folder} has no tensor {there}, which its config.json asks for: fetch it again")
+        path, stored = places.pop(there)
+        with _opened(path) as file:
+            tensor = file.get_tensor(stored).float()
+        if name.startswith("position_embedding"):
+            tensor = tensor[: model.block_size]
+        tensors[name] = (tensor.T if turned else tensor).contiguous()
+        if tensors[name].shape != like.shape:
+            shapes = [tuple(x.shape) for x in (tensors[name], like)]
+            raise UserError(f"{path} has {stored} of shape {shapes[0]}, and its config.json asks for {shapes[1]}")
+    if model.tied and (head := places.pop("lm_head.weight", None)):
+        with _opened(head[0]) as file:
+            if not torch.equal(file.get_tensor(head[1]).float(), tensors["token_embedding.weight"]):
+                raise UserError(f"{folder} holds a head of its own, and its config.json says that it is the embedding")
+    if places:
+        raise UserError(f"{folder} holds a tensor {min(places)}, which CleanGPT's architectures have not")
+    return tensors
+
+
+def _stored(folder: Path) -> Iterator[tuple[Path, str]]:
+    for path in hub.weight_files(folder):
+        with _opened(path) as file:
+            for name in file.keys():  # noqa: SIM118 it is no dict
+                if not BUFFER.search(name):
+                    yield path, name
+
+
+def _canonical(name: str, model: ModelConfig) -> str:
+    prefix = PREFIX[model.name]
+    return name if name.startswith((prefix, "lm_head.")) else prefix + name
+
+
+def _opened(path: Path):
+    try:
+        return safe_open(path, framework="pt")
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} can't be read as weights ({error}): fetch it again") from None
+
+
+def converted(tensors: dict[str, Tensor], model: ModelConfig, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Our tensors under their names. A GPT without biases gets biases of zero, which their class always has."""
+    made = {}
+    for name, tensor in tensors.items():
+        there, turned = _theirs(name, model)
+        made[there] = (tensor.T if turned else tensor).to(dtype).contiguous()
+        if model.name == "gpt" and not model.bias and there.endswith(".weight") and _has_bias(there):
+            width = tensor.shape[0]
+            made[there.removesuffix("weight") + "bias"] = torch.zeros(width, dtype=dtype)
+    return made
+
+
+def _has_bias(name: str) -> bool:
+    return not name.startswith(("transformer.wte", "transformer.wpe", "lm_head"))

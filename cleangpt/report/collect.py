@@ -1,0 +1,256 @@
+"""Find the runs that somebody wants compared, and read each, whatever state it is in. Nothing is dropped silently."""
+
+import glob
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cleangpt import files
+from cleangpt.errors import UserError
+from cleangpt.report import columns
+from cleangpt.report.columns import Column
+from cleangpt.rundir import LATEST, RunDir
+
+PARTS_OF_A_RUN = ("snapshots", "best", "final", "plots", "profile", "score", "tensorboard", "wandb", "report")
+FINISHED = ("completed", "early_stopped")  # what a setting is judged by; others were cut off somewhere
+
+
+@dataclass
+class Run:
+    """What a run directory says."""
+
+    path: Path
+    name: str = ""  # below the folder that all runs have in common
+    status: str = "unreadable"  # or unfinished (no summary yet), or as summary.json says
+    notes: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)  # by dotted key
+    overrides: dict[str, str] = field(default_factory=dict)  # what its command line set
+    parameters: int | None = None
+    summary: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, Column] = field(default_factory=dict)
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status in FINISHED
+
+    @property
+    def is_comparable(self) -> bool:
+        return bool(self.config)
+
+    @property
+    def step(self) -> int | None:
+        logged = [int(column.steps[-1]) for column in self.columns.values() if len(column.steps)]
+        return max([*logged, *([self.summary["step"]] if _number(self.summary.get("step")) else [])], default=None)
+
+    def final(self, name: str) -> float | None:
+        """The last value of a quantity; NaN if that was not finite; None if there is none."""
+        if name in self.columns:
+            return float(self.columns[name].values[-1])
+        value = self.summary.get(name)
+        return float(value) if _number(value) else None
+
+    def best(self, name: str, sign: int) -> tuple[float, int] | None:
+        """The highest (sign = 1) or lowest (-1) value at any evaluation, and its step."""
+        steps, values = self.columns.get(name, ((), ()))
+        if not len(steps) or all(map(math.isnan, values)):
+            return None
+        place = max(range(len(steps)), key=lambda n: -math.inf if math.isnan(values[n]) else sign * values[n])
+        return float(values[place]), int(steps[place])
+
+    def total(self, name: str) -> float | None:
+        """tokens or seconds of the whole run."""
+        value = self.summary.get(name)
+        return float(value) if _number(value) else self.final(name)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# ---- find
+
+
+def find(asked: str | list[str]) -> list[Path]:
+    """The run directories that `runs=` names, each once, in the order of their names."""
+    words = [asked] if isinstance(asked, str) else asked
+    found: dict[Path, None] = {}
+    for word in words:
+        for path in _paths(word):
+            runs = list(_below(path))
+            if not runs and not glob.has_magic(word):
+                raise UserError(
+                    f"runs={word}: there is no run in {path}: name run directories, or a folder around some"
+                )
+            found.update(dict.fromkeys(runs))
+    if not found:
+        raise UserError(f"runs={','.join(words)}: no run is among what that matches")
+    return sorted(found, key=lambda path: _natural(str(path)))
+
+
+def _paths(word: str) -> list[Path]:
+    if word == "latest":
+        if not LATEST.exists():
+            raise UserError(f"runs=latest: there is no {LATEST} here: train a model first, or name a run directory")
+        return [LATEST]
+    if Path(word).is_dir():
+        return [Path(word)]
+    if glob.has_magic(word):
+        if matched := [Path(path) for path in glob.glob(word, recursive=True) if os.path.isdir(path)]:
+            return matched
+        raise UserError(f"runs={word} matches no folder: name run directories, or a folder that holds some")
+    raise UserError(f"runs={word} is no folder: name a run directory, a folder that holds some, or a pattern with *")
+
+
+def _below(path: Path) -> Iterator[Path]:
+    """The run directories at or below a folder. best/, final/ and snapshots stand for the run that they lie in."""
+    path = path.resolve()
+    if (path / "model.safetensors").exists():
+        around = [parent for parent in (path.parent, path.parent.parent) if is_run(parent)]
+        yield from around[:1]
+        return
+    seen = set()
+    for folder, inner, _ in os.walk(path, followlinks=True):
+        here = Path(folder).resolve()
+        if here in seen:
+            inner.clear()
+            continue
+        seen.add(here)
+        if is_run(here):
+            yield here
+            inner[:] = [name for name in inner if name not in PARTS_OF_A_RUN]
+        # outputs/latest points to a run that has a place of its own.
+        inner[:] = [name for name in inner if not name.startswith(".") and name != LATEST.name]
+
+
+def is_run(path: Path) -> bool:
+    """Also a run that failed before it began, which leaves no more than a log or a summary."""
+    run = RunDir(path)
+    if (path / "model.safetensors").exists():
+        return False
+    return run.holds_a_run() or run.summary.exists() or run.log.exists()
+
+
+def _natural(text: str) -> list[Any]:
+    """A key that puts job 10 after job 9."""
+    parts, digits = [], ""
+    for character in text + "\0":
+        if character.isdigit() and character.isascii():
+            digits += character
+        else:
+            parts += [(1, int(digits), "")] if digits else []
+            parts.append((0, 0, character))
+            digits = ""
+    return parts
+
+
+def missing_jobs(paths: list[Path]) -> list[str]:
+    """A sweep numbers its jobs. A job that was refused, or never begun, leaves nothing but a gap."""
+    notes = []
+    for folder in sorted({path.parent for path in paths}):
+        numbers = {int(path.name) for path in paths if path.parent == folder and path.name.isdecimal()}
+        if not numbers or not all(path.name.isdecimal() for path in paths if path.parent == folder):
+            continue
+        gaps = [n for n in range(max(numbers)) if n not in numbers and not is_run(folder / str(n))]
+        if gaps:
+            shown = ", ".join(map(str, gaps[:10])) + (" …" if len(gaps) > 10 else "")
+            notes.append(f"{RunDir(folder).shown()} has no run numbered {shown}: refused, removed, or never begun.")
+    return notes
+
+
+def common_folder(paths: list[Path]) -> Path:
+    return Path(os.path.commonpath([str(path) for path in paths]))
+
+
+# ---- read
+
+
+def read(paths: list[Path]) -> list[Run]:
+    around = common_folder(paths)
+    runs = [read_run(path) for path in paths]
+    for run in runs:
+        below = run.path.relative_to(around)
+        run.name = run.path.name if below == Path(".") else str(below)
+    return runs
+
+
+def read_run(path: Path) -> Run:
+    run, place = Run(path), RunDir(path)
+    try:
+        run.config = dotted(_object(place.config))
+        run.status = "unfinished"
+    except FileNotFoundError:
+        run.notes.append("config.json is not there: the run failed before it began, or its folder is not complete.")
+    except (OSError, ValueError) as error:
+        run.notes.append(f"config.json can't be read: {error}.")
+    try:
+        run.columns, bad = columns.read(place.metrics)
+        if bad:
+            run.notes.append(f"{bad} {'line' if bad == 1 else 'lines'} of metrics.jsonl can't be read.")
+    except FileNotFoundError:
+        run.notes.append("metrics.jsonl is not there.")
+    except OSError as error:
+        run.notes.append(f"metrics.jsonl can't be read: {error.strerror}.")
+    _read_record(run, place)
+    _read_summary(run, place)
+    return run
+
+
+def _read_record(run: Run, place: RunDir) -> None:
+    try:
+        record = _object(place.run)
+        parts = [record, *record.get("resumed", [])]
+        words = [word for part in parts for word in part.get("overrides", [])]
+        pairs = [word.lstrip("+~").partition("=") for word in words]
+        run.overrides = {key: value.strip("'\"") for key, _, value in pairs}
+        run.parameters = record.get("parameters", {}).get("total")
+    except FileNotFoundError:
+        pass  # what it says is said elsewhere too
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        run.notes.append(f"run.json can't be read: {error}.")
+
+
+def _read_summary(run: Run, place: RunDir) -> None:
+    """How the run ended, if it has. A summary of an earlier part of a run that went on since is not its end."""
+    logged = run.step
+    try:
+        run.summary = _object(place.summary)
+        status = str(run.summary.get("status", "unfinished"))
+        ended_at = run.summary.get("step")
+        if logged is not None and _number(ended_at) and logged > ended_at:
+            run.notes.append(f"It went on after it {status.replace('_', ' ')} at step {ended_at}.")
+            run.summary, status = {}, "unfinished"
+        if error := run.summary.get("error"):
+            run.notes.append(str(error))
+    except FileNotFoundError:
+        status = "unfinished"
+        if place.metrics.exists():
+            written = time.strftime("%Y-%m-%d %H:%M", time.localtime(place.metrics.stat().st_mtime))
+            run.notes.append(f"No summary yet: it runs, or was cut off. Its last line is of {written}.")
+    except (OSError, ValueError) as error:
+        status = "unfinished"
+        run.notes.append(f"summary.json can't be read, so how it ended is unknown: {error}.")
+    if run.is_comparable or status == "failed":
+        run.status = status
+
+
+def _object(path: Path) -> dict[str, Any]:
+    found = files.read_json(path)
+    if not isinstance(found, dict):
+        raise ValueError("it holds no JSON object")
+    return found
+
+
+def dotted(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A configuration by dotted key. What is neither a group nor a plain value is kept as its JSON text."""
+    found: dict[str, Any] = {}
+    for name, value in section.items():
+        if isinstance(value, dict) and value:
+            found |= dotted(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = json.dumps(value) if isinstance(value, dict | list) else value
+    return found

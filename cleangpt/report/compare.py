@@ -1,0 +1,165 @@
+"""What differs between runs, which of them differ by their seed only, and which setting did best, how surely."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from cleangpt.errors import UserError
+from cleangpt.report import collect
+from cleangpt.report.collect import Run
+from cleangpt.report.differences import IGNORED, MISSING, SEED, Key, differing, order, show, text
+from cleangpt.report.estimate import Estimate, estimate
+from cleangpt.schema import nearest
+
+COUNTS = ("/problems", "/tokens")  # how much was scored, which is no quality
+
+
+@dataclass
+class Group:
+    """Runs with one configuration, but for the seed."""
+
+    values: dict[str, Any]  # of the keys that differ
+    runs: list[Run]
+    label: str = ""
+
+    @property
+    def finished(self) -> list[Run]:
+        return [run for run in self.runs if run.is_finished]
+
+    @property
+    def seeds(self) -> list[Any]:
+        return sorted({run.config.get(SEED) for run in self.runs}, key=str)
+
+
+class Metric(NamedTuple):
+    """A quantity by which runs are judged."""
+
+    name: str
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better; losses, perplexities and bits are better when they are low."""
+        return 1 if "accuracy" in self.name or "pass@" in self.name else -1
+
+    @property
+    def is_share(self) -> bool:
+        return self.sign == 1
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        return (0.0, 1.0) if self.is_share else (0.0, math.inf)
+
+
+@dataclass
+class Comparison:
+    runs: list[Run]
+    groups: list[Group]
+    keys: list[Key]
+    metric: Metric
+    metrics: list[Metric]  # all that were found, the one that judges first
+    common: dict[str, Any]  # the configuration that all share
+    notes: list[str]
+
+    def final(self, group: Group, metric: Metric) -> Estimate:
+        """Of the last values of the group's finished runs."""
+        return _over_seeds(group, metric, {id(run): run.final(metric.name) for run in group.finished})
+
+    def best(self, group: Group, metric: Metric) -> Estimate:
+        """Of the best values that the finished runs had at any evaluation."""
+        found = {id(run): run.best(metric.name, metric.sign) for run in group.finished}
+        return _over_seeds(group, metric, {name: pair and pair[0] for name, pair in found.items()})
+
+    def mean_total(self, group: Group, name: str) -> float | None:
+        return estimate([total for run in group.finished if (total := run.total(name)) is not None]).mean
+
+    def ranking(self) -> list[Group]:
+        """The groups with a final value, the best first."""
+        scored = [(self.final(group, self.metric).mean, group) for group in self.groups]
+        scored = [(mean, group) for mean, group in scored if mean is not None]
+        return [group for mean, group in sorted(scored, key=lambda pair: -self.metric.sign * pair[0])]
+
+    def winner(self) -> Group | None:
+        """The one that is best, if there are several and one is."""
+        first, second = [*self.ranking()[:2], None, None][:2]
+        if second is None or self.final(first, self.metric).mean == self.final(second, self.metric).mean:
+            return None
+        return first
+
+
+def _over_seeds(group: Group, metric: Metric, values: dict[int, float | None]) -> Estimate:
+    """A seed that was run twice gave the same twice: it counts once, with the mean of both."""
+    by_seed: dict[Any, list[float]] = {}
+    for run in group.finished:
+        value = values[id(run)]
+        if value is not None and math.isfinite(value):
+            by_seed.setdefault(run.config.get(SEED), []).append(value)
+    return estimate([math.fsum(found) / len(found) for found in by_seed.values()], metric.limits)
+
+
+def compare(runs: list[Run], metric: str | None) -> Comparison:
+    comparable = [run for run in runs if run.is_comparable]
+    metrics = _metrics(runs, metric)
+    keys, values = differing(comparable)
+    groups: dict[str, Group] = {}
+    for run, chosen in zip(comparable, values, strict=True):
+        kept = {name: value for name, value in run.config.items() if name not in IGNORED}
+        group = groups.setdefault(text(kept), Group({key.name: chosen.get(key.name, MISSING) for key in keys}, []))
+        group.runs.append(run)
+    for group in groups.values():
+        group.label = ", ".join(f"{key.label}={show(group.values[key.name])}" for key in keys) or "all runs"
+    ordered = sorted(groups.values(), key=lambda group: [order(group.values[key.name]) for key in keys])
+    first = comparable[0].config if comparable else {}
+    common = {
+        name: value
+        for name, value in first.items()
+        if name not in IGNORED and all(name in run.config and run.config[name] == value for run in comparable)
+    }
+    found = Comparison(runs, ordered, keys, metrics[0], metrics, common, collect.missing_jobs([r.path for r in runs]))
+    found.notes += _notes(found)
+    return found
+
+
+# ---- metrics
+
+
+def _metrics(runs: list[Run], asked: str | None) -> list[Metric]:
+    """val/… and test/… of any run; the one asked for, or val/accuracy, or val/loss comes first."""
+    names: dict[str, None] = {}
+    for run in runs:
+        logged = [name for name in run.columns if name.startswith("val/")]
+        scored = [name for name, value in run.summary.items() if name.startswith(("val/", "test/"))]
+        names.update(dict.fromkeys(name for name in [*logged, *scored] if not name.endswith(COUNTS)))
+    preferred = ["val/accuracy", "val/loss"]
+    found = [name for name in preferred if name in names] + sorted(set(names) - set(preferred))
+    every = {*found, *(name for run in runs for name in run.columns if name.startswith("train/"))}
+    if asked is not None and asked not in every:
+        guess = nearest(asked, sorted(every))
+        hint = f"did you mean `{guess}`? " if guess else ""
+        raise UserError(f"`metric` is {asked}, which no run has: {hint}There is {', '.join(sorted(every)) or 'none'}")
+    first = asked or (found[0] if found else "train/loss")
+    return [Metric(first), *(Metric(name) for name in found if name != first)]
+
+
+# ---- what is to be said of them
+
+
+def _notes(found: Comparison) -> list[str]:
+    notes = []
+    for group in found.groups:
+        for seed in group.seeds:
+            again = [run.name for run in group.finished if run.config.get(SEED) == seed]
+            if len(again) > 1:
+                notes.append(f"{' and '.join(again)} have one configuration and one seed: they count as one.")
+        for run in group.finished:
+            value = run.final(found.metric.name)
+            if value is None or not math.isfinite(value):
+                what = "has no" if value is None else "ended without a finite"
+                notes.append(f"{run.name} {what} {found.metric.name}, and is left out of the mean.")
+    cut = [run for run in found.runs if run.is_comparable and not run.is_finished]
+    if cut:
+        notes.append(
+            "Means, intervals and effects are of runs that finished. Not of these, which are in the table of runs: "
+            + "; ".join(f"{run.name} ({run.status})" for run in cut)
+            + "."
+        )
+    return notes

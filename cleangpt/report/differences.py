@@ -1,0 +1,110 @@
+"""Which keys tell runs apart. A sweep of one key moves others along, and those are named with it, not beside it."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from cleangpt.report.collect import Run
+
+MISSING = "–"  # a key that a run does not have
+SEED = "seed"
+# How a run was started again; it computes what it would have computed anyway.
+IGNORED = (SEED, "resume")
+# Keys that config.resolve fills in from others, so that a sweep moves them along.
+DERIVED = (
+    *("model.block_size", "model.vocab_size", "model.head_dim", "model.n_kv_head", "model.ffn_dim"),
+    *(f"schedule.{name}.{end}" for name in ("lr", "weight_decay", "grad_accum") for end in ("begin", "end")),
+)
+
+
+@dataclass
+class Key:
+    """A key whose value differs between runs, and the keys that its value decides."""
+
+    name: str
+    label: str  # its last part, where no other key ends so
+    followers: list[str] = field(default_factory=list)
+
+
+def differing(runs: list[Run]) -> tuple[list[Key], list[dict[str, Any]]]:
+    """The keys that differ, without those that only follow others, and the values of each run by key."""
+    choices = _choices(runs)
+    values = [{**choice, **run.config} for run, choice in zip(runs, choices, strict=True)]
+    names = dict.fromkeys(name for chosen in values for name in chosen if name not in IGNORED)
+    columns = {name: tuple(text(chosen.get(name, MISSING)) for chosen in values) for name in names}
+    columns = {name: column for name, column in columns.items() if len(set(column)) > 1}
+    asked = {name for run in runs for name in run.overrides}
+    groups = choices[0].keys() if choices else ()
+    free = [name for name in columns if name not in DERIVED or name in asked]
+    free = [name for name in free if _leader(name, columns, groups) is None or name in asked]
+    keys = {name: Key(name, name) for name in free}
+    together = list(zip(*(columns[name] for name in free), strict=True))
+    for name in columns:
+        if name in keys:
+            continue
+        leader = _leader(name, columns, groups)
+        if leader is None:  # filled in by config.resolve
+            same = [other for other in free if columns[other] == columns[name]]
+            same += [other for other in free if _decides(columns[other], columns[name])]
+            leader = same[0] if same else free[0] if free and _decides(together, columns[name]) else None
+        if leader in keys:
+            keys[leader].followers.append(name)
+        else:
+            keys[name] = Key(name, name)
+    last = [name.rpartition(".")[2] for name in keys]
+    for key in keys.values():
+        short = key.name.rpartition(".")[2]
+        section = key.name.rpartition(".")[0]
+        key.label = short if last.count(short) == 1 and short not in ("name", "style", "begin", "end") else key.name
+        if short == "name" and section not in keys:
+            key.label = section
+    return list(keys.values()), values
+
+
+def _leader(name: str, columns: dict[str, Any], groups: Any) -> str | None:
+    """The choice that brings a key with it: `model=gpt_tiny`, experiment=…, or the name of the key's section."""
+    section = name.partition(".")[0]
+    for choice in (section, "experiment"):
+        if choice in groups and choice != name and choice in columns and _decides(columns[choice], columns[name]):
+            return choice
+    named = f"{section}.name"
+    if named != name and named in columns and _decides(columns[named], columns[name]):
+        return named if _leader(named, columns, groups) is None else _leader(named, columns, groups)
+    return None
+
+
+def _choices(runs: list[Run]) -> list[dict[str, str]]:
+    """The options of groups that the command lines chose, where each did, and one that tells configurations apart."""
+    sections = {name.partition(".")[0] for run in runs for name in run.config if "." in name} | {"experiment"}
+    found = [{key: value for key, value in run.overrides.items() if key in sections} for run in runs]
+    everywhere = set.intersection(*(set(choice) for choice in found)) if found else set()
+    meant: dict[tuple[str, str], set[str]] = {}
+    for run, choice in zip(runs, found, strict=True):
+        kept = text({name: value for name, value in run.config.items() if name not in IGNORED})
+        for key in everywhere:
+            meant.setdefault((key, kept), set()).add(choice[key])
+    unclear = {key for (key, _), options in meant.items() if len(options) > 1}
+    return [{key: choice[key] for key in choice if key in everywhere - unclear} for choice in found]
+
+
+def _decides(one: Any, other: Any) -> bool:
+    """Whether equal values of one always come with equal values of the other."""
+    return len(set(zip(one, other, strict=True))) == len(set(one))
+
+
+def text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def order(value: Any) -> tuple[Any, ...]:
+    """Numbers by size, then the rest by name."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return (0, value, "")
+    return (1, 0, show(value))
+
+
+def show(value: Any) -> str:
+    """A configured value as one would type it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)

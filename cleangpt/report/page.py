@@ -1,0 +1,108 @@
+"""A comparison as one page that opens from a disk, needs nothing else, and asks no network for anything."""
+
+import re
+import time
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from cleangpt.report.compare import Comparison
+from cleangpt.report.differences import show
+from cleangpt.report.draw import OTHERS, Picture, colours
+from cleangpt.report.tables import Table
+from cleangpt.report.words import findings, remarks, statuses
+
+TEMPLATE = Path(__file__).with_name("page.html")
+
+
+def page(found: Comparison, groups: Table, runs: Table, pictures: list[Picture], title: str, files: list[str]) -> str:
+    colour = colours(found)
+    shades = [colour[id(group)] for group in found.groups]
+    winner = found.winner()
+    best = next((n for n, group in enumerate(found.groups) if group is winner), None)
+    parts = {
+        "title": escape(title),
+        "about": escape(f"{statuses(found)} Made {time.strftime('%Y-%m-%d %H:%M')}."),
+        "findings": _paragraphs(findings(found)),
+        "keys": _keys(found),
+        "groups": _table(groups, "groups", shades, best, "Settings, over their seeds"),
+        "runs": _table(runs, "runs", shades, best, "Runs"),
+        "legend": _legend(found, shades),
+        "pictures": "\n".join(_figure(picture) for picture in pictures),
+        "notes": _list(remarks(found)),
+        "common": _list([f"{name} = {show(value)}" for name, value in found.common.items()]),
+        "files": ", ".join(f'<a href="{escape(name)}">{escape(name)}</a>' for name in files),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], TEMPLATE.read_text(encoding="utf-8"))
+
+
+def _paragraphs(sentences: list[str]) -> str:
+    return f"<p>{' '.join(map(escape, sentences))}</p>" if sentences else ""
+
+
+def _list(lines: list[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>" if lines else "<p>None.</p>"
+
+
+def _keys(found: Comparison) -> str:
+    if not found.keys:
+        return "<p>Nothing but the seed differs between the configurations.</p>"
+    lines = []
+    for key in found.keys:
+        values = dict.fromkeys(show(group.values[key.name]) for group in found.groups)
+        shown = ", ".join(list(values)[:12]) + (f" … ({len(values)} values)" if len(values) > 12 else "")
+        along = f"; with it {', '.join(key.followers)}" if key.followers else ""
+        lines.append(f"<li><code>{escape(key.name)}</code>: {escape(shown)}<small>{escape(along)}</small></li>")
+    return f"<ul>{''.join(lines)}</ul>"
+
+
+def _table(table: Table, name: str, shades: list[str], best: int | None, caption: str) -> str:
+    heads = "".join(
+        f'<th scope="col"{_number(numeric)}><button type="button">{escape(title)}</button></th>'
+        for title, numeric in zip(table.titles, table.numeric, strict=True)
+    )
+    rows = []
+    for cells, group in zip(table.rows, table.groups, strict=True):
+        mark = "" if group is None else f'<i class="shade" style="background:{shades[group]}"></i>'
+        inner = "".join(
+            f'<td{_number(numeric)} data-value="{escape(_sortable(cell.value))}">{mark if n == 0 else ""}'
+            f"{escape(cell.text)}</td>"
+            for n, (cell, numeric) in enumerate(zip(cells, table.numeric, strict=True))
+        )
+        best_row = ' class="best"' if name == "groups" and group == best else ""
+        rows.append(f'<tr data-group="{"" if group is None else group}"{best_row}>{inner}</tr>')
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}"><table id="{name}">'
+        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _number(numeric: bool) -> str:
+    return ' class="number"' if numeric else ""
+
+
+def _sortable(value: Any) -> str:
+    return "" if value is None else repr(value) if isinstance(value, float) else str(value)
+
+
+def _legend(found: Comparison, shades: list[str]) -> str:
+    named = [(n, group) for n, group in enumerate(found.groups) if shades[n] != OTHERS]
+    if len(found.groups) < 2:
+        return ""
+    inner = "".join(
+        f'<span data-group="{n}"><i class="shade" style="background:{shades[n]}"></i>{escape(group.label)}</span>'
+        for n, group in named
+    )
+    more = len(found.groups) - len(named)
+    others = f'<span><i class="shade" style="background:{OTHERS}"></i>{more} others</span>' if more else ""
+    return f'<div class="legend">{inner}{others}</div>'
+
+
+def _figure(picture: Picture) -> str:
+    title = escape(picture.title)
+    svgs = "".join(svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1) for svg in picture.svgs)
+    several = "three" if len(picture.svgs) > 1 else "one"
+    return (
+        f'<figure class="{several}"><h3>{title}</h3><div>{svgs}</div>'
+        f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
+    )

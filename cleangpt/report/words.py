@@ -1,0 +1,83 @@
+"""A comparison in words and numbers for people."""
+
+import math
+
+from cleangpt.report.compare import Comparison, Metric
+from cleangpt.report.differences import MISSING
+from cleangpt.report.estimate import Estimate, difference
+
+
+def findings(found: Comparison) -> list[str]:
+    """What the runs show, in sentences, and how surely."""
+    ranking, metric = found.ranking(), found.metric
+    if len(ranking) < 2:
+        return []
+    best, second = ranking[:2]
+    one, other = found.final(best, metric), found.final(second, metric)
+    if one.mean == other.mean:
+        tied = [group.label for group in ranking if found.final(group, metric).mean == one.mean]
+        return [f"{len(tied)} settings share the best final {metric.name}, {show_value(one.mean, metric)}."]
+    said = [f"Best final {metric.name}: {best.label}, {show_estimate(one, metric)}{_seeds(one)}."]
+    apart = difference(one, other)
+    against = f"the next, {second.label} ({show_estimate(other, metric)}{_seeds(other)})"
+    if apart is None:
+        said.append(f"Whether it is better than {against} can't be told: that takes several seeds of both.")
+    else:
+        middle, low, high = (abs(apart[0]), *sorted(metric.sign * side for side in apart[1:]))
+        unit = 100 if metric.is_share else 1
+        points = " points" if metric.is_share else ""
+        verdict = "these seeds do not tell them apart" if low <= 0 else "the seeds tell them apart"
+        said.append(
+            f"The difference from {against} is {middle * unit:.3g}{points}, 95% interval "
+            f"{low * unit:.3g} to {high * unit:.3g} (Welch): {verdict}."
+        )
+    if len(ranking) > 2:
+        said.append(
+            f"The best of {len(ranking)} settings is chosen by the value that is shown, which flatters it: "
+            "fresh seeds would say how good it is."
+        )
+    return said
+
+
+def _seeds(estimate: Estimate) -> str:
+    return " (1 seed)" if estimate.count == 1 else f" over {estimate.count} seeds"
+
+
+def show_value(value: float | None, metric: Metric) -> str:
+    if value is None:
+        return MISSING
+    if not math.isfinite(value):
+        return "not finite"
+    return f"{value:.2%}" if metric.is_share else f"{value:#.4g}".rstrip(".")
+
+
+def show_estimate(found: Estimate, metric: Metric) -> str:
+    """mean ± standard deviation"""
+    text = show_value(found.mean, metric)
+    if found.sd is None:
+        return text
+    return f"{text.removesuffix('%')} ± {found.sd:.2%}" if metric.is_share else f"{text} ± {found.sd:#.2g}".rstrip(".")
+
+
+def show_interval(found: Estimate, metric: Metric) -> str:
+    if found.sd is None:
+        return MISSING
+    low, high = show_value(found.low, metric), show_value(found.high, metric)
+    return f"{low.removesuffix('%')} to {high}"
+
+
+def remarks(found: Comparison) -> list[str]:
+    """What is to be said of single runs, and of the comparison."""
+    troubled = [run for run in found.runs if run.notes]
+    return [f"{run.name} ({run.status.replace('_', ' ')}): {' '.join(run.notes)}" for run in troubled] + found.notes
+
+
+def statuses(found: Comparison) -> str:
+    """How many runs ended how."""
+    counts: dict[str, int] = {}
+    for run in found.runs:
+        name = run.status.replace("_", " ")
+        counts[name] = counts.get(name, 0) + 1
+    runs = "1 run" if len(found.runs) == 1 else f"{len(found.runs)} runs"
+    settings = "1 setting" if len(found.groups) == 1 else f"{len(found.groups)} settings"
+    return f"{runs}: {', '.join(f'{count} {name}' for name, count in counts.items())}. {settings}."

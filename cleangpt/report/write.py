@@ -1,0 +1,68 @@
+"""Everything that a report leaves, and what it says on the console."""
+
+from pathlib import Path
+from typing import Any
+
+from cleangpt import files
+from cleangpt.errors import UserError
+from cleangpt.report import collect, tables
+from cleangpt.report.compare import Comparison
+from cleangpt.report.words import findings, remarks, statuses
+from cleangpt.rundir import RunDir
+
+PAGE, MARKDOWN, RUNS, GROUPS = "report.html", "report.md", "runs.csv", "groups.csv"
+
+BRIEF = ("seeds", "95% interval", "time")  # the columns of the console, beside the keys and the value that judges
+ROWS = 40
+
+
+def folder_for(paths: list[Path], out: str | None) -> Path:
+    if out is not None:
+        return Path(out)
+    around = collect.common_folder(paths)
+    if around == Path(around.anchor):
+        raise UserError("the runs have no folder in common: say with out= where the report is to be")
+    return Path(RunDir(around).shown()) / "report"
+
+
+def write(found: Comparison, out: Path, title: str | None) -> list[Path]:
+    """The page, its tables and its pictures; their paths."""
+    from cleangpt.report.draw import draw
+    from cleangpt.report.page import page
+
+    title = title or collect.common_folder([run.path for run in found.runs]).name
+    out.mkdir(parents=True, exist_ok=True)
+    groups, runs = tables.of_groups(found), tables.of_runs(found)
+    pictures = draw(found, out)
+    said = [f"# {tables.plain(title)}", tables.plain(statuses(found)), *map(tables.plain, findings(found))]
+    said += ["## Settings", tables.markdown(groups), "## Runs", tables.markdown(runs)]
+    said += ["## Notes", *(f"- {tables.plain(note)}" for note in remarks(found))] if remarks(found) else []
+    said += [f"![{tables.plain(picture.title)}]({picture.png.name})\n\n{picture.caption}" for picture in pictures]
+    texts = {
+        PAGE: page(found, groups, runs, pictures, title, [MARKDOWN, RUNS, GROUPS]),
+        MARKDOWN: "\n\n".join(said) + "\n",
+        RUNS: tables.runs_csv(found),
+        GROUPS: tables.groups_csv(found),
+    }
+    for name, text in texts.items():
+        files.replace(out / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
+    return [*(out / name for name in texts), *(picture.png for picture in pictures)]
+
+
+def spoken(found: Comparison) -> list[Any]:
+    """The settings in short, what they show, and what is to be said of single runs."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    groups = tables.of_groups(found)
+    columns = [*range(len(found.keys) or 1), *(n for n, title in enumerate(groups.titles) if title in BRIEF)]
+    columns += [n for n, title in enumerate(groups.titles) if title == f"final {found.metric.name}"]
+    shown = Table(title=statuses(found), title_justify="left", title_style="")
+    for n in sorted(set(columns)):
+        title = found.keys[n].label if n < len(found.keys) else groups.titles[n]
+        shown.add_column(escape(title), justify="right" if groups.numeric[n] else "left", overflow="fold")
+    for row in groups.rows[:ROWS]:
+        shown.add_row(*(escape(row[n].text) for n in sorted(set(columns))))
+    if len(groups.rows) > ROWS:
+        shown.caption = f"and {len(groups.rows) - ROWS} more settings in {PAGE}"
+    return [shown, *findings(found), *remarks(found)]

@@ -1,0 +1,45 @@
+"""Compare runs: tables, statistics over seeds, pictures, and one page that holds it all.
+
+python eval/report.py runs=outputs/sweeps
+python eval/report.py runs=[outputs/adder-llama,outputs/adder-gpt] metric=val/loss out=comparison
+python eval/report.py 'runs="outputs/*/2026-*"'
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import hydra
+from omegaconf import DictConfig
+
+from cleangpt import cli, schema
+from cleangpt.config import ReportConfig
+
+
+@hydra.main(version_base=None, config_path=cli.CONF, config_name="report")
+def main(config: DictConfig) -> None:
+    cli.run(lambda: report(schema.parse(cli.plain(config), ReportConfig)))
+
+
+def report(settings: ReportConfig) -> int:
+    from rich.console import Console
+
+    from cleangpt.report import collect, write
+    from cleangpt.report.compare import compare
+
+    paths = collect.find(settings.runs)
+    out = write.folder_for(paths, settings.out)
+    found = compare(collect.read(paths), settings.metric)
+    made = write.write(found, out, settings.title)
+    console = Console(highlight=False, soft_wrap=True)
+    for what in write.spoken(found):
+        console.print(what, markup=not isinstance(what, str))
+    console.print("Written:", markup=False)
+    for path in made:
+        console.print(f"    {path}", markup=False)
+    return 0
+
+
+if __name__ == "__main__":
+    cli.start(main, ReportConfig, "report")

@@ -1,0 +1,40 @@
+"""A trained model as a folder that others open, and others' models as folders that we open.
+
+python export.py run=latest format=hf out=mine
+python export.py run=openai-community/gpt2 format=cleangpt out=gpt2
+"""
+
+import hydra
+from omegaconf import DictConfig
+
+from cleangpt import cli, schema
+from cleangpt.config import ExportConfig
+
+
+@hydra.main(version_base=None, config_path=cli.CONF, config_name="export")
+def main(config: DictConfig) -> None:
+    cli.run(lambda: export(schema.parse(cli.plain(config), ExportConfig)))
+
+
+def export(settings: ExportConfig) -> int:
+    from pathlib import Path
+
+    from cleangpt.hf import folder
+    from cleangpt.rundir import find
+
+    if settings.format == "cleangpt":
+        out = Path(settings.out or Path("outputs") / Path(settings.run.partition("@")[0]).name)
+        model = folder.import_folder(settings.run, out)
+        print(f"The weights of {settings.run}, a {model.name} of {model.n_layer} layers, are in {out}. Next:")
+        print(f"    python eval/score.py run={out} suite=lm-eval tasks=lambada_openai")
+        return 0
+    opened = find(settings.run)
+    out = Path(settings.out) if settings.out else (opened.run.path if opened.run else opened.folder) / "hf"
+    about = folder.export_folder(opened.folder, out, settings.dtype)
+    print(f"{opened.folder}: a {about['architectures'][0]} in {settings.dtype}, with its tokenizer, is in {out}. Next:")
+    print(f'    python -c \'from transformers import pipeline; print(pipeline("text-generation", "{out}")("…"))\'')
+    return 0
+
+
+if __name__ == "__main__":
+    cli.start(main, ExportConfig, "export")

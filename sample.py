@@ -1,0 +1,53 @@
+"""Text from a trained model: once, for many prompts, or as a conversation.
+
+python sample.py run=latest prompt="Once upon a time" temperature=0.9 top_p=0.95
+python sample.py run=<run>/best prompts=prompts.txt output=samples.jsonl num_samples=4
+echo "123+456" | python sample.py run=latest
+python sample.py run=latest interactive=true
+"""
+
+import os
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from cleangpt import cli, schema
+from cleangpt.config import SampleConfig
+from cleangpt.rundir import find, read_config
+
+
+@hydra.main(version_base=None, config_path=cli.CONF, config_name="sample")
+def main(config: DictConfig) -> None:
+    settings = schema.parse(cli.plain(config), SampleConfig)
+    cli.run(lambda: sample(settings))
+
+
+def sample(settings: SampleConfig) -> int:
+    from cleangpt import prompts
+
+    opened = find(settings.run)
+    trained = read_config(opened.folder / "config.json")
+    reader = prompts.Reader(opened.folder, trained)
+    asked = [] if settings.interactive else prompts.given(settings, reader)
+
+    from cleangpt import samples, snapshot
+
+    samples.refuse_unwritable(settings.output)
+    snapshot.refuse_damage(opened.folder)
+    voice = samples.Voice(opened, trained, reader, settings)
+    sys.stdout.reconfigure(errors="replace")
+    try:
+        if settings.interactive:
+            from cleangpt.conversation import Conversation
+
+            return Conversation(voice, settings).run()
+        samples.note(voice.name)
+        return samples.answer(voice, asked, settings)
+    except BrokenPipeError:  # whoever read our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    cli.start(main, SampleConfig, "sample")
