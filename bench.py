@@ -2,7 +2,7 @@
 
 python bench.py
 python bench.py what=score model=llama dataset=adder
-python bench.py what=decode train.batch_size=64
+python bench.py what=decode model=llama_small model.block_size=256 against=transformers
 python bench.py model=gpt_small dataset.digits=10 against=null
 """
 
@@ -39,6 +39,9 @@ def bench(settings: BenchConfig) -> int:
     Console(highlight=False).print(table)
     if "ratio" in result:
         print(f"{result['ratio']:.2f} times as fast as the other (median over {result['rounds']} turns of each)")
+    for batch, others in result.get("ratios", {}).items():
+        for other, ratio in others.items():
+            print(f"{batch}: {ratio:.2f} times as fast as {other}")
     print(json.dumps(result))
     return 0
 

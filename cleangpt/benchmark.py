@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from cleangpt import device, generate, models, tasks
+from cleangpt import decode_benchmark, device, models, tasks
 from cleangpt.config import BenchConfig, resolve
 from cleangpt.distributed import world
 from cleangpt.evaluate import Judge
@@ -37,7 +37,7 @@ def sides(config: BenchConfig) -> tuple[dict[str, Side], str, device.Compute]:
         batch = task.batch("val", np.arange(min(2048, task.size("val"))))
         return {"cleangpt": lambda: len(judge.predictions(batch))}, "samples", compute
     if config.what == "decode":
-        return decoding(config, task, model, compute), "tokens", compute
+        return decode_benchmark.sides(config, model.to(compute.dtype), task.tokenizer.vocab_size), "tokens", compute
     found = {"cleangpt": our_step(config, task, model, compute)}
     if config.against == "plain":
         found["plain loop"] = plain_step(config, task, compute)
@@ -59,26 +59,6 @@ def our_step(config: BenchConfig, task: Any, model: Any, compute: device.Compute
         return trainer.state.tokens - before
 
     return step
-
-
-def decoding(config: BenchConfig, task: Any, model: Any, compute: device.Compute) -> dict[str, Side]:
-    """Greedy decoding of a batch up to the whole context, with a cache and by reading everything anew each time."""
-    tokens = task.batch("val", np.arange(min(config.train.batch_size, task.size("val")))).inputs
-    prompts = torch.from_numpy(np.ascontiguousarray(tokens[:, :1])).to(compute.device)
-    new = config.model.block_size - 1
-
-    def cached() -> int:
-        return generate.greedy(model, prompts, new).numel()
-
-    @torch.no_grad()
-    def anew() -> int:
-        read = prompts
-        for _ in range(new):
-            read = torch.cat([read, model(read)[:, -1].argmax(dim=-1, keepdim=True)], dim=1)
-        return new * len(read)
-
-    model.eval()
-    return {"cleangpt": cached, "without a cache": anew} if config.against == "plain" else {"cleangpt": cached}
 
 
 def plain_step(config: BenchConfig, task: Any, compute: device.Compute) -> Side:
@@ -119,7 +99,7 @@ def measure(config: BenchConfig) -> dict[str, Any]:
     found, unit, compute = sides(config)
     rates: dict[str, list[float]] = {name: [] for name in found}
     for side in found.values():
-        for _ in range(3):
+        for _ in range(1 if config.what == "decode" else 3):
             side()
     for _ in range(config.rounds):
         for name, side in found.items():
@@ -133,7 +113,9 @@ def measure(config: BenchConfig) -> dict[str, Any]:
     for name, values in rates.items():
         spread = {"median": statistics.median(values), "min": min(values), "max": max(values)}
         result[name] = spread
-    if len(rates) == 2:
+    if config.what == "decode":
+        result["ratios"] = decode_benchmark.ratios({name: result[name]["median"] for name in rates})
+    elif len(rates) == 2:
         ours, other = rates.values()
         result["ratio"] = statistics.median(a / b for a, b in zip(ours, other, strict=True))
     result |= {"device": compute.name, "dtype": str(compute.dtype).removeprefix("torch."), "torch": torch.__version__}

@@ -234,11 +234,19 @@ class BenchConfig(Config):
     """What conf/bench.yaml composes to: a training configuration and what to measure of it."""
 
     what: Literal["train", "decode", "score"] = Field(description="what to measure")
-    against: Literal["plain"] | None = Field(
-        description="a plain training loop, or decoding without a cache; null: nothing"
+    against: Literal["plain", "transformers"] | None = Field(
+        description="a plain training loop, or decoding without a cache and by transformers; null: nothing"
     )
+    batches: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, description="texts at once with what=decode")
     rounds: int = Field(ge=1, description="turns of each side, A B A B …")
     seconds: float = Field(gt=0, description="length of a turn")
+
+    @field_validator("against")
+    @classmethod
+    def _transformers_decodes(cls, against: str | None, info) -> str | None:
+        if against == "transformers" and info.data.get("what") != "decode":
+            raise ValueError("is transformers, which is for what=decode only: set that, or against=plain")
+        return against
 
 
 class ScoreConfig(Section):

@@ -87,8 +87,9 @@ def compile_for_decoding(model: Decoder) -> None:
     compiled = torch.compile(eager, dynamic=True)
 
     def following(tokens: Tensor, cache: KVCache) -> Tensor:
-        step = compiled if cache.length and tokens.shape[1] == 1 else eager
-        return step(tokens, cache)
+        if not cache.length or tokens.shape[1] > 1:
+            return eager(tokens, cache)
+        return compiled(tokens.clone(), cache)  # a copy, since where a slice begins would be a case apart
 
     model.following = following
 
