@@ -151,7 +151,7 @@ def test_a_missing_key_is_named_with_what_it_may_be(schema, key):
     del section[leaf]
     (sentence,) = mistakes(data, schema)
     assert f"`{key}`" in sentence
-    assert key.endswith(".name") or sentence.endswith(expected(keys(schema)[key]))
+    assert key.endswith(".name") or sentence.endswith(expected(keys(schema, data)[key]))
 
 
 # ---- types

@@ -21,7 +21,7 @@ from cleangpt.sweeps.table import Board
 
 LOOK_EVERY = 0.2  # seconds
 FAILED = 1
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class Plan(Protocol):
@@ -55,24 +55,24 @@ def sweep(loader: Any, config: Any, arguments: list[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     with _Alone(folder):
         if chosen.name == "grid":
-            plan = Grid(chosen.params, arguments, composer(loader, config))
+            plan = Grid(chosen.params, arguments, composer(loader, config, folder))
             return run(plan, _executor(config, plan.waiting, folder), folder)
         from cleangpt.sweeps.search import Search
 
-        plan = Search(chosen, arguments, composer(loader, config), folder)
+        plan = Search(chosen, arguments, composer(loader, config, folder), folder)
         return run(plan, _executor(config, [plan.example] * plan.total, folder), folder)
 
 
-def composer(loader: Any, config: Any) -> Compose:
-    """Composes jobs as Hydra would."""
+def composer(loader: Any, config: Any, sweep_folder: Path) -> Compose:
+    """Composes jobs as Hydra would; all of them lie in one folder."""
 
     def compose(number: int, words: Sequence[str], name: str) -> tuple[dict[str, Any], Path]:
         composed = loader.load_sweep_config(config, list(words))
         with open_dict(composed):
             composed.hydra.job.num, composed.hydra.job.id = number, name
-            folder = Path(str(composed.hydra.sweep.dir)) / str(composed.hydra.sweep.subdir)
+            folder = sweep_folder / str(composed.hydra.sweep.subdir)
             del composed["hydra"]
-        return cli.plain(composed), folder.absolute()
+        return cli.plain(composed), folder
 
     return compose
 
@@ -238,7 +238,7 @@ def _write(folder: Path, rows: list[Any]) -> None:
             "folder": row.job.folder.name,
             "overrides": row.job.overrides,
             "status": row.outcome.summary.get("status", row.status) if row.status == "done before" else row.status,
-            **({"message": row.outcome.message} if row.outcome and row.outcome.message else {}),
+            **({"message": row.outcome.message} if row.outcome.message else {}),
             **{key: value for key, value in row.outcome.summary.items() if key not in ("status", "error")},
         }
         for row in rows

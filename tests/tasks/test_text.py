@@ -79,6 +79,22 @@ def test_an_epoch_reads_every_token_once_and_no_two_epochs_cut_alike(folder):
     assert len(set(cuts)) > 1
 
 
+def test_random_windows_are_drawn_anew_in_each_epoch_from_all_of_the_text(folder):
+    text = task(folder, windows="random")
+    size, last = text.size("train"), len(text.ids["train"]) - LENGTH - 1
+    index, keys = stream(text).indices(np.arange(50 * size))
+    rows = np.lib.stride_tricks.sliding_window_view(text.ids["train"], LENGTH + 1)
+    batch = text.batch("train", index, keys)
+    assert (batch.inputs == text.batch("train", index, keys).inputs).all()
+    read = np.concatenate([batch.inputs, batch.targets[:, -1:]], axis=1)
+    places = {row.tobytes(): place for place, row in enumerate(rows.astype(np.int64))}
+    starts = np.array([places[row.tobytes()] for row in read])
+    assert starts.min() < last / 50
+    assert starts.max() > last * 0.98
+    assert abs(starts.mean() / last - 0.5) < 0.02
+    assert len(set(starts[:size].tolist()) & set(starts[size : 2 * size].tolist())) < size / 2
+
+
 def test_any_number_of_processes_reads_the_same_windows(folder):
     text = task(folder)
     alone = stream(text)

@@ -3,6 +3,8 @@
 In each epoch the training tokens are cut into windows one after the other, from a place that the seed of the run
 and the epoch choose, so that an epoch reads every token once and no two epochs cut them alike. Validation cuts from
 the first token on and scores every token but that first one exactly once.
+
+Places may be drawn one by one instead, with replacement, as nanoGPT does: its recipes ask for that.
 """
 
 import math
@@ -15,7 +17,7 @@ from pydantic import Field, field_validator
 from cleangpt.corpus.store import Prepared
 from cleangpt.errors import UserError
 from cleangpt.schema import Section
-from cleangpt.seeds import Permutation, derive
+from cleangpt.seeds import Permutation, derive, scramble
 from cleangpt.tasks import Batch
 from cleangpt.tokenizers import END
 
@@ -51,6 +53,9 @@ class Settings(Section):
     val_fraction: float = Field(ge=0, lt=1, description="of source, held out for validation, without val_source")
     test_fraction: float = Field(ge=0, lt=1, description="of source, held out for the test, without test_source")
     window: int | None = Field(ge=1, description="tokens in a sample; null: model.block_size, or 256")
+    windows: Literal["cover", "random"] = Field(
+        description="cover: an epoch reads every token once; random: places drawn one by one, as nanoGPT does"
+    )
     confine: bool = Field(description="attention stays within a document")
     val_size: int | None = Field(ge=1, description="most windows in one evaluation; null: all of validation")
     resident: bool | Literal["auto"] = Field(description="keep the data on the GPU; auto: where it fits")
@@ -140,7 +145,11 @@ class Task:
             index = self.val_order(index)
         starts = index * length
         if split == "train" and epoch_keys is not None:
-            starts = starts + epoch_keys % length
+            if self.settings.windows == "cover":
+                starts = starts + epoch_keys % length
+            else:
+                places = scramble(epoch_keys + index, 0) % np.uint64(len(self.ids[split]) - length)
+                starts = places.astype(np.int64)
         ids = self.ids[split]
         overhang = len(starts) and int(starts.max()) + length + 1 - len(ids)
         rows = _cut(ids, starts, length + 1, overhang > 0)  # (n, T + 1)
