@@ -4,7 +4,7 @@ In each epoch the training tokens are cut into windows one after the other, from
 and the epoch choose, so that an epoch reads every token once and no two epochs cut them alike. Validation cuts from
 the first token on and scores every token but that first one exactly once.
 
-Places may be drawn one by one instead, with replacement, as nanoGPT does: its recipes ask for that.
+Places may be drawn one by one instead, with replacement, as nanoGPT does.
 """
 
 import math
