@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from cleangpt import decode_benchmark, device, models, tasks
+from cleangpt import compiling, decode_benchmark, device, models, tasks
 from cleangpt.config import BenchConfig, resolve
 from cleangpt.distributed import world
 from cleangpt.evaluate import Judge
@@ -47,8 +47,7 @@ def sides(config: BenchConfig) -> tuple[dict[str, Side], str, device.Compute]:
 def our_step(config: BenchConfig, task: Any, model: Any, compute: device.Compute) -> Side:
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     model.checkpointing = config.train.activation_checkpointing
-    if device.compiles(config.compile, compute, config.train.steps):
-        model.compile(dynamic=False)
+    compiling.apply(config.compile not in (False, "auto"), model)
     tracker = Tracker(RunDir(folder), config.logger, config.train.steps, speaks=False)
     trainer = Trainer(config, task, model, compute, world(), RunDir(folder), tracker, Stop(), time.monotonic())
     folder.rmdir()

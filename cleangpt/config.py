@@ -196,7 +196,9 @@ class Config(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         description="of the arithmetic; weights stay float32"
     )
-    compile: bool | Literal["auto"] = Field(description="torch.compile; auto: where it pays within the run")
+    compile: bool | Literal["auto", "graphs"] = Field(
+        description="torch.compile; auto: where it pays within the run; graphs: with CUDA graphs, for small models"
+    )
     processes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         description="processes that `python train.py` starts; auto: one for each visible GPU"
     )

@@ -38,3 +38,7 @@ def settle_garbage() -> None:
     """What was made so far stays until the end: no collection looks at it again."""
     gc.collect()
     gc.freeze()
+
+
+def release_garbage() -> None:
+    gc.unfreeze()

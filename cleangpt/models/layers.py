@@ -159,8 +159,11 @@ class Decoder(nn.Module):
         With `documents`, the number of each token's document, attention and positions stay within a document.
         """
         x = self.hidden(tokens, cache, documents)
-        logits = self.logits(x)
-        return logits if targets is None else summed_loss(logits, targets, loss_weights)
+        return self.logits(x) if targets is None else self.loss(x, targets, loss_weights)
+
+    def loss(self, x: Tensor, targets: Tensor, loss_weights: Tensor | None) -> Tensor:
+        """The sum of the weighted losses, from what `hidden` left."""
+        return summed_loss(self.logits(x), targets, loss_weights)
 
     def following(self, tokens: Tensor, cache: KVCache) -> Tensor:
         """Logits (B, V) for the token after the last one of tokens (B, T)."""
@@ -181,8 +184,9 @@ class Decoder(nn.Module):
         for layer, block in enumerate(self.blocks):
             if self.checkpointing and self.training:
                 x = checkpoint(block, x, *context, use_reentrant=False)
-            else:
-                x = block(x, *context, cache=cache, layer=layer)
+            else:  # only training may be compiled, where shapes stay what they are
+                run = block if self.training else block.forward
+                x = run(x, *context, cache=cache, layer=layer)
         if cache:
             cache.length += count
         return x
