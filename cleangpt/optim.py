@@ -6,8 +6,9 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
-from cleangpt.config import AdamWConfig
+from cleangpt.config import AdamWConfig, MuonConfig
 from cleangpt.errors import UserError
+from cleangpt.muon import Muon
 
 
 def freeze(model: nn.Module, patterns: list[str]) -> None:
@@ -71,16 +72,20 @@ def adamw(config: AdamWConfig, model: nn.Module) -> torch.optim.Optimizer:
     )
 
 
-OPTIMIZERS: dict[str, Callable[[AdamWConfig, nn.Module], torch.optim.Optimizer]] = {"adamw": adamw}
+def muon(config: MuonConfig, model: nn.Module) -> Muon:
+    return Muon(model, parameter_groups(model, config.layer_decay), config)
 
 
-def build(config: AdamWConfig, model: nn.Module) -> torch.optim.Optimizer:
+OPTIMIZERS: dict[str, Callable] = {"adamw": adamw, "muon": muon}
+
+
+def build(config: AdamWConfig | MuonConfig, model: nn.Module) -> torch.optim.Optimizer | Muon:
     optimizer = OPTIMIZERS[config.name](config, model)
     set_schedule(optimizer, config.lr, config.weight_decay)
     return optimizer
 
 
-def set_schedule(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) -> None:
+def set_schedule(optimizer: torch.optim.Optimizer | Muon, lr: float, weight_decay: float) -> None:
     """What the next step uses."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
