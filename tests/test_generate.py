@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_models import SHAPES
+from test_models import IDS, SHAPES
 from voices import LETTERS, lively
 
 from cleangpt import generate
@@ -17,7 +17,6 @@ from cleangpt.streaming import Writer
 from cleangpt.tokenizers import Bytes, Characters, train_bpe
 
 V, CONTEXT = LETTERS.vocab_size, 24
-IDS = ["gpt", "gpt-untied", "llama", "llama-gqa", "llama-wide-heads"]
 MODELS = {name: lively(build(vocab_size=V + 5)) for name, build in zip(IDS, SHAPES, strict=True)}
 each_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 SPREAD = Sampling(temperature=1.0)
