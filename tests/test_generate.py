@@ -338,7 +338,7 @@ def test_bytes_that_are_no_text_are_shown_as_decoding_shows_them(data):
 # ---- the benchmark
 
 
-@pytest.mark.parametrize("name", IDS)
+@pytest.mark.parametrize("name", IDS[:-2])  # transformers has no class with all options
 def test_what_is_compared_writes_the_same(name):
     from cleangpt.decode_benchmark import as_theirs
 

@@ -298,7 +298,7 @@ def test_older_spellings_of_the_rotary_angles_mean_the_same():
 def test_options_that_no_class_of_transformers_has_are_refused_by_name(name, key, value):
     plain = {**OURS[name], "zero_init": True}  # which says where training began, and nothing of the model
     architecture.configuration(our_section(**plain), "float32", {})
-    with pytest.raises(UserError, match=f"model.{key}={str(value).lower()}, which no class of transformers has"):
+    with pytest.raises(UserError, match=f"no class of transformers has model.{key}={str(value).lower()}"):
         architecture.configuration(our_section(**plain, **{key: value}), "float32", {})
 
 

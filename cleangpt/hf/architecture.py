@@ -220,8 +220,8 @@ def configuration(model: ModelConfig, dtype: str, special: dict[str, int | None]
     for key, plain in (OFF | PLAIN[model.name]).items():
         if key != "zero_init" and (value := getattr(model, key)) != plain:  # where training began does not matter
             raise UserError(
-                f"format=hf can't hold a model with model.{key}={str(value).lower()}, which no class of transformers "
-                "has: use the run as it is, or train one without it"
+                f"no class of transformers has model.{key}={str(value).lower()}: use the run as it is, or train one "
+                "without it"
             )
     return {**_OUT[model.name](model), **special, "dtype": dtype, "use_cache": True}
 
