@@ -1,4 +1,4 @@
-"""What the architectures share: attention, its cache, the loss, and initialisation.
+"""What the architectures share: attention, its cache, embeddings of pairs and of values, the loss, initialisation.
 
 Shapes: B sequences, T tokens, C width of the model, H heads, G heads of keys and values, D width of a head,
 V vocabulary.
