@@ -23,16 +23,40 @@ def is_matrix(name: str, parameter: Tensor) -> bool:
 
 def orthogonal(x: Tensor, steps: int) -> Tensor:
     """Each matrix of x (n, A, B) with singular values near 1 in the place of its own, by Newton and Schulz."""
-    a, b, c = COEFFICIENTS
     turned = x.shape[1] > x.shape[2]
     x = x.mT if turned else x
     if x.is_cuda:
         x = x.bfloat16()
     x = x / torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    exact = x.dtype == torch.float32 and steps <= 5
+    x = _by_gram(x, steps) if exact and x.shape[2] >= 2 * x.shape[1] else _by_itself(x, steps)
+    return x.mT if turned else x
+
+
+def _by_itself(x: Tensor, steps: int) -> Tensor:
     for _ in range(steps):
         gram = torch.bmm(x, x.mT)
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if turned else x
+        x = torch.baddbmm(x, _polynomial(gram), x, beta=COEFFICIENTS[0])
+    return x
+
+
+def _by_gram(x: Tensor, steps: int) -> Tensor:
+    """The same for wide matrices in half the time, on x·xᵀ alone: each step multiplies x by a matrix as small as that.
+
+    Rounding adds up faster this way: to a ten-thousandth in float32 and five steps.
+    """
+    gram, whole = torch.bmm(x, x.mT), None
+    for step in range(steps):
+        factor = _polynomial(gram)
+        factor.diagonal(dim1=1, dim2=2).add_(COEFFICIENTS[0])
+        whole = factor if whole is None else torch.bmm(factor, whole)
+        if step < steps - 1:
+            gram = torch.bmm(torch.bmm(factor, gram), factor)
+    return torch.bmm(whole, x)
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    return torch.baddbmm(gram, gram, gram, beta=COEFFICIENTS[1], alpha=COEFFICIENTS[2])
 
 
 class Stack:
