@@ -1,6 +1,7 @@
 """Architectures by name, built from their section of the configuration."""
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from cleangpt.config import ModelConfig
 from cleangpt.models.gpt import GPT
@@ -10,11 +11,19 @@ from cleangpt.models.llama import Llama
 MODELS: dict[str, type[Decoder]] = {"gpt": GPT, "llama": Llama}
 
 
+class Unset(TorchFunctionMode):
+    """Modules that are made do not draw weights: ours come later, and torch would load its compiler to do it."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__module__", None) == torch.nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def build(config: ModelConfig, device: torch.device | str = "cpu") -> Decoder:
     """The model of this (resolved) configuration, its weights not set yet."""
-    with torch.device("meta"):
-        model = MODELS[config.name](config)
-    return model.to_empty(device=device)
+    with torch.device(device), Unset():
+        return MODELS[config.name](config)
 
 
 def parameter_counts(model: Decoder) -> dict[str, int]:
