@@ -38,7 +38,7 @@ def measure(config: BenchConfig) -> dict[str, Any]:
     if config.what == "train":
         more = _utilisation(config, task, found, peaks)
     if scoring is not None:
-        more["complete"] = scoring.complete(found[turns.OURS]["median"])
+        more["complete"] = scoring.complete()
     if config.profile:
         training.profile(config, task, compute, Path.cwd())
     return {

@@ -44,7 +44,7 @@ def sentences(result: dict[str, Any]) -> list[str]:
     if start := result.get("startup_seconds"):
         found.append(f"From the command to the first step: {start['cold']:.1f} s cold, {start['warm']:.1f} s warm")
     if complete := result.get("complete"):
-        how = "measured" if complete["measured"] else "at this rate"
+        how = "measured" if complete["measured"] else "estimated from a part"
         unit = result["unit"].partition(" ")[0]
         split = f"all {complete['of']:,} {unit} of {complete['split']}"
         found.append(f"{split}: {complete['seconds']:,.1f} s ({how})")

@@ -36,14 +36,21 @@ def _is_own(word: str) -> bool:
     return key.partition(".")[0] in OWN or key.startswith("hydra.")
 
 
+def _absolute(word: str) -> str:
+    """A folder of configuration, found from everywhere."""
+    key, equals, value = word.rpartition("=")
+    return f"{key}{equals}{Path(value).absolute()}" if Path(value).is_dir() else word
+
+
 def _start(folder: Path, name: str, words: list[str]) -> float:
     run, errors = folder / name, folder / f"{name}.err"
     caches = {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TRITON_CACHE_DIR": str(folder / "triton")}
-    command = [sys.executable, str(TRAIN), *cli.hydra_words(), *words, *QUIET, "processes=1"]
+    command = [sys.executable, str(TRAIN), *map(_absolute, cli.hydra_words()), *words, *QUIET, "processes=1"]
     began = time.monotonic()
     with errors.open("w") as file:
         process = subprocess.Popen(
             [*command, f"hydra.run.dir={cli.quoted(run)}"],
+            cwd=folder,  # where its outputs/latest is nobody's
             env={**os.environ, **caches},
             stdout=subprocess.DEVNULL,
             stderr=file,
