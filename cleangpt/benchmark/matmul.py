@@ -1,29 +1,36 @@
 """The peak that MFU is measured against: the best rate of matmuls on this machine in this dtype with these threads."""
 
-import itertools
 import time
 
 import torch
 
 from cleangpt.device import Compute
 
-SIZES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192), "mps": (1024, 2048)}
+SMALLEST, LARGEST, CALLS = 256, 8192, 3
 
 
 def peak(compute: Compute, dtype: torch.dtype, seconds: float) -> float:
-    """FLOP/s of the best of many square matmuls within this time; each size has at least one turn."""
-    pairs = []
-    for size in SIZES[compute.device.type]:
-        left, right = (torch.randn(size, size, device=compute.device).to(dtype) for _ in range(2))
-        pairs.append((size, left, right, torch.empty_like(left)))
-        torch.mm(left[:64], right, out=pairs[-1][3][:64])  # the first call of a kind sets things up
-    compute.synchronize()
-    began, best = time.perf_counter(), 0.0
-    for turn, (size, left, right, out) in enumerate(itertools.cycle(pairs)):
-        if turn >= len(pairs) and time.perf_counter() - began > seconds:
+    """FLOP/s of the best of many square matmuls within this time, each size twice the last while there is time."""
+    size, best, began = SMALLEST, 0.0, time.perf_counter()
+    left, right, out = _operands(size, dtype, compute)
+    while True:
+        took = min(_once(left, right, out, compute) for _ in range(CALLS))
+        best = max(best, 2 * size**3 / took)
+        remaining = began + seconds - time.perf_counter()
+        if remaining <= 0:
             return best
-        started = time.perf_counter()
-        torch.mm(left, right, out=out)
-        compute.synchronize()
-        best = max(best, 2 * size**3 / (time.perf_counter() - started))
-    raise AssertionError("a cycle has no end")
+        if 2 * size <= LARGEST and 8 * CALLS * took < remaining:
+            size *= 2
+            left, right, out = _operands(size, dtype, compute)
+
+
+def _operands(size: int, dtype: torch.dtype, compute: Compute) -> list[torch.Tensor]:
+    return [torch.randn(size, size, device=compute.device).to(dtype) for _ in range(3)]
+
+
+def _once(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor, compute: Compute) -> float:
+    compute.synchronize()
+    began = time.perf_counter()
+    torch.mm(left, right, out=out)
+    compute.synchronize()
+    return time.perf_counter() - began

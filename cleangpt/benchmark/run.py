@@ -13,6 +13,7 @@ from cleangpt.benchmark.score import Scoring
 from cleangpt.config import BenchConfig, resolve
 
 WARM_UP = {"train": 3, "decode": 1, "score": 1}  # calls of each side
+PEAK_SECONDS = 0.5  # of matmuls, before and after the turns
 
 
 def measure(config: BenchConfig) -> dict[str, Any]:
@@ -30,10 +31,10 @@ def measure(config: BenchConfig) -> dict[str, Any]:
         scoring = Scoring(config, task, training.first_weights(config, compute.device), compute)
         sides, unit = scoring.sides(), "problems" if task.has_answers else "windows"
     dtypes = list(dict.fromkeys(side.dtype for side in sides)) if config.what == "train" else []
-    peaks = {dtype: matmul.peak(compute, dtype, config.seconds / 4) for dtype in dtypes}
+    peaks = {dtype: matmul.peak(compute, dtype, min(PEAK_SECONDS, config.seconds)) for dtype in dtypes}
     turns.run(sides, config.rounds, config.seconds, WARM_UP[config.what], compute)
     for dtype in dtypes:  # once more: what disturbed the machine then may be over
-        peaks[dtype] = max(peaks[dtype], matmul.peak(compute, dtype, config.seconds / 4))
+        peaks[dtype] = max(peaks[dtype], matmul.peak(compute, dtype, min(PEAK_SECONDS, config.seconds)))
     found = turns.found(sides)
     if config.what == "train":
         more = _utilisation(config, task, found, peaks)
