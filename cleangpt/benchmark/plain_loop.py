@@ -4,7 +4,6 @@ Eager; samples are drawn with replacement and collated one by one in each step; 
 clipped by torch's function; AdamW is torch's own choice for the device; the loss is read after each step.
 """
 
-import contextlib
 from typing import Any
 
 import numpy as np
@@ -25,9 +24,11 @@ class Loop:
     def __init__(self, config: Config, task: Any, model: nn.Module, compute: Compute):
         self.config, self.task, self.compute = config, task, compute
         self.model = model.to(compute.device).train()
-        matrices = [p for p in model.parameters() if p.dim() >= 2]
-        others = [p for p in model.parameters() if p.dim() < 2]
-        groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+        decay = config.optimizer.weight_decay
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": decay},
+            {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0},
+        ]
         fused = {"fused": True} if compute.device.type == "cuda" else {}
         self.optimizer = torch.optim.AdamW(groups, lr=config.optimizer.lr, **fused)
         self.generator = np.random.default_rng(config.seed)
@@ -45,7 +46,7 @@ class Loop:
         tokens = 0
         for _ in range(now.grad_accum):
             inputs, targets, count = self.ready
-            with self.compute.autocast() if self.compute.dtype != torch.float32 else contextlib.nullcontext():
+            with self.compute.autocast():
                 logits = self.model(inputs)
                 loss = mean_loss(logits, targets) / now.grad_accum
             self.ready = self.batch()  # while a GPU is busy
