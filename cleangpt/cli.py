@@ -19,6 +19,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from cleangpt import process
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.schema import Section, expected, keys, nearest, parse
 
@@ -33,6 +34,7 @@ def start(main: Callable[[], Any], schema: type[Section], config_name: str, swee
     """
     from hydra._internal.utils import get_args_parser
 
+    process.before_torch()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come to us, who know how to say them
     register_resolvers(schema)
     sys.argv[1:] = [as_it_stands(word, schema) for word in sys.argv[1:]]

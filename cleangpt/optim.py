@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
+from itertools import accumulate
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -60,27 +62,74 @@ def _layer(name: str, depth: int) -> int:
     return 0 if first.endswith("embedding") else depth
 
 
-def adamw(config: AdamWConfig, model: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(
-        parameter_groups(model, config.layer_decay),
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        eps=config.eps,
-        weight_decay=0.0,
-        fused=True,
-    )
+class Optimizer(Protocol):
+    """What a training needs of one; `state` holds what is remembered of each parameter, for snapshots."""
+
+    param_groups: list[dict]
+    state: dict[nn.Parameter, dict[str, Tensor]]
+
+    def step(self) -> None: ...
 
 
-OPTIMIZERS: dict[str, Callable[[AdamWConfig, nn.Module], torch.optim.Optimizer]] = {"adamw": adamw}
+class AdamW:
+    """Loshchilov & Hutter, "Decoupled Weight Decay Regularization", 2019, by torch's fused kernel.
+
+    torch.optim loads torch's compiler as soon as an optimizer is made, which takes longer than all the rest of a
+    start; what it does besides is not needed here.
+    """
+
+    def __init__(self, config: AdamWConfig, groups: list[dict]):
+        self.betas, self.eps = (config.beta1, config.beta2), config.eps
+        self.param_groups = groups
+        device = groups[0]["params"][0].device
+        self.steps = torch.zeros((), dtype=torch.float32, device=device)  # the same for all parameters
+        self.state: dict[nn.Parameter, dict[str, Tensor]] = {
+            parameter: {
+                "step": self.steps,
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+            for group in groups
+            for parameter in group["params"]
+        }
+
+    @torch.no_grad()
+    def step(self) -> None:
+        self.steps += 1
+        for group in self.param_groups:
+            parameters = group["params"]
+            states = [self.state[parameter] for parameter in parameters]
+            torch._fused_adamw_(
+                parameters,
+                [parameter.grad for parameter in parameters],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                [self.steps] * len(parameters),
+                lr=group["lr"],
+                beta1=self.betas[0],
+                beta2=self.betas[1],
+                weight_decay=group["weight_decay"],
+                eps=self.eps,
+                amsgrad=False,
+                maximize=False,
+            )
 
 
-def build(config: AdamWConfig, model: nn.Module) -> torch.optim.Optimizer:
+def adamw(config: AdamWConfig, model: nn.Module) -> AdamW:
+    return AdamW(config, parameter_groups(model, config.layer_decay))
+
+
+OPTIMIZERS: dict[str, Callable[[AdamWConfig, nn.Module], Optimizer]] = {"adamw": adamw}
+
+
+def build(config: AdamWConfig, model: nn.Module) -> Optimizer:
     optimizer = OPTIMIZERS[config.name](config, model)
     set_schedule(optimizer, config.lr, config.weight_decay)
     return optimizer
 
 
-def set_schedule(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) -> None:
+def set_schedule(optimizer: Optimizer, lr: float, weight_decay: float) -> None:
     """What the next step uses."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
@@ -96,21 +145,51 @@ class Gradients:
     """
 
     SUMS = ("loss", "weight", "tokens", "stop", "incomplete")
+    SMALL = 1 << 24  # elements: of more than these a second copy would take memory that is needed
     ALIGN = 16  # elements: each gradient begins where vector instructions like it
 
     def __init__(self, parameters: Iterable[nn.Parameter]):
-        parameters = list(parameters)
-        sizes = [-(-p.numel() // self.ALIGN) * self.ALIGN for p in parameters]
-        device = parameters[0].device
+        self.parameters = list(parameters)
+        sizes = [-(-p.numel() // self.ALIGN) * self.ALIGN for p in self.parameters]
+        device = self.parameters[0].device
         self.buffer = torch.zeros(sum(sizes) + len(self.SUMS), dtype=torch.float32, device=device)
         self.flat, self.sums = self.buffer[: sum(sizes)], self.buffer[sum(sizes) :]
-        start = 0
-        for parameter, size in zip(parameters, sizes, strict=True):
-            parameter.grad = self.flat[start : start + parameter.numel()].view_as(parameter)
-            start += size
+        starts = accumulate(sizes, initial=0)
+        self.views = [
+            self.flat[start : start + p.numel()].view_as(p) for start, p in zip(starts, self.parameters, strict=False)
+        ]
+        self.adding = False
+        self._add_from_here()
 
-    def zero(self) -> None:
-        self.buffer.zero_()
+    def begin(self) -> None:
+        """Before the first backward pass of a step.
+
+        Of a small model it leaves its gradients where it made them: one copy is less work than zeros and a sum.
+        """
+        if self.flat.numel() > self.SMALL:
+            self.buffer.zero_()
+            return
+        self.sums.zero_()
+        self.adding = False
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def collect(self) -> None:
+        """After a backward pass: what the first one left goes into the buffer, and those to come add to it."""
+        if self.adding:
+            return
+        missing = [view for p, view in zip(self.parameters, self.views, strict=True) if p.grad is None]
+        pairs = [(view, p.grad) for p, view in zip(self.parameters, self.views, strict=True) if p.grad is not None]
+        if missing:
+            torch._foreach_zero_(missing)
+        if pairs:
+            torch._foreach_copy_(*map(list, zip(*pairs, strict=True)))
+        self._add_from_here()
+
+    def _add_from_here(self) -> None:
+        for parameter, view in zip(self.parameters, self.views, strict=True):
+            parameter.grad = view
+        self.adding = True
 
     def norm(self) -> Tensor:
         return torch.linalg.vector_norm(self.flat)

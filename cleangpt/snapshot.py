@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from cleangpt import distributed, files, weights
+from cleangpt import distributed, files, optim, weights
 from cleangpt.config import Config
 from cleangpt.errors import UserError
 from cleangpt.models.layers import Decoder
@@ -77,9 +77,10 @@ class Writer:
         self._jobs.task_done()
 
 
-def copy(model: Decoder, optimizer: torch.optim.Optimizer) -> tuple[Tensors, Tensors]:
+def copy(model: Decoder, optimizer: optim.Optimizer) -> tuple[Tensors, Tensors]:
     """Weights and optimizer as they are now."""
-    return weights.copy(model), _optimizer_tensors(model, optimizer)
+    kept = _remembered(model, optimizer)
+    return weights.copy(model), {name: value.detach().to("cpu", copy=True).contiguous() for name, value in kept.items()}
 
 
 def save(
@@ -204,29 +205,20 @@ def sweep(run: RunDir) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def restore(folder: Path, model: Decoder, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def restore(folder: Path, model: Decoder, optimizer: optim.Optimizer) -> dict[str, Any]:
     """Put weights and optimizer back; the rest of the state is returned. Rank 0 reads, and tells the others."""
     weights.load_into(model, folder / weights.WEIGHTS)
     tensors = distributed.tensors_from_main(lambda: load_file(folder / OPTIMIZER))
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for number, name in enumerate(_parameter_names(model, optimizer)):
-        kept = {key.rpartition("/")[2]: value for key, value in tensors.items() if key.rpartition("/")[0] == name}
-        if kept:
-            state[number] = kept
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    with torch.no_grad():
+        for name, kept in _remembered(model, optimizer).items():
+            kept.copy_(tensors[name])
     return distributed.from_main(lambda: files.read_json(folder / STATE))
 
 
-def _parameter_names(model: Decoder, optimizer: torch.optim.Optimizer) -> list[str]:
-    """The names of the optimizer's parameters, in its own order."""
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _optimizer_tensors(model: Decoder, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    names = _parameter_names(model, optimizer)
+def _remembered(model: Decoder, optimizer: optim.Optimizer) -> Tensors:
+    """What the optimizer remembers of each parameter, by the parameter's name."""
     return {
-        f"{names[number]}/{key}": value.detach().to("cpu", copy=True).contiguous()
-        for number, state in optimizer.state_dict()["state"].items()
-        for key, value in state.items()
+        f"{name}/{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
     }

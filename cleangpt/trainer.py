@@ -204,8 +204,9 @@ class Trainer:
         optim.set_schedule(self.optimizer, now.lr, now.weight_decay)
         if config.model.dropout > 0:  # masks are a function of the step too, so no random state has to be saved
             torch.manual_seed(derive(config.seed, "dropout", step, self.world.rank))
-        self.model.train()
-        gradients.zero()
+        if not self.model.training:
+            self.model.train()
+        gradients.begin()
         # Losses are summed over supervised tokens. Their number over all processes is known only after the
         # all-reduce, so they are divided by the number of positions first, and the rest is made up for below.
         positions = now.grad_accum * config.train.batch_size * self.task.sequence_length
@@ -224,9 +225,11 @@ class Trainer:
                 loss = self.model(**rows.given())
             with phase("backward"):
                 (loss * scale).backward()
+                gradients.collect()
             gradients.sums[0] += loss.detach()
             weight += rows.weight
             tokens += rows.tokens
+        gradients.collect()  # where there was nothing to do
         mine = [weight, tokens, float(self.stop.number > 0), float(incomplete)]
         gradients.sums[1:] += torch.tensor(mine).to(gradients.sums)
         with phase("reduce"):  # this is where the step waits: for the device, and for the other processes

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from cleangpt import flops
+from cleangpt import flops, optim
 from cleangpt.device import Compute
 from cleangpt.distributed import World
 
@@ -77,7 +77,7 @@ class Watch:
         return self.norms_every is not None and step % self.norms_every == 0
 
     @torch.no_grad()
-    def update(self, optimizer: torch.optim.Optimizer, step: int) -> dict[str, float]:
+    def update(self, optimizer: optim.Optimizer, step: int) -> dict[str, float]:
         """Have the optimizer make its step; the norms of the new weights and of their change, where they are due."""
         if not (self.measures_norms(step) and self.world.is_main):
             optimizer.step()
