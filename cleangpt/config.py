@@ -25,6 +25,13 @@ class ModelConfig(Section):
     vocab_size: int | None = Field(ge=2, description="rows of the embedding; null: the tokenizer's size")
     dropout: float = Field(ge=0, lt=1, description="probability of dropout, in attention and residuals")
     tied: bool = Field(description="one matrix for the embedding and the head")
+    qk_norm: bool = Field(description="RMSNorm on queries and keys, head by head")
+    zero_init: bool = Field(description="what is added to the residual begins at zero")
+    logit_softcap: float | None = Field(gt=0, description="logits stay within this, by tanh; null: no bound")
+    value_embeddings: bool = Field(description="each layer adds an embedding of the token to attention's values")
+    bigram_embedding: int | None = Field(
+        ge=1, description="rows of an embedding of (token before, token), shared by hashing if need be; null: none"
+    )
     attention: Literal["auto", "sdpa", "plain"] = Field(
         description="torch's fused kernel, two matmuls and a softmax, or whichever suits the device"
     )
@@ -34,6 +41,7 @@ class GPTConfig(ModelConfig):
     """GPT-2: learned positions, LayerNorm, GELU."""
 
     name: Literal["gpt"] = Field(description="the architecture")
+    activation: Literal["gelu", "relu2"] = Field(description="of the MLP: GELU, or ReLU squared")
     bias: bool = Field(description="biases in linear layers and norms")
 
     @field_validator("n_head")
@@ -67,11 +75,13 @@ class LlamaConfig(ModelConfig):
     name: Literal["llama"] = Field(description="the architecture")
     head_dim: int | None = Field(ge=2, multiple_of=2, description="width of a head; null: n_embd / n_head")
     n_kv_head: int | None = Field(ge=1, description="heads of keys and values; null: n_head")
-    ffn_dim: int | None = Field(ge=1, description="hidden width of SwiGLU; null: 8/3 n_embd, rounded up to 32")
+    activation: Literal["swiglu", "relu2"] = Field(description="of the MLP: a SiLU that gates, or ReLU squared")
+    ffn_dim: int | None = Field(
+        ge=1, description="hidden width of the MLP; null: 8/3 n_embd, rounded up to 32, and 4 n_embd with relu2"
+    )
     rope_base: float = Field(gt=1, description="base of the rotary angles")
     rope_scaling: RopeScaling | None
     norm_eps: float = Field(gt=0, description="epsilon of RMSNorm")
-    qk_norm: bool = Field(description="RMSNorm on queries and keys, head by head")
 
     @field_validator("head_dim")
     @classmethod
@@ -96,6 +106,22 @@ class LlamaConfig(ModelConfig):
 class AdamWConfig(Section):
     name: Literal["adamw"] = Field(description="the optimizer")
     lr: float = Field(gt=0, description="peak learning rate")
+    weight_decay: float = Field(ge=0, description="weight decay, on matrices only")
+    beta1: float = Field(ge=0, lt=1, description="decay of the first moment")
+    beta2: float = Field(ge=0, lt=1, description="decay of the second moment")
+    eps: float = Field(gt=0, description="added to the root of the second moment")
+    layer_decay: float = Field(gt=0, le=1, description="the learning rate of a layer over that of the layer above it")
+
+
+class MuonConfig(Section):
+    """Muon for the matrices of the blocks, AdamW for everything else."""
+
+    name: Literal["muon"] = Field(description="the optimizer")
+    lr: float = Field(gt=0, description="peak learning rate")
+    matrix_lr: float = Field(gt=0, description="peak learning rate of the matrices; it moves as schedule.lr does")
+    momentum: float = Field(ge=0, lt=1, description="decay of the mean gradient of a matrix")
+    nesterov: bool = Field(description="look ahead: mix the gradient of this step into the mean once more")
+    ns_steps: int = Field(ge=1, le=20, description="Newton-Schulz steps that orthogonalise an update")
     weight_decay: float = Field(ge=0, description="weight decay, on matrices only")
     beta1: float = Field(ge=0, lt=1, description="decay of the first moment")
     beta2: float = Field(ge=0, lt=1, description="decay of the second moment")
@@ -196,7 +222,9 @@ class Config(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         description="of the arithmetic; weights stay float32"
     )
-    compile: bool | Literal["auto"] = Field(description="torch.compile; auto: where it pays within the run")
+    compile: bool | Literal["auto", "graphs"] = Field(
+        description="torch.compile; auto: where it pays within the run; graphs: with CUDA graphs, for small models"
+    )
     processes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         description="processes that `python train.py` starts; auto: one for each visible GPU"
     )
@@ -205,7 +233,7 @@ class Config(Section):
     init_from: str | None = Field(description="a run whose weights to start from; null: random weights")
     dataset: DatasetConfig
     model: Annotated[GPTConfig | LlamaConfig, Field(discriminator="name")]
-    optimizer: Annotated[AdamWConfig, Field()]
+    optimizer: Annotated[AdamWConfig | MuonConfig, Field(discriminator="name")]
     schedule: ScheduleConfig
     train: TrainConfig
     logger: LoggerConfig
@@ -402,7 +430,8 @@ def resolve(config: Config, task: Any) -> Config:
         width = config.model.n_embd
         model["head_dim"] = config.model.head_dim or width // config.model.n_head
         model["n_kv_head"] = config.model.n_kv_head or config.model.n_head
-        model["ffn_dim"] = config.model.ffn_dim or -(-8 * width // (3 * 32)) * 32
+        usual = 4 * width if config.model.activation == "relu2" else -(-8 * width // (3 * 32)) * 32
+        model["ffn_dim"] = config.model.ffn_dim or usual
     ramps = {}
     first = {"lr": config.optimizer.lr, "weight_decay": config.optimizer.weight_decay, "grad_accum": 1}
     for name, default in first.items():

@@ -8,8 +8,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from cleangpt.config import AdamWConfig
+from cleangpt.adamw import AdamW
+from cleangpt.config import AdamWConfig, MuonConfig
 from cleangpt.errors import UserError
+from cleangpt.muon import Muon
 
 
 def freeze(model: nn.Module, patterns: list[str]) -> None:
@@ -71,59 +73,18 @@ class Optimizer(Protocol):
     def step(self) -> None: ...
 
 
-class AdamW:
-    """Loshchilov & Hutter, "Decoupled Weight Decay Regularization", 2019, by torch's fused kernel.
-
-    torch.optim loads torch's compiler as soon as an optimizer is made, which takes longer than all the rest of a
-    start; what it does besides is not needed here.
-    """
-
-    def __init__(self, config: AdamWConfig, groups: list[dict]):
-        self.betas, self.eps = (config.beta1, config.beta2), config.eps
-        self.param_groups = groups
-        device = groups[0]["params"][0].device
-        self.steps = torch.zeros((), dtype=torch.float32, device=device)  # the same for all parameters
-        self.state: dict[nn.Parameter, dict[str, Tensor]] = {
-            parameter: {
-                "step": self.steps,
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
-            for group in groups
-            for parameter in group["params"]
-        }
-
-    @torch.no_grad()
-    def step(self) -> None:
-        self.steps += 1
-        for group in self.param_groups:
-            parameters = group["params"]
-            states = [self.state[parameter] for parameter in parameters]
-            torch._fused_adamw_(
-                parameters,
-                [parameter.grad for parameter in parameters],
-                [state["exp_avg"] for state in states],
-                [state["exp_avg_sq"] for state in states],
-                [],
-                [self.steps] * len(parameters),
-                lr=group["lr"],
-                beta1=self.betas[0],
-                beta2=self.betas[1],
-                weight_decay=group["weight_decay"],
-                eps=self.eps,
-                amsgrad=False,
-                maximize=False,
-            )
-
-
-def adamw(config: AdamWConfig, model: nn.Module) -> AdamW:
+def adamw(config: AdamWConfig, model: nn.Module) -> Optimizer:
     return AdamW(config, parameter_groups(model, config.layer_decay))
 
 
-OPTIMIZERS: dict[str, Callable[[AdamWConfig, nn.Module], Optimizer]] = {"adamw": adamw}
+def muon(config: MuonConfig, model: nn.Module) -> Optimizer:
+    return Muon(model, parameter_groups(model, config.layer_decay), config)
 
 
-def build(config: AdamWConfig, model: nn.Module) -> Optimizer:
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adamw": adamw, "muon": muon}
+
+
+def build(config: AdamWConfig | MuonConfig, model: nn.Module) -> Optimizer:
     optimizer = OPTIMIZERS[config.name](config, model)
     set_schedule(optimizer, config.lr, config.weight_decay)
     return optimizer

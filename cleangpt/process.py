@@ -22,7 +22,7 @@ def before_torch() -> None:
 
 
 def keep_memory() -> None:
-    """Have freed tensors stay with the process for the next step, instead of being returned and fetched page by page."""
+    """Have freed tensors stay with the process for the next step, instead of being fetched anew page by page."""
     if not sys.platform.startswith("linux"):
         return
     trim_threshold, mmap_threshold = -1, -3  # of glibc's mallopt; other libraries do without
@@ -38,3 +38,7 @@ def settle_garbage() -> None:
     """What was made so far stays until the end: no collection looks at it again."""
     gc.collect()
     gc.freeze()
+
+
+def release_garbage() -> None:
+    gc.unfreeze()

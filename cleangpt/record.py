@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cleangpt import cli, files
 from cleangpt.config import Config
 from cleangpt.device import Compute
@@ -35,6 +37,8 @@ def circumstances(
             "system": platform.platform(),
             "cores": os.cpu_count(),
             "device": compute.name,
+            "device_type": compute.device.type,
+            "threads": torch.get_num_threads(),
             "dtype": str(compute.dtype).removeprefix("torch."),
         },
         "world_size": world.size,

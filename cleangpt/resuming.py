@@ -74,7 +74,7 @@ def _stored(run: RunDir, folder: Path, composed: Config, overrides: list[str]) -
 
 
 def _is_the_run(key: str) -> bool:
-    return key.split(".")[0] in IS_THE_RUN
+    return key.split(".")[0] in IS_THE_RUN or key == "optimizer.name"  # whose state the snapshot holds
 
 
 def _let_follow(stored: dict[str, Any], before: dict[str, Any], changed: set[str]) -> None:

@@ -85,6 +85,7 @@ class Trainer:
         self.watch = Watch(model, task.sequence_length, compute, world, config.logger.norms)
         profiles = config.profile and world.is_main
         self.profiler = profiling.Profiler(run, train, compute, tracker.say) if profiles else profiling.Off()
+        self.launches_graphs = False
         self.state = State()
         self.earlier_seconds = 0.0
         self.scales_loss = compute.dtype == torch.float16
@@ -221,6 +222,8 @@ class Trainer:
         for rows in self.watch.waiting(parts, phase):
             if incomplete := self.stop.number > 0:
                 break
+            if self.launches_graphs:
+                torch.compiler.cudagraph_mark_step_begin()
             with phase("forward"), self.compute.autocast():
                 loss = self.model(**rows.given())
             with phase("backward"):

@@ -13,12 +13,14 @@ import torch
 
 from cleangpt import (
     card,
+    compiling,
     device,
     distributed,
     files,
     models,
     optim,
     pretrained,
+    process,
     record,
     schedule,
     scoring,
@@ -37,8 +39,9 @@ from cleangpt.trainer import Trainer
 
 def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None, began: float) -> int:
     """Train; the exit status. `resume` is the run or snapshot to continue, already checked against `config`."""
-    compute = device.choose(config.device, config.dtype, distributed.world().local_rank)
+    process.keep_memory()
     device.share_threads(distributed.world().local_size)
+    compute = device.choose(config.device, _dtype(config, run, resume), distributed.world().local_rank)
     task = _task(config, overrides)
     asked, config = config, resolve(config, task)
     world = distributed.start(compute.device)
@@ -68,7 +71,20 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
                 tracker.close()
                 del trainer
     finally:
+        process.release_garbage()
         distributed.stop()
+
+
+def _dtype(config: Config, run: RunDir, resume: Path | None) -> str:
+    """The dtype of the arithmetic on all processes: what rank 0 finds the fastest, or what the run began with."""
+
+    def say() -> str:
+        before = record.begun(run.run) if resume is not None else None
+        machine = record.parts(before)[-1].get("machine", {}) if before else {}
+        same_device = machine.get("device_type") == device.fastest(config.device)
+        return machine["dtype"] if same_device else device.fastest_dtype(device.fastest(config.device))
+
+    return config.dtype if config.dtype != "auto" else distributed.told_by_main("dtype", say)
 
 
 @contextlib.contextmanager
@@ -136,8 +152,9 @@ def _fit(trainer: Trainer, asked: Config, overrides: list[str], snapshot_folder:
         now["data"] = trainer.task.fingerprint()
         files.write_json(run.run, {**before, "resumed": [*record.parts(before)[1:], now]} if before else now)
         point_latest_to(run)
-    _prepare(config, trainer.model, trainer.compute, tracker)
+    _prepare(trainer)
     _introduce(trainer, parameters, snapshot_folder)
+    process.settle_garbage()
     status = trainer.fit()
     tracker.pause()
     if status != "stopped":
@@ -176,13 +193,16 @@ def _first_weights(config: Config, model: Any, trainer: Trainer, snapshot_folder
         model.initialise(generator)
 
 
-def _prepare(config: Config, model: Any, compute: device.Compute, tracker: Tracker) -> None:
+def _prepare(trainer: Trainer) -> None:
+    config, model, compute = trainer.config, trainer.model, trainer.compute
     model.checkpointing = config.train.activation_checkpointing
-    compiles = device.compiles(config.compile, compute, config.train.steps)
-    if compiles:
-        model.compile(dynamic=False)
-    if config.compile == "auto" and compute.device.type == "cuda":
-        tracker.say(f"compile=auto: {'on' if compiles else 'off, it would not pay within this run'}")
+    world, micro_steps = trainer.world, trainer.all_micro_steps - trainer.state.micro_step
+    seconds = compiling.eager_seconds(config, model, trainer.task.sequence_length, compute, world.size, micro_steps)
+    choice, reason = compiling.decide(config.compile, compute, seconds)
+    compiling.apply(choice, model)
+    trainer.launches_graphs = choice == "graphs"
+    if reason:
+        trainer.tracker.say(reason)
 
 
 def _introduce(trainer: Trainer, parameters: dict[str, int], snapshot_folder: Path | None) -> None:

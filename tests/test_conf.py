@@ -59,7 +59,7 @@ def test_every_key_has_a_meaning_and_its_default_is_in_conf(schema):
 
 
 def test_every_key_of_the_schema_is_in_some_file_of_conf():
-    composed = [toy(option) for option in OPTIONS if option.startswith(("model=", "dataset="))]
+    composed = [toy(option) for option in OPTIONS if option.startswith(("model=", "dataset=", "optimizer="))]
     assert [key for key in keys(Config) if not any(has(data, key) for data in composed)] == []
 
 
@@ -149,6 +149,7 @@ def ran(tmp_path_factory):
     common += ["dataset.digits=1", "model.n_layer=1", "train.steps=3", "train.batch_size=8", "device=cpu"]
     for model in ("llama_tiny", "gpt_tiny", "llama_long"):
         commands[model] = ["train.py", f"model={model}", "logger=quiet", "train.test_at_end=false", *common]
+    commands["muon"] = [*commands["gpt_tiny"], "optimizer=muon"]
     diverge = ["schedule=constant", "optimizer.lr=1e38", "train.nonfinite=skip", "train.nonfinite_limit=1"]
     commands["logs"] = [*commands["gpt_tiny"], "logger.wandb=true"]
     commands["diverges"] = [*commands["gpt_tiny"], *diverge]

@@ -10,6 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from cleangpt import config, flops, models
 from cleangpt.device import Compute
 
+OPTIONS = {"qk_norm": True, "activation": "relu2", "logit_softcap": 9.0}
+OPTIONS |= {"value_embeddings": True, "bigram_embedding": 70}
 SHAPES = {
     "gpt, tied": ("gpt", {"tied": True}),
     "gpt, untied, heads of an odd width": ("gpt", {"tied": False, "n_embd": 21, "n_head": 3, "n_layer": 3}),
@@ -18,6 +20,8 @@ SHAPES = {
     "llama, untied, grouped heads": ("llama", {"tied": False, "n_embd": 32, "n_head": 4, "n_kv_head": 2}),
     "llama, one head of keys": ("llama", {"n_embd": 24, "n_head": 6, "n_kv_head": 1, "head_dim": 10, "ffn_dim": 13}),
     "llama, heads wider than the model": ("llama", {"n_embd": 10, "n_head": 3, "head_dim": 14, "qk_norm": True}),
+    "gpt, all options": ("gpt", {"tied": False, **OPTIONS}),
+    "llama, all options": ("llama", {"n_head": 4, "n_kv_head": 2, **OPTIONS}),
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import toy
+from helpers import PLAIN, toy
 from pretrained import TINY, randomize, save
 from safetensors.torch import load_file
 from transformers import (
@@ -107,9 +107,9 @@ def our_section(**changes):
     common = {"n_layer": 2, "n_embd": 32, "n_head": 4, "block_size": 40, "dropout": 0.1, "attention": "auto"}
     common |= {"vocab_size": VOCABULARY}
     if changes["name"] == "gpt":
-        return config.GPTConfig(**{**common, **changes})
+        return config.GPTConfig(**{**common, **PLAIN["gpt"], **changes})
     llama = {"head_dim": 8, "n_kv_head": 4, "ffn_dim": 48, "rope_base": 1e4, "rope_scaling": None, "norm_eps": 1e-5}
-    return config.LlamaConfig(**{**common, **llama, "qk_norm": False, **changes})
+    return config.LlamaConfig(**{**common, **llama, **PLAIN["llama"], **changes})
 
 
 def save_ours(path, section, tokenizer):
@@ -282,6 +282,24 @@ def test_older_spellings_of_the_rotary_angles_mean_the_same():
     old["rope_scaling"] = {key: value for key, value in new["rope_parameters"].items() if key != "rope_theta"}
     assert architecture.section(old, "x") == architecture.section(new, "x")
     assert architecture.section(old, "x").rope_scaling is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("gpt", "activation", "relu2"),
+        ("llama", "activation", "relu2"),
+        ("gpt", "qk_norm", True),
+        ("gpt", "logit_softcap", 15.0),
+        ("llama", "value_embeddings", True),
+        ("llama", "bigram_embedding", 100),
+    ],
+)
+def test_options_that_no_class_of_transformers_has_are_refused_by_name(name, key, value):
+    plain = {**OURS[name], "zero_init": True}  # which says where training began, and nothing of the model
+    architecture.configuration(our_section(**plain), "float32", {})
+    with pytest.raises(UserError, match=f"no class of transformers has model.{key}={str(value).lower()}"):
+        architecture.configuration(our_section(**plain, **{key: value}), "float32", {})
 
 
 def test_what_transformers_classes_have_not_is_refused_on_the_way_out(tokenizer, tmp_path):

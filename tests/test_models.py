@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import PLAIN
 
 from cleangpt import models
 from cleangpt.config import GPTConfig, LlamaConfig
@@ -15,15 +16,14 @@ COMMON = {"n_layer": 2, "n_embd": 32, "n_head": 4, "block_size": 24, "vocab_size
 
 
 def gpt(**changes):
-    config = {"name": "gpt", **COMMON, "tied": True, "bias": True, "attention": "auto", **changes}
+    config = {"name": "gpt", **COMMON, **PLAIN["gpt"], "tied": True, "bias": True, "attention": "auto", **changes}
     return make(GPTConfig(**config))
 
 
 def llama(**changes):
-    config = {"name": "llama", **COMMON, "tied": False, "attention": "auto", "head_dim": 8, "n_kv_head": 4}
-    config |= {"ffn_dim": 64, "rope_base": 10000.0, "rope_scaling": None, "norm_eps": 1e-5}
-    config |= {"qk_norm": False, **changes}
-    return make(LlamaConfig(**config))
+    config = {"name": "llama", **COMMON, **PLAIN["llama"], "tied": False, "attention": "auto"}
+    config |= {"head_dim": 8, "n_kv_head": 4, "ffn_dim": 64, "rope_base": 10000.0, "rope_scaling": None}
+    return make(LlamaConfig(**{**config, "norm_eps": 1e-5, **changes}))
 
 
 def make(config):
@@ -35,16 +35,20 @@ def make(config):
     return model
 
 
+# Every option that changes what a model computes; with as many rows as this, pairs of tokens share some.
+OPTIONS = {"qk_norm": True, "activation": "relu2", "logit_softcap": 5.0, "value_embeddings": True}
+OPTIONS |= {"bigram_embedding": 50}
 SHAPES = [
     lambda **c: gpt(**c),
     lambda **c: gpt(bias=False, tied=False, **c),
     lambda **c: llama(**c),
     lambda **c: llama(n_kv_head=2, tied=True, **c),
     lambda **c: llama(n_kv_head=1, head_dim=12, qk_norm=True, **c),
+    lambda **c: gpt(**OPTIONS, **c),
+    lambda **c: llama(n_kv_head=2, tied=True, **OPTIONS, **c),
 ]
-each_shape = pytest.mark.parametrize(
-    "build", SHAPES, ids=["gpt", "gpt-untied", "llama", "llama-gqa", "llama-wide-heads"]
-)
+IDS = ["gpt", "gpt-untied", "llama", "llama-gqa", "llama-wide-heads", "gpt-options", "llama-options"]
+each_shape = pytest.mark.parametrize("build", SHAPES, ids=IDS)
 TOKENS = torch.randint(15, (3, 20), generator=torch.Generator().manual_seed(2))
 
 
@@ -136,7 +140,7 @@ def test_rotary_base_and_qk_norm_change_the_model():
 def test_gpt2_has_its_published_number_of_parameters():
     config = GPTConfig(
         name="gpt", n_layer=12, n_head=12, n_embd=768, block_size=1024, vocab_size=50257, dropout=0.0, tied=True,
-        bias=True, attention="auto",
+        bias=True, attention="auto", **PLAIN["gpt"],
     )  # fmt: skip
     assert models.parameter_counts(models.build(config, "meta")) == {
         "total": 124_439_808,
@@ -148,8 +152,8 @@ def test_gpt2_has_its_published_number_of_parameters():
 def test_llama_3_2_1b_has_its_published_number_of_parameters():
     config = LlamaConfig(
         name="llama", n_layer=16, n_head=32, n_kv_head=8, head_dim=64, n_embd=2048, ffn_dim=8192, block_size=8192,
-        vocab_size=128256, dropout=0.0, tied=True, rope_base=500000.0, rope_scaling=None, norm_eps=1e-5, qk_norm=False,
-        attention="auto",
+        vocab_size=128256, dropout=0.0, tied=True, rope_base=500000.0, rope_scaling=None, norm_eps=1e-5,
+        attention="auto", **PLAIN["llama"],
     )  # fmt: skip
     assert models.parameter_counts(models.build(config, "meta"))["total"] == 1_235_814_400
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from cleangpt import device, flops, models, tasks
+from cleangpt import device, flops, models, process, tasks
 from cleangpt.benchmark import decode, matmul, turns
 from cleangpt.benchmark import train as training
 from cleangpt.benchmark.score import Scoring
@@ -17,8 +17,9 @@ PEAK_SECONDS = 0.5  # of matmuls, before and after the turns
 
 
 def measure(config: BenchConfig) -> dict[str, Any]:
-    compute = device.choose(config.device, config.dtype)
+    process.keep_memory()
     device.share_threads(1)
+    compute = device.choose(config.device, config.dtype)
     task = tasks.make(config.dataset, config.model.block_size)
     config = resolve(config, task)
     scoring, more = None, {}

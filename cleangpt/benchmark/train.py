@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from cleangpt import device, models, optim, profiling, tasks
+from cleangpt import models, optim, profiling, tasks
 from cleangpt.benchmark import peers
 from cleangpt.benchmark.plain_loop import Loop
 from cleangpt.benchmark.turns import OURS, Side, Work
@@ -24,6 +24,7 @@ from cleangpt.seeds import derive
 from cleangpt.signals import Stop
 from cleangpt.tracking import Tracker
 from cleangpt.trainer import Trainer
+from cleangpt.training import _prepare as prepare
 
 PROFILED = profiling.WARM_UP + profiling.STEPS
 
@@ -61,13 +62,12 @@ def make_trainer(config: BenchConfig, task: Any, compute: Compute) -> Trainer:
     """As a training makes it, but that it writes nothing."""
     model = first_weights(config, compute.device)
     optim.freeze(model, config.train.freeze)
-    model.checkpointing = config.train.activation_checkpointing
-    if device.compiles(config.compile, compute, config.train.steps):
-        model.compile(dynamic=False)
     nowhere = RunDir(Path(tempfile.gettempdir()) / "bench-writes-nothing")
     tracker = Tracker(nowhere, config.logger, config.train.steps, speaks=False)
     unwatched = config.model_copy(update={"profile": False})
-    return Trainer(unwatched, task, model, compute, world(), nowhere, tracker, Stop(), time.monotonic())
+    trainer = Trainer(unwatched, task, model, compute, world(), nowhere, tracker, Stop(), time.monotonic())
+    prepare(trainer)
+    return trainer
 
 
 def _theirs(config: BenchConfig, compute: Compute) -> Work:

@@ -54,6 +54,9 @@ SAMPLING = {  # written into config.json by older versions; they belong to gener
 }
 GELU = ("gelu_new", "gelu_pytorch_tanh")
 LLAMAS = ("llama", "mistral", "qwen3")
+# Options of ours that no class of theirs has, and what a model is without them.
+OFF = {"zero_init": False, "logit_softcap": None, "value_embeddings": False, "bigram_embedding": None}
+PLAIN = {"gpt": {"activation": "gelu", "qk_norm": False}, "llama": {"activation": "swiglu"}}
 FREE = ("dropout", "attention", "block_size")  # what a checkpoint does not fix
 
 
@@ -201,7 +204,7 @@ def _checked(schema: type[ModelConfig], made: dict[str, Any], where: str) -> Any
     from pydantic import ValidationError
 
     try:
-        return schema.model_validate({**made, "dropout": 0.0, "attention": "auto"})
+        return schema.model_validate({**OFF, **PLAIN[made["name"]], **made, "dropout": 0.0, "attention": "auto"})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
@@ -214,6 +217,12 @@ def _checked(schema: type[ModelConfig], made: dict[str, Any], where: str) -> Any
 
 def configuration(model: ModelConfig, dtype: str, special: dict[str, int | None]) -> dict[str, Any]:
     """config.json of a model of ours, complete, so that no default of another program's takes part."""
+    for key, plain in (OFF | PLAIN[model.name]).items():
+        if key != "zero_init" and (value := getattr(model, key)) != plain:  # where training began does not matter
+            raise UserError(
+                f"no class of transformers has model.{key}={str(value).lower()}: use the run as it is, or train one "
+                "without it"
+            )
     return {**_OUT[model.name](model), **special, "dtype": dtype, "use_cache": True}
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cleangpt.config import GPTConfig
-from cleangpt.models.layers import ATTENTION, Decoder, KVCache
+from cleangpt.models.layers import ATTENTION, Decoder, KVCache, ValueEmbedding, relu_squared, softcapped
 
 
 class Attention(nn.Module):
@@ -17,12 +17,21 @@ class Attention(nn.Module):
         self.attend = ATTENTION[config.attention]
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
         self.out = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
+        self.qk_norm, self.embeds_values = config.qk_norm, config.value_embeddings
+        if config.qk_norm:
+            self.query_norm, self.key_norm = (nn.RMSNorm(config.n_embd // config.n_head, eps=1e-5) for _ in "qk")
+        if config.value_embeddings:
+            self.value_embedding = ValueEmbedding(config.vocab_size, config.n_head, config.n_embd // config.n_head)
 
-    def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, tokens: Tensor, cache: KVCache | None, layer: int) -> Tensor:
         q, k, v = (
             part.unflatten(-1, (self.n_head, -1)).transpose(1, 2)  # (B, H, T, D)
             for part in self.qkv(x).chunk(3, dim=-1)
         )
+        if self.qk_norm:
+            q, k = self.query_norm(q).to(v.dtype), self.key_norm(k).to(v.dtype)
+        if self.embeds_values:
+            v = self.value_embedding(tokens, v)
         if cache:
             k, v = cache.extend(layer, k, v)
         y = self.attend(q, k, v, self.dropout if self.training else 0.0, mask)
@@ -33,12 +42,13 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
-        self.dropout = config.dropout
+        self.dropout, self.activation = config.dropout, config.activation
         self.up = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
         self.down = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.down(F.gelu(self.up(x), approximate="tanh"))
+        y = self.up(x)
+        y = self.down(relu_squared(y) if self.activation == "relu2" else F.gelu(y, approximate="tanh"))
         return F.dropout(y, self.dropout, self.training)
 
 
@@ -50,8 +60,10 @@ class Block(nn.Module):
         self.norm_2 = nn.LayerNorm(config.n_embd, bias=config.bias)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None = None, layer: int = 0) -> Tensor:
-        x = x + self.attention(self.norm_1(x), mask, cache, layer)
+    def forward(
+        self, x: Tensor, mask: Tensor | None, tokens: Tensor, cache: KVCache | None = None, layer: int = 0
+    ) -> Tensor:
+        x = x + self.attention(self.norm_1(x), mask, tokens, cache, layer)
         return x + self.mlp(self.norm_2(x))
 
 
@@ -65,10 +77,10 @@ class GPT(Decoder):
         if not config.tied:
             self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
 
-    def embed(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor]:
-        x = self.token_embedding(tokens) + self.position_embedding(positions)  # (B, T, C)
+    def embed(self, x: Tensor, positions: Tensor) -> tuple[Tensor]:
+        x = x + self.position_embedding(positions)  # (B, T, C)
         return (F.dropout(x, self.config.dropout, self.training),)
 
     def logits(self, x: Tensor) -> Tensor:
         head = self.token_embedding if self.config.tied else self.head
-        return F.linear(self.norm(x), head.weight)  # (B, T, V)
+        return softcapped(F.linear(self.norm(x), head.weight), self.config.logit_softcap)  # (B, T, V)

@@ -1,4 +1,4 @@
-"""What the architectures share: attention, its cache, the loss, and initialisation.
+"""What the architectures share: attention, its cache, embeddings of pairs and of values, the loss, initialisation.
 
 Shapes: B sequences, T tokens, C width of the model, H heads, G heads of keys and values, D width of a head,
 V vocabulary.
@@ -83,6 +83,7 @@ class KVCache:
         shape = (2, layers, batch, heads, columns, width)
         self.memory = torch.empty(shape, dtype=like.dtype, device=like.device)
         self.length = 0  # columns that were read
+        self.last = torch.zeros(batch, 1, dtype=torch.int64, device=like.device)  # the token in the last of them
         self.positions = torch.arange(columns, device=like.device)  # (columns,) or (B, columns)
         self.real: Tensor | None = None  # (B, 1, 1, columns) True where a column is no padding
         if starts is not None:
@@ -122,10 +123,54 @@ class KVCache:
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows only."""
-        self.memory = self.memory[:, :, rows]
+        self.memory, self.last = self.memory[:, :, rows], self.last[rows]
         if self.real is not None:
             self.positions, self.real = self.positions[rows], self.real[rows]
             self.tables = [table[rows] for table in self.tables]
+
+
+class BigramEmbedding(nn.Embedding):
+    """A row for each pair of a token and the one before it, and one row for a token that begins a text.
+
+    Where there are fewer rows than pairs, pairs share rows. Those that end in different tokens after the same one
+    share none, if there are as many rows as tokens.
+    """
+
+    SPREAD = 2654435761  # a prime of 32 bits: where the pairs after a token begin
+
+    def __init__(self, rows: int, width: int, vocab_size: int):
+        super().__init__(rows + 1, width)
+        self.rows, self.spread = rows, vocab_size if vocab_size**2 <= rows else self.SPREAD
+
+    def forward(self, tokens: Tensor, last: Tensor | None, positions: Tensor) -> Tensor:
+        """(B, T) tokens at (T,) or (B, T) positions, `last` (B, 1) being the token before them → (B, T, C)"""
+        last = torch.zeros_like(tokens[:, :1]) if last is None else last
+        before = torch.cat((last, tokens[:, :-1]), dim=1)
+        pairs = (before * self.spread + tokens) % self.rows
+        return super().forward(torch.where(positions == 0, self.rows, pairs))
+
+
+class ValueEmbedding(nn.Embedding):
+    """What attention's values know of their token in every layer, however much the layers below have changed it."""
+
+    def __init__(self, vocab_size: int, heads: int, width: int):
+        super().__init__(vocab_size, heads * width)
+        self.scale = nn.Parameter(torch.empty(heads))
+
+    def forward(self, tokens: Tensor, v: Tensor) -> Tensor:
+        """Values v (B, G, T, D) of tokens (B, T), with the embedding added."""
+        added = super().forward(tokens).unflatten(-1, (len(self.scale), -1)).transpose(1, 2)
+        return v + (self.scale[:, None, None] * added).to(v.dtype)
+
+
+def relu_squared(x: Tensor) -> Tensor:
+    """So et al., "Primer", 2021."""
+    return F.relu(x).square()
+
+
+def softcapped(logits: Tensor, cap: float | None) -> Tensor:
+    """Logits that stay within ±cap, in float32: as they are while they are small. (Gemma 2, 2024)"""
+    return logits if cap is None else cap * torch.tanh(logits.float() / cap)
 
 
 def summed_loss(logits: Tensor, targets: Tensor, loss_weights: Tensor | None) -> Tensor:
@@ -137,7 +182,7 @@ def summed_loss(logits: Tensor, targets: Tensor, loss_weights: Tensor | None) ->
 class Decoder(nn.Module):
     """What GPT and Llama do alike around their blocks: read tokens, score them, start from a seed.
 
-    An architecture sets `blocks` and defines `embed` and `logits`.
+    An architecture sets `token_embedding` and `blocks`, and defines `embed` and `logits`.
     """
 
     def __init__(self, config, cache_heads: int, head_dim: int):
@@ -145,6 +190,8 @@ class Decoder(nn.Module):
         self.config = config
         self.cache_heads, self.head_dim = cache_heads, head_dim
         self.checkpointing = False  # recompute activations in the backward pass
+        if config.bigram_embedding:
+            self.bigram_embedding = BigramEmbedding(config.bigram_embedding, config.n_embd, config.vocab_size)
 
     def forward(
         self,
@@ -159,8 +206,11 @@ class Decoder(nn.Module):
         With `documents`, the number of each token's document, attention and positions stay within a document.
         """
         x = self.hidden(tokens, cache, documents)
-        logits = self.logits(x)
-        return logits if targets is None else summed_loss(logits, targets, loss_weights)
+        return self.logits(x) if targets is None else self.loss(x, targets, loss_weights)
+
+    def loss(self, x: Tensor, targets: Tensor, loss_weights: Tensor | None) -> Tensor:
+        """The sum of the weighted losses, from what `hidden` left."""
+        return summed_loss(self.logits(x), targets, loss_weights)
 
     def following(self, tokens: Tensor, cache: KVCache) -> Tensor:
         """Logits (B, V) for the token after the last one of tokens (B, T)."""
@@ -176,15 +226,20 @@ class Decoder(nn.Module):
         else:
             positions, mask = torch.arange(count, device=tokens.device), None
         tables = cache.next_of_tables(count) if cache else []
-        x, *context = self.embed(tokens, positions, *tables)  # (B, T, C), and what every block needs besides
-        context.append(mask)
+        x = self.token_embedding(tokens)
+        if self.config.bigram_embedding:
+            x = x + self.bigram_embedding(tokens, cache.last if cache else None, positions)
+        x, *context = self.embed(x, positions, *tables)  # (B, T, C), and what every block needs besides
+        context += [mask, tokens]
         for layer, block in enumerate(self.blocks):
             if self.checkpointing and self.training:
                 x = checkpoint(block, x, *context, use_reentrant=False)
-            else:
-                x = block(x, *context, cache=cache, layer=layer)
+            else:  # only training may be compiled, where shapes stay what they are
+                run = block if self.training else block.forward
+                x = run(x, *context, cache=cache, layer=layer)
         if cache:
             cache.length += count
+            cache.last.copy_(tokens[:, -1:])
         return x
 
     def new_cache(self, batch: int, length: int | None = None, starts: Tensor | None = None) -> KVCache:
@@ -194,7 +249,7 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """GPT-2's initialisation: normal with 0.02, what is added to the residual smaller by sqrt(2 layers).
+        """GPT-2's initialisation: normal with 0.02, what is added to the residual smaller by sqrt(2 layers), or zero.
 
         Drawn on the CPU in the order of the parameters, so that a seed means the same weights on any device.
         """
@@ -204,6 +259,7 @@ class Decoder(nn.Module):
             elif parameter.dim() == 1:
                 parameter.fill_(1.0)
             else:
-                residual = name.endswith(("out.weight", "down.weight"))
-                std = 0.02 / math.sqrt(2 * self.config.n_layer) if residual else 0.02
+                std = 0.02
+                if name.endswith(("out.weight", "down.weight")):
+                    std = 0.0 if self.config.zero_init else 0.02 / math.sqrt(2 * self.config.n_layer)
                 parameter.copy_(torch.empty(parameter.shape).normal_(0.0, std, generator=generator))

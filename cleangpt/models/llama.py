@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cleangpt.config import LlamaConfig, RopeScaling
-from cleangpt.models.layers import ATTENTION, Decoder, KVCache
+from cleangpt.models.layers import ATTENTION, Decoder, KVCache, ValueEmbedding, relu_squared, softcapped
 
 
 def rotary_angles(
@@ -50,13 +50,22 @@ class Attention(nn.Module):
         self.key = nn.Linear(config.n_embd, config.n_kv_head * config.head_dim, bias=False)
         self.value = nn.Linear(config.n_embd, config.n_kv_head * config.head_dim, bias=False)
         self.out = nn.Linear(config.n_head * config.head_dim, config.n_embd, bias=False)
-        self.qk_norm = config.qk_norm
+        self.qk_norm, self.embeds_values = config.qk_norm, config.value_embeddings
         if config.qk_norm:
             self.query_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
             self.key_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
+        if config.value_embeddings:
+            self.value_embedding = ValueEmbedding(config.vocab_size, config.n_kv_head, config.head_dim)
 
     def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | None,
+        tokens: Tensor,
+        cache: KVCache | None,
+        layer: int,
     ) -> Tensor:
         q, k, v = (
             project(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H or G, T, D)
@@ -65,6 +74,8 @@ class Attention(nn.Module):
         if self.qk_norm:
             q, k = self.query_norm(q), self.key_norm(k)
         q, k = rotate(q, cos, sin).to(v.dtype), rotate(k, cos, sin).to(v.dtype)
+        if self.embeds_values:
+            v = self.value_embedding(tokens, v)
         if cache:
             k, v = cache.extend(layer, k, v)
         y = self.attend(q, k, v, self.dropout if self.training else 0.0, mask)
@@ -72,16 +83,20 @@ class Attention(nn.Module):
         return F.dropout(y, self.dropout, self.training)
 
 
-class SwiGLU(nn.Module):
+class MLP(nn.Module):
+    """SwiGLU, or ReLU squared without a gate."""
+
     def __init__(self, config: LlamaConfig):
         super().__init__()
-        self.dropout = config.dropout
-        self.gate = nn.Linear(config.n_embd, config.ffn_dim, bias=False)
+        self.dropout, self.gated = config.dropout, config.activation == "swiglu"
+        if self.gated:
+            self.gate = nn.Linear(config.n_embd, config.ffn_dim, bias=False)
         self.up = nn.Linear(config.n_embd, config.ffn_dim, bias=False)
         self.down = nn.Linear(config.ffn_dim, config.n_embd, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.dropout(self.down(F.silu(self.gate(x)) * self.up(x)), self.dropout, self.training)
+        y = F.silu(self.gate(x)) * self.up(x) if self.gated else relu_squared(self.up(x))
+        return F.dropout(self.down(y), self.dropout, self.training)
 
 
 class Block(nn.Module):
@@ -90,7 +105,7 @@ class Block(nn.Module):
         self.norm_1 = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
         self.attention = Attention(config)
         self.norm_2 = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
-        self.mlp = SwiGLU(config)
+        self.mlp = MLP(config)
 
     def forward(
         self,
@@ -98,10 +113,11 @@ class Block(nn.Module):
         cos: Tensor,
         sin: Tensor,
         mask: Tensor | None,
+        tokens: Tensor,
         cache: KVCache | None = None,
         layer: int = 0,
     ) -> Tensor:
-        x = x + self.attention(self.norm_1(x), cos, sin, mask, cache, layer)
+        x = x + self.attention(self.norm_1(x), cos, sin, mask, tokens, cache, layer)
         return x + self.mlp(self.norm_2(x))
 
 
@@ -123,13 +139,12 @@ class Llama(Decoder):
         return cache
 
     def embed(
-        self, tokens: Tensor, positions: Tensor, cos: Tensor | None = None, sin: Tensor | None = None
+        self, x: Tensor, positions: Tensor, cos: Tensor | None = None, sin: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         if cos is None:
             cos, sin = self.angles(positions)
-        x = F.dropout(self.token_embedding(tokens), self.config.dropout, self.training)  # (B, T, C)
-        return x, cos, sin
+        return F.dropout(x, self.config.dropout, self.training), cos, sin
 
     def logits(self, x: Tensor) -> Tensor:
         head = self.token_embedding if self.config.tied else self.head
-        return F.linear(self.norm(x), head.weight)  # (B, T, V)
+        return softcapped(F.linear(self.norm(x), head.weight), self.config.logit_softcap)  # (B, T, V)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import arithmetic, written
+from helpers import PLAIN, arithmetic, written
 
 from cleangpt import models
 from cleangpt.config import GPTConfig, LlamaConfig
@@ -97,10 +97,10 @@ def half_trained(s: Settings, name: str) -> Judge:
     common = {"n_layer": 1, "n_embd": 32, "n_head": 2, "dropout": 0.0, "tied": False, "attention": "auto"}
     common |= {"block_size": task.sequence_length, "vocab_size": task.tokenizer.vocab_size}
     if name == "gpt":
-        config = GPTConfig(name="gpt", bias=True, **common)
+        config = GPTConfig(name="gpt", bias=True, **PLAIN["gpt"], **common)
     else:
-        llama = {"head_dim": 16, "n_kv_head": 1, "ffn_dim": 64, "rope_base": 1e4, "norm_eps": 1e-5, "qk_norm": False}
-        llama["rope_scaling"] = None
+        llama = {"head_dim": 16, "n_kv_head": 1, "ffn_dim": 64, "rope_base": 1e4, "norm_eps": 1e-5}
+        llama |= {"rope_scaling": None, **PLAIN["llama"]}
         config = LlamaConfig(name="llama", **llama, **common)
     model = models.build(config)
     model.initialise(torch.Generator().manual_seed(0))
