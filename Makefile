@@ -27,7 +27,7 @@ faults: $(READY)
 	OMP_NUM_THREADS=1 $(RUN) tests/faults.py
 
 bench: $(READY)
-	$(RUN) bench.py
+	$(RUN) bench.py suite=standing
 
 lint: $(READY)
 	$(RUN) -m ruff check .

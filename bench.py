@@ -1,49 +1,70 @@
-"""How fast: any training configuration, beside a plain loop of the same model.
+"""How fast: training, decoding or scoring of any configuration, beside others that do the same.
 
 python bench.py
-python bench.py what=score model=llama dataset=adder
+python bench.py what=score experiment=adder
 python bench.py what=decode model=llama_small model.block_size=256 against=transformers
-python bench.py model=gpt_small dataset.digits=10 against=null
+python bench.py experiment=shakespeare_char_cpu dtype=float32 against=litgpt model=llama
+python bench.py suite=standing
 """
 
 import json
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from cleangpt import cli, schema
 from cleangpt.config import BenchConfig
+from cleangpt.errors import ConfigError
 
 
 @hydra.main(version_base=None, config_path=cli.CONF, config_name="bench")
 def main(config: DictConfig) -> None:
     settings = schema.parse(cli.plain(config), BenchConfig)
-    cli.run(lambda: bench(settings))
+    overrides = list(HydraConfig.get().overrides.task)
+    cli.run(lambda: bench_all(settings, overrides) if settings.suite else bench(settings, overrides))
 
 
-def bench(settings: BenchConfig) -> int:
-    from rich.console import Console
-    from rich.table import Table
+def bench(settings: BenchConfig, overrides: list[str]) -> int:
+    from cleangpt.benchmark import stand_in, startup
 
-    from cleangpt.benchmark import measure
+    refuse_what_has_no_meaning(settings)
+    with stand_in.data(settings) as (settings, random_tokens):
+        # First, while no torch of ours has warmed anything up.
+        starts = startup.seconds(settings, overrides) if settings.startup and settings.what == "train" else None
+        from cleangpt.benchmark import run, show
 
-    result = measure(settings)
-    table = Table(
-        title=f"{result['what']}, {result['unit']}, {result['device']}, {result['dtype']}", title_justify="left"
-    )
-    for name in ("", "median", "slowest", "fastest"):
-        table.add_column(name, justify="right")
-    for name, row in result.items():
-        if isinstance(row, dict) and "median" in row:
-            table.add_row(name, *(f"{row[key]:,.0f}" for key in ("median", "min", "max")))
-    Console(highlight=False).print(table)
-    if "ratio" in result:
-        print(f"{result['ratio']:.2f} times as fast as the other (median over {result['rounds']} turns of each)")
-    for batch, others in result.get("ratios", {}).items():
-        for other, ratio in others.items():
-            print(f"{batch}: {ratio:.2f} times as fast as {other}")
+        result = run.measure(settings)
+    if starts is not None:
+        result["startup_seconds"] = starts
+    result["random_tokens"] = random_tokens
+    show.show(result)
     print(json.dumps(result))
     return 0
+
+
+def bench_all(settings: BenchConfig, overrides: list[str]) -> int:
+    from cleangpt.benchmark import suite
+
+    status, found = suite.run(settings.suite, overrides)
+    if status == 0:
+        print(json.dumps(found))
+    return status
+
+
+def refuse_what_has_no_meaning(settings: BenchConfig) -> None:
+    """Keys of a training that would change nothing here."""
+    mistakes = []
+    if settings.resume is not None:
+        mistakes.append("`resume` is for train.py: speed is measured on random weights, leave it out")
+    if settings.init_from is not None:
+        mistakes.append("`init_from` is for train.py: speed is measured on random weights, set init_from=null")
+    if settings.processes not in ("auto", 1):
+        mistakes.append(f"`processes` must be 1 or auto, not {settings.processes}: one process is measured")
+    if settings.profile and settings.what != "train":
+        mistakes.append(f"`profile` is for what=train, not what={settings.what}: leave it out")
+    if mistakes:
+        raise ConfigError(mistakes)
 
 
 if __name__ == "__main__":

@@ -262,18 +262,21 @@ class BenchConfig(Config):
     """What conf/bench.yaml composes to: a training configuration and what to measure of it."""
 
     what: Literal["train", "decode", "score"] = Field(description="what to measure")
-    against: Literal["plain", "transformers"] | None = Field(
-        description="a plain training loop, or decoding without a cache and by transformers; null: nothing"
+    against: Literal["plain", "transformers", "litgpt"] | None = Field(
+        description="a plain loop (decoding without a cache, scoring by decoding) or somebody else's; null: nothing"
     )
     batches: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, description="texts at once with what=decode")
-    rounds: int = Field(ge=1, description="turns of each side, A B A B …")
+    rounds: int = Field(ge=1, description="turns of each side, A B B A …")
     seconds: float = Field(gt=0, description="length of a turn")
+    startup: bool = Field(description="with what=train also time from the command to the first step, twice")
+    suite: dict[str, str] | None = Field(description="several measurements: a name, and the words of each")
 
     @field_validator("against")
     @classmethod
-    def _transformers_decodes(cls, against: str | None, info) -> str | None:
-        if against == "transformers" and info.data.get("what") != "decode":
-            raise ValueError("is transformers, which is for what=decode only: set that, or against=plain")
+    def _does_what_is_measured(cls, against: str | None, info) -> str | None:
+        does = {"transformers": ("train", "decode"), "litgpt": ("train",)}.get(against)
+        if does and info.data.get("what") not in does:
+            raise ValueError(f"is {against}, which is for what={' or '.join(does)}: set that, or against=plain")
         return against
 
 

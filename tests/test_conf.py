@@ -14,7 +14,10 @@ from cleangpt.schema import keys
 from cleangpt.tokenizers import Bytes
 
 CONF = ROOT / "conf"
-GROUPS_OF = {"template": ("SampleConfig", "sample")}  # the groups that are not train.py's
+GROUPS_OF = {
+    "template": ("SampleConfig", "sample"),
+    "suite": ("BenchConfig", "bench"),
+}  # the groups that are not train.py's
 ALL_OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
 OPTIONS = [option for option in ALL_OPTIONS if option.partition("=")[0] not in GROUPS_OF]
 EXPERIMENTS = [option for option in OPTIONS if option.startswith("experiment=")]
@@ -86,7 +89,8 @@ def recording(self, name):
 
 schema.Section.__getattribute__ = recording
 Train = create_model("Train", __base__=config.TrainConfig, planted=(int, 1))
-config.Config = create_model("Config", __base__=config.Config, train=(Train, ...))
+for name in ("Config", "BenchConfig"):
+    setattr(config, name, create_model(name, __base__=getattr(config, name), train=(Train, ...)))
 
 ends = []
 for sys.argv in json.loads(sys.argv[1]):
@@ -107,8 +111,8 @@ def unread(section, prefix=""):
             yield f"{prefix}{name} of {section.__name__}"
 
 schemas = (config.Config, config.ScoreConfig, config.PrepareConfig, config.ReportConfig, config.ExportConfig)
-schemas += (config.SampleConfig,)
-unread = [name for section in schemas for name in unread(section)]
+schemas += (config.SampleConfig, config.BenchConfig)
+unread = sorted({name for section in schemas for name in unread(section)})
 pathlib.Path("found.json").write_text(json.dumps({"ends": ends, "unread": unread}))
 """
 
@@ -159,6 +163,9 @@ def ran(tmp_path_factory):
     commands["import"] = ["export.py", "run=exported", "format=cleangpt", "out=imported"]
     commands["import text"] = ["export.py", "run=pretrained", "format=cleangpt", "out=gpt2"]
     commands["score it"] = ["eval/score.py", "run=gpt2", "data=data/shakespeare", "split=val"]
+    quick = ["model=gpt_tiny", "logger=quiet", "rounds=1", "seconds=0.01", "startup=false", *common]
+    commands["bench"] = ["bench.py", *quick]
+    commands["bench decoding"] = ["bench.py", "what=decode", "batches=[1]", *quick]
     commands["report"] = ["eval/report.py", "runs=[gpt_tiny,llama_tiny,diverges]"]
     (folder / "record.py").write_text(RECORDER)
     told = json.dumps([[str(ROOT / script), *words] for script, *words in commands.values()])

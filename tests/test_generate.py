@@ -1,6 +1,5 @@
 """Decoding: the cache changes nothing but the speed, and a text is the same whatever else is in its batch."""
 
-import json
 import math
 
 import numpy as np
@@ -340,25 +339,8 @@ def test_bytes_that_are_no_text_are_shown_as_decoding_shows_them(data):
 
 @pytest.mark.parametrize("name", IDS[:-2])  # transformers has no class with all options
 def test_what_is_compared_writes_the_same(name):
-    from cleangpt.decode_benchmark import as_theirs
+    from cleangpt.benchmark.of_transformers import build
 
     prompts = torch.tensor(prompts_of(5, 5))
-    theirs = as_theirs(MODELS[name]).generate(prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=15)
+    theirs = build(MODELS[name]).generate(prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=15)
     assert theirs[:, 5:].tolist() == greedy(MODELS[name], prompts, 15).tolist()
-
-
-def test_a_benchmark_compares_each_way_for_each_batch(capsys):
-    from helpers import toy
-
-    from bench import bench
-    from cleangpt.config import BenchConfig
-    from cleangpt.schema import parse
-
-    more = {"what": "decode", "against": "transformers", "batches": [1, 3], "rounds": 1, "seconds": 0.01}
-    assert bench(parse({**toy("model=llama_tiny"), **more}, BenchConfig)) == 0
-    lines = capsys.readouterr().out.splitlines()
-    result = json.loads(lines[-1])
-    ways = ("cleangpt", "transformers", "without a cache")
-    assert all(result[f"{way}, batch {batch}"]["median"] > 0 for way in ways for batch in (1, 3))
-    assert set(result["ratios"]) == {"batch 1", "batch 3"}
-    assert sum("times as fast as transformers" in line for line in lines) == 2

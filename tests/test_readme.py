@@ -14,6 +14,8 @@ COMMANDS = [
 # Small enough for a test; what a command says itself comes later, and wins where it is no matter of size.
 SMALL = "model.n_layer=1 model.n_embd=16 model.n_head=2 dataset.digits=1 train.batch_size=8 logger.plots=false"
 
+BRIEF = "rounds=1 seconds=0.02 startup=false train.batch_size=8 model.n_layer=1 model.n_embd=16 model.n_head=2"
+
 
 def run(command: str, cwd) -> None:
     words = shlex.split(command)
@@ -33,6 +35,8 @@ def run(command: str, cwd) -> None:
         arguments = [*flags, *small, *values, "train.steps=2", "logger.progress=false"]
     elif script == "train.py":
         arguments = [argument.replace("train.steps=200", "train.steps=3") for argument in arguments]
+    elif script == "bench.py":
+        arguments = [*arguments, *BRIEF.split()]
     done = run_program(script, *arguments, cwd=cwd, launcher=launcher, env={"WANDB_MODE": "offline"})
     assert done.returncode == 0, f"{command}\n{done.stderr}"
 
@@ -47,6 +51,7 @@ def test_the_readme_has_the_commands_of_a_user():
         "eval/report.py",
         "data/prepare.py",
         "export.py",
+        "bench.py",
     }
     assert programs == programs_named
 
