@@ -41,7 +41,9 @@ class GPTConfig(ModelConfig):
     """GPT-2: learned positions, LayerNorm, GELU."""
 
     name: Literal["gpt"] = Field(description="the architecture")
-    activation: Literal["gelu", "relu2"] = Field(description="of the MLP: GELU, or ReLU squared")
+    activation: Literal["gelu_tanh", "gelu", "relu2"] = Field(
+        description="of the MLP: GELU as GPT-2 approximates it, GELU exactly, or ReLU squared"
+    )
     bias: bool = Field(description="biases in linear layers and norms")
 
     @field_validator("n_head")

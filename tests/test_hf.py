@@ -93,6 +93,7 @@ def test_a_model_of_transformers_is_the_same_here_and_there_again(name, tokenize
 
 OURS = {
     "gpt": {"name": "gpt", "bias": True, "tied": True},
+    "gpt-exact-gelu": {"name": "gpt", "bias": True, "tied": True, "activation": "gelu"},
     "gpt-without-biases": {"name": "gpt", "bias": False, "tied": False},
     "llama": {"name": "llama", "tied": False},
     "llama-long": {"name": "llama", "n_kv_head": 2, "head_dim": 12, "tied": True, "rope_base": 100.0},

@@ -52,11 +52,11 @@ SAMPLING = {  # written into config.json by older versions; they belong to gener
     *("exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id"),
     *("forced_eos_token_id", "output_scores", "return_dict_in_generate"),
 }
-GELU = ("gelu_new", "gelu_pytorch_tanh")
+GELU = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}  # their names → ours
 LLAMAS = ("llama", "mistral", "qwen3")
 # Options of ours that no class of theirs has, and what a model is without them.
 OFF = {"zero_init": False, "logit_softcap": None, "value_embeddings": False, "bigram_embedding": None}
-PLAIN = {"gpt": {"activation": "gelu", "qk_norm": False}, "llama": {"activation": "swiglu"}}
+PLAIN = {"gpt": {"activation": "gelu_tanh", "qk_norm": False}, "llama": {"activation": "swiglu"}}
 FREE = ("dropout", "attention", "block_size")  # what a checkpoint does not fix
 
 
@@ -121,7 +121,8 @@ def _gpt(known: _Known) -> GPTConfig:
         "tied": known.get("tie_word_embeddings", True),
         "bias": True,
     }
-    known.must_be("activation_function", GELU, "gelu_new")
+    known.must_be("activation_function", tuple(GELU), "gelu_new")
+    made["activation"] = GELU[known.get("activation_function", "gelu_new")]
     known.must_be("n_inner", (4 * width,), 4 * width)
     known.must_be("layer_norm_epsilon", (1e-5,), 1e-5)
     known.must_be("scale_attn_weights", (True,), True)
@@ -218,7 +219,8 @@ def _checked(schema: type[ModelConfig], made: dict[str, Any], where: str) -> Any
 def configuration(model: ModelConfig, dtype: str, special: dict[str, int | None]) -> dict[str, Any]:
     """config.json of a model of ours, complete, so that no default of another program's takes part."""
     for key, plain in (OFF | PLAIN[model.name]).items():
-        if key != "zero_init" and (value := getattr(model, key)) != plain:  # where training began does not matter
+        value = getattr(model, key)
+        if key != "zero_init" and value not in (plain, "gelu"):  # where training began does not matter
             raise UserError(
                 f"no class of transformers has model.{key}={str(value).lower()}: use the run as it is, or train one "
                 "without it"
@@ -236,7 +238,7 @@ def _gpt_out(model: GPTConfig) -> dict[str, Any]:
         "n_layer": model.n_layer,
         "n_head": model.n_head,
         "n_inner": None,
-        "activation_function": GELU[0],
+        "activation_function": "gelu" if model.activation == "gelu" else "gelu_new",
         "resid_pdrop": model.dropout,
         "embd_pdrop": model.dropout,
         "attn_pdrop": model.dropout,

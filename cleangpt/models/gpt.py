@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cleangpt.config import GPTConfig
-from cleangpt.models.layers import ATTENTION, Decoder, KVCache, ValueEmbedding, relu_squared, softcapped
+from cleangpt.models.layers import ACTIVATIONS, ATTENTION, Decoder, KVCache, ValueEmbedding, softcapped
 
 
 class Attention(nn.Module):
@@ -42,14 +42,12 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
-        self.dropout, self.activation = config.dropout, config.activation
+        self.dropout, self.activation = config.dropout, ACTIVATIONS[config.activation]
         self.up = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
         self.down = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.up(x)
-        y = self.down(relu_squared(y) if self.activation == "relu2" else F.gelu(y, approximate="tanh"))
-        return F.dropout(y, self.dropout, self.training)
+        return F.dropout(self.down(self.activation(self.up(x))), self.dropout, self.training)
 
 
 class Block(nn.Module):
