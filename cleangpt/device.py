@@ -24,6 +24,12 @@ class Compute:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
+    def no_autocast(self) -> contextlib.AbstractContextManager:
+        """For a backward pass within: its dtypes are those of the forward pass."""
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, enabled=False)
+
     def synchronize(self) -> None:
         """Wait for what was started, before a clock is read."""
         if self.device.type == "cuda":

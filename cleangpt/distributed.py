@@ -136,6 +136,15 @@ def sum_in_place(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def several() -> bool:
+    return dist.is_initialized() and dist.get_world_size() > 1
+
+
+def begin_sum(tensor: Tensor) -> Any:
+    """The same while other work goes on; `wait` on what it returns."""
+    return dist.all_reduce(tensor, async_op=True)
+
+
 def gather(value: Any) -> list[Any]:
     """Everyone's value, by rank, on every rank."""
     if not dist.is_initialized():

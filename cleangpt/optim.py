@@ -1,11 +1,9 @@
 """Which parameters are trained, in groups, and by what. Matrices decay; norms and biases do not."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from fnmatch import fnmatchcase
-from itertools import accumulate
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
 from cleangpt.adamw import AdamW
@@ -95,62 +93,3 @@ def set_schedule(optimizer: Optimizer, lr: float, weight_decay: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
         group["weight_decay"] = weight_decay if group["decays"] else 0.0
-
-
-class Gradients:
-    """All gradients of a model in one flat buffer, with a few sums of the step behind them.
-
-    One buffer makes one all-reduce a step, which carries the sums as well; one kernel for the norm, one for
-    the scale; and an order of reduction that never changes, so that a resumed run has the same bits as one
-    that went on. (DistributedDataParallel lays its buckets out anew after the first backward pass.)
-    """
-
-    SUMS = ("loss", "weight", "tokens", "stop", "incomplete")
-    SMALL = 1 << 24  # elements: of more than these a second copy would take memory that is needed
-    ALIGN = 16  # elements: each gradient begins where vector instructions like it
-
-    def __init__(self, parameters: Iterable[nn.Parameter]):
-        self.parameters = list(parameters)
-        sizes = [-(-p.numel() // self.ALIGN) * self.ALIGN for p in self.parameters]
-        device = self.parameters[0].device
-        self.buffer = torch.zeros(sum(sizes) + len(self.SUMS), dtype=torch.float32, device=device)
-        self.flat, self.sums = self.buffer[: sum(sizes)], self.buffer[sum(sizes) :]
-        starts = accumulate(sizes, initial=0)
-        self.views = [
-            self.flat[start : start + p.numel()].view_as(p) for start, p in zip(starts, self.parameters, strict=False)
-        ]
-        self.adding = False
-        self._add_from_here()
-
-    def begin(self) -> None:
-        """Before the first backward pass of a step.
-
-        Of a small model it leaves its gradients where it made them: one copy is less work than zeros and a sum.
-        """
-        if self.flat.numel() > self.SMALL:
-            self.buffer.zero_()
-            return
-        self.sums.zero_()
-        self.adding = False
-        for parameter in self.parameters:
-            parameter.grad = None
-
-    def collect(self) -> None:
-        """After a backward pass: what the first one left goes into the buffer, and those to come add to it."""
-        if self.adding:
-            return
-        missing = [view for p, view in zip(self.parameters, self.views, strict=True) if p.grad is None]
-        pairs = [(view, p.grad) for p, view in zip(self.parameters, self.views, strict=True) if p.grad is not None]
-        if missing:
-            torch._foreach_zero_(missing)
-        if pairs:
-            torch._foreach_copy_(*map(list, zip(*pairs, strict=True)))
-        self._add_from_here()
-
-    def _add_from_here(self) -> None:
-        for parameter, view in zip(self.parameters, self.views, strict=True):
-            parameter.grad = view
-        self.adding = True
-
-    def norm(self) -> Tensor:
-        return torch.linalg.vector_norm(self.flat)

@@ -12,6 +12,7 @@ from cleangpt import distributed, evaluate, optim, profiling, schedule, snapshot
 from cleangpt.config import Config
 from cleangpt.device import Compute
 from cleangpt.distributed import World
+from cleangpt.gradients import Gradients
 from cleangpt.models.layers import Decoder
 from cleangpt.rundir import RunDir
 from cleangpt.seeds import derive
@@ -77,7 +78,7 @@ class Trainer:
         self.compute, self.world, self.run, self.tracker = compute, world, run, tracker
         self.stop, self.began = stop, began
         self.optimizer = optim.build(config.optimizer, model)
-        self.gradients = optim.Gradients(optim.trained(model))
+        self.gradients = Gradients(optim.trained(model))
         train = config.train
         self.stream = Stream(task, config.seed, train.batch_size, train.micro_batch_size, world, compute.device)
         self.judge = evaluate.Judge(model, compute.device, world, stop)
@@ -213,30 +214,31 @@ class Trainer:
         positions = now.grad_accum * config.train.batch_size * self.task.sequence_length
         scale = (state.loss_scale if self.scales_loss else 1.0) / positions
         weight = tokens = 0.0
-        parts = (
-            rows
-            for micro_step in range(state.micro_step, state.micro_step + now.grad_accum)
-            for rows in self.stream.micro_step(micro_step)
-        )
+        micro_steps = range(state.micro_step, state.micro_step + now.grad_accum)
+        parts = (rows for micro_step in micro_steps for rows in self.stream.micro_step(micro_step))
+        last = now.grad_accum * self.stream.parts
         incomplete = False
-        for rows in self.watch.waiting(parts, phase):
-            if incomplete := self.stop.number > 0:
-                break
-            if self.launches_graphs:
-                torch.compiler.cudagraph_mark_step_begin()
-            with phase("forward"), self.compute.autocast():
-                loss = self.model(**rows.given())
-            with phase("backward"):
-                (loss * scale).backward()
-                gradients.collect()
-            gradients.sums[0] += loss.detach()
-            weight += rows.weight
-            tokens += rows.tokens
+        with self.compute.autocast():  # once a step: until the weights change, they are cast only once
+            for number, rows in enumerate(self.watch.waiting(parts, phase), start=1):
+                if incomplete := self.stop.number > 0:
+                    break
+                if self.launches_graphs:
+                    torch.compiler.cudagraph_mark_step_begin()
+                with phase("forward"):
+                    loss = self.model(**rows.given())
+                if number == last:
+                    gradients.before_last_pass()
+                with phase("backward"), self.compute.no_autocast():
+                    (loss * scale).backward()
+                    gradients.collect()
+                gradients.sums[0] += loss.detach()
+                weight += rows.weight
+                tokens += rows.tokens
         gradients.collect()  # where there was nothing to do
         mine = [weight, tokens, float(self.stop.number > 0), float(incomplete)]
         gradients.sums[1:] += torch.tensor(mine).to(gradients.sums)
         with phase("reduce"):  # this is where the step waits: for the device, and for the other processes
-            distributed.sum_in_place(gradients.buffer)
+            gradients.reduce()
             *found, norm = torch.cat([gradients.sums, gradients.norm()[None]]).tolist()
         sums = Sums(*found)
         if sums.incomplete:
