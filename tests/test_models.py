@@ -11,6 +11,7 @@ from cleangpt import models
 from cleangpt.config import GPTConfig, LlamaConfig
 from cleangpt.models import layers
 from cleangpt.models.llama import rotary_angles, rotate
+from cleangpt.models.norm import RMSNorm
 
 COMMON = {"n_layer": 2, "n_embd": 32, "n_head": 4, "block_size": 24, "vocab_size": 15, "dropout": 0.0}
 
@@ -196,3 +197,19 @@ def test_auto_takes_a_kernel_that_gives_the_same(monkeypatch):
     half = layers.auto_attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), 0.0)
     torch.testing.assert_close(half.float(), full, rtol=0.05, atol=0.05)
     assert taken == ["sdpa_attention", "plain_attention"]
+
+
+def test_the_norm_by_hand_is_torchs_with_its_gradients():
+    norm, theirs = RMSNorm(12, eps=1e-5), torch.nn.RMSNorm(12, eps=1e-5)
+    with torch.no_grad():
+        theirs.weight.copy_(norm.weight.uniform_(0.5, 2, generator=torch.Generator().manual_seed(0)))
+    x = torch.randn(3, 5, 12, generator=torch.Generator().manual_seed(1))
+    there, here = x.clone().requires_grad_(), x.clone().requires_grad_()
+    wanted, found = theirs(there), norm(here)
+    assert type(found.grad_fn).__name__ == "_NormalisedBackward", "the one that is tested"
+    for y in (wanted, found):
+        y.sin().sum().backward()
+    for one, other in ((found, wanted), (here.grad, there.grad), (norm.weight.grad, theirs.weight.grad)):
+        torch.testing.assert_close(one, other)
+    with torch.no_grad():
+        torch.testing.assert_close(norm(x), wanted)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cleangpt.config import GPTConfig
 from cleangpt.models.layers import ACTIVATIONS, ATTENTION, Decoder, KVCache, ValueEmbedding, softcapped
+from cleangpt.models.norm import RMSNorm
 
 
 class Attention(nn.Module):
@@ -19,7 +20,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.qk_norm, self.embeds_values = config.qk_norm, config.value_embeddings
         if config.qk_norm:
-            self.query_norm, self.key_norm = (nn.RMSNorm(config.n_embd // config.n_head, eps=1e-5) for _ in "qk")
+            self.query_norm, self.key_norm = (RMSNorm(config.n_embd // config.n_head, eps=1e-5) for _ in "qk")
         if config.value_embeddings:
             self.value_embedding = ValueEmbedding(config.vocab_size, config.n_head, config.n_embd // config.n_head)
 

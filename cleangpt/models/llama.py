@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cleangpt.config import LlamaConfig, RopeScaling
 from cleangpt.models.layers import ATTENTION, Decoder, KVCache, ValueEmbedding, relu_squared, softcapped
+from cleangpt.models.norm import RMSNorm
 
 
 def rotary_angles(
@@ -52,8 +53,8 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.n_head * config.head_dim, config.n_embd, bias=False)
         self.qk_norm, self.embeds_values = config.qk_norm, config.value_embeddings
         if config.qk_norm:
-            self.query_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
-            self.key_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
+            self.query_norm = RMSNorm(config.head_dim, eps=config.norm_eps)
+            self.key_norm = RMSNorm(config.head_dim, eps=config.norm_eps)
         if config.value_embeddings:
             self.value_embedding = ValueEmbedding(config.vocab_size, config.n_kv_head, config.head_dim)
 
@@ -102,9 +103,9 @@ class MLP(nn.Module):
 class Block(nn.Module):
     def __init__(self, config: LlamaConfig):
         super().__init__()
-        self.norm_1 = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
+        self.norm_1 = RMSNorm(config.n_embd, eps=config.norm_eps)
         self.attention = Attention(config)
-        self.norm_2 = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
+        self.norm_2 = RMSNorm(config.n_embd, eps=config.norm_eps)
         self.mlp = MLP(config)
 
     def forward(
@@ -126,7 +127,7 @@ class Llama(Decoder):
         super().__init__(config, cache_heads=config.n_kv_head, head_dim=config.head_dim)
         self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
-        self.norm = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
+        self.norm = RMSNorm(config.n_embd, eps=config.norm_eps)
         if not config.tied:
             self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
 
