@@ -27,6 +27,7 @@ TOY = (
     "train.snapshot_every=null",
     "train.test_at_end=false",
     "logger=quiet",
+    "dtype=float32",
 )
 
 

@@ -27,6 +27,7 @@ TOY = [
     "train.log_every=1",
     "train.test_at_end=false",
     "logger=quiet",
+    "dtype=float32",
 ]
 UNEVEN = ["dataset.padded=false", "schedule.grad_accum.style=linear", "schedule.grad_accum.end=3"]
 

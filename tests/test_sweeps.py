@@ -38,7 +38,7 @@ SWEEPER = {
 }  # fmt: skip
 TOY = (
     "model=llama_tiny", "model.n_embd=16", "model.n_layer=1", "dataset.digits=1", "train.batch_size=8",
-    "train.test_at_end=false", "logger=quiet", "device=cpu",
+    "train.test_at_end=false", "logger=quiet", "device=cpu", "dtype=float32",
 )  # fmt: skip
 
 

@@ -1,0 +1,191 @@
+"""What is chosen for a machine: dtype, threads, compilation."""
+
+import sys
+
+import pytest
+import torch
+from runs import composed, make_trainer
+
+from cleangpt import compiling, config, device, process, record, training
+from cleangpt.device import Compute
+from cleangpt.errors import UserError
+from cleangpt.rundir import RunDir
+
+CPU = Compute(torch.device("cpu"), torch.float32)
+CUDA = Compute(torch.device("cuda"), torch.bfloat16)
+
+
+def test_bfloat16_is_chosen_where_it_is_faster_and_only_there(monkeypatch):
+    assert 0 < device.bfloat16_gain() < 100
+    for gain, wanted in ((0.02, "float32"), (1.2, "float32"), (2.0, "bfloat16"), (6.0, "bfloat16")):
+        monkeypatch.setattr(device, "bfloat16_gain", lambda gain=gain: gain)
+        assert device.choose("cpu", "auto").dtype == getattr(torch, wanted)
+    assert device.choose("cpu", "float32").dtype == torch.float32, "what was asked for stays"
+
+
+def test_the_probe_gives_up_on_a_processor_that_only_pretends(monkeypatch):
+    clock, calls = [0.0], []
+
+    def linear(x, weight):
+        calls.append(x.dtype)
+        clock[0] += 0.001 if x.dtype == torch.float32 else 0.5
+
+    monkeypatch.setattr(torch.nn.functional, "linear", linear)
+    monkeypatch.setattr(device.time, "perf_counter", lambda: clock[0])
+    assert device.bfloat16_gain() == pytest.approx(0.002)
+    assert calls.count(torch.bfloat16) == 1
+
+
+def test_a_resumed_run_has_the_dtype_that_it_began_with(tmp_path, monkeypatch):
+    settings = config.parse({**composed(), "dtype": "auto"})
+    monkeypatch.setattr(device, "bfloat16_gain", lambda: 4.0)
+    monkeypatch.setattr(device, "fastest", lambda _: "cpu")
+    assert training._dtype(settings, RunDir(tmp_path), None) == "bfloat16"
+    machine = {"dtype": "float32", "device_type": "cpu"}
+    monkeypatch.setattr(record, "begun", lambda _: {"machine": machine})
+    assert training._dtype(settings, RunDir(tmp_path), tmp_path) == "float32"
+    machine["device_type"] = "cuda"  # that was another machine
+    assert training._dtype(settings, RunDir(tmp_path), tmp_path) == "bfloat16"
+    assert training._dtype(config.parse({**composed(), "dtype": "float16"}), RunDir(tmp_path), tmp_path) == "float16"
+
+
+def test_bfloat16_on_a_cpu_learns_and_casts_weights_once_a_step(tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path, "dtype=bfloat16", "schedule.grad_accum.begin=3", "model=gpt_tiny")
+    parameters = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
+    casts: list[str] = []
+    with Casts(parameters, casts):
+        row, _ = trainer.step(1)
+    matrices = [name for name in casts if "blocks" in name]
+    assert sorted(matrices) == sorted(set(matrices)), "each at most once, in three micro-steps"
+    assert len(matrices) >= 4
+    assert row["train/loss"] == pytest.approx(make_trainer(tmp_path, *F32).step(1)[0]["train/loss"], rel=0.01)
+
+
+F32 = ("dtype=float32", "schedule.grad_accum.begin=3", "model=gpt_tiny")
+
+
+class Casts(torch.utils._python_dispatch.TorchDispatchMode):
+    """Notes which parameters are cast to another dtype."""
+
+    def __init__(self, parameters, found):
+        super().__init__()
+        self.places = {}
+        self.parameters, self.found = parameters, found
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._to_copy.default and id(args[0]) in self.parameters:
+            self.found.append(self.parameters[id(args[0])])
+        return func(*args, **(kwargs or {}))
+
+
+# ---- threads
+
+
+def test_cores_are_those_of_the_quota_and_two_threads_of_a_core_count_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(device.os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(device, "_siblings", lambda cpu: str(cpu % 2))
+    monkeypatch.setattr(device, "_quota", lambda: None)
+    assert device.usable_cores() == 2
+    monkeypatch.setattr(device, "_siblings", str)
+    assert device.usable_cores() == 4
+    monkeypatch.setattr(device, "_quota", lambda: 1.5)
+    assert device.usable_cores() == 2
+    assert [device.share_of_cores(n) for n in (1, 2, 5)] == [2, 1, 1]
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("max 100000", None), ("150000 100000", 1.5), ("nonsense", None)])
+def test_the_quota_of_a_container_is_read(tmp_path, text, wanted):
+    (tmp_path / "cpu.max").write_text(text)
+    assert device._quota(tmp_path) == wanted
+    assert device._quota(tmp_path / "none") is None
+
+
+def test_threads_that_wait_give_way_unless_somebody_said_otherwise(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    process.before_torch()
+    assert process.os.environ["GOMP_SPINCOUNT"] == process.SPINS
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    process.before_torch()
+    assert process.os.environ["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    process.before_torch()
+    assert "GOMP_SPINCOUNT" not in process.os.environ
+
+
+# ---- compilation
+
+
+def test_compile_auto_is_on_for_long_runs_on_a_gpu_and_says_so(monkeypatch):
+    monkeypatch.setattr(compiling, "has_compiler", lambda: True)
+    assert compiling.decide("auto", CPU, 1e6) == (False, None)
+    short, reason = compiling.decide("auto", CUDA, 30)
+    assert not short
+    assert reason == "compile=auto: off, a run of about 30 s would not win back the compilation"
+    long, reason = compiling.decide("auto", CUDA, 3000)
+    assert long
+    assert reason == "compile=auto: on, a run of about 3,000 s wins back the compilation"
+    monkeypatch.setattr(compiling, "has_compiler", lambda: False)
+    assert compiling.decide("auto", CUDA, 3000) == (False, "compile=auto: off, there is no C++ compiler here")
+
+
+def test_what_can_not_be_compiled_is_refused_in_a_sentence(monkeypatch):
+    with pytest.raises(UserError, match="`compile` is graphs, which only a CUDA device has: use compile=true"):
+        compiling.decide("graphs", CPU, 1)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match="`compile` is true, which needs a C\\+\\+ compiler"):
+        compiling.decide(True, CPU, 1)
+    assert compiling.decide(False, CPU, 1) == (False, None)
+
+
+def test_the_time_of_a_run_grows_with_its_steps_its_layers_and_its_width(tmp_path):
+    def seconds(*overrides, micro_steps=1000):
+        trainer = make_trainer(tmp_path, *overrides)
+        length = trainer.task.sequence_length
+        return compiling.eager_seconds(trainer.config, trainer.model, length, CUDA, 1, micro_steps)
+
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr(compiling.flops, "peak", lambda _: None)
+    small = seconds()
+    assert seconds(micro_steps=3000) == pytest.approx(3 * small)
+    assert seconds("model.n_layer=6") == pytest.approx(3 * small)  # bound by launches
+    assert seconds("train.micro_batch_size=2") == pytest.approx(4 * small)
+    wide = seconds("model.n_embd=512", "train.batch_size=512")
+    assert seconds("model.n_embd=512", "train.batch_size=1024") == pytest.approx(2 * wide)  # by arithmetic
+    monkeypatch.undo()
+
+
+def test_blocks_are_compiled_once_for_all_layers_and_never_for_an_evaluation(tmp_path, monkeypatch):
+    from torch._dynamo.testing import CompileCounter
+
+    counter, real = CompileCounter(), torch.compile
+    monkeypatch.setattr(torch, "compile", lambda *a, **how: real(*a, backend=counter, **how))
+    trainer = make_trainer(tmp_path, "model.n_layer=3", "schedule.grad_accum.begin=2")
+    eager = make_trainer(tmp_path / "eager", "model.n_layer=3", "schedule.grad_accum.begin=2")
+    compiling.apply(True, trainer.model)
+    for step in (1, 2, 3):
+        assert trainer.step(step)[0]["train/loss"] == pytest.approx(eager.step(step)[0]["train/loss"], rel=1e-5)
+    assert counter.frame_count == 2, "a block and the loss"
+    trainer.evaluate()
+    trainer.step(4)
+    assert counter.frame_count == 2, "nothing is compiled anew after warm-up"
+    torch.compiler.reset()
+
+
+def test_a_program_starts_without_torchs_compiler():
+    import subprocess
+
+    from helpers import ROOT
+
+    code = (
+        "import sys; sys.path[:0] = ['.', 'tests']\n"
+        "from pathlib import Path\nimport tempfile\nfrom runs import fit\n"
+        "fit(Path(tempfile.mkdtemp()), 'train.steps=2', 'optimizer=' + sys.argv[1])\n"
+        "print(sorted({'torch._dynamo', 'sympy', 'torch.optim.adamw'} & set(sys.modules)))"
+    )
+    for optimizer in ("adamw", "muon"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, optimizer], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip().endswith(("[]", "['torch.optim.adamw']")), done.stdout
