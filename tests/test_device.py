@@ -100,18 +100,27 @@ def test_the_quota_of_a_container_is_read(tmp_path, text, wanted):
     assert device._quota(tmp_path / "none") is None
 
 
-def test_threads_that_wait_give_way_unless_somebody_said_otherwise(monkeypatch):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+@pytest.mark.parametrize("busy", [True, False])
+def test_threads_that_wait_give_way_to_others_unless_somebody_said_how(monkeypatch, busy):
+    monkeypatch.setattr(process, "others_are_busy", lambda: busy)
+    for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", process.SPINS_NAME):
+        monkeypatch.setenv(name, "1")  # put back afterwards
+        monkeypatch.delenv(name)
     process.before_torch()
-    assert process.os.environ["GOMP_SPINCOUNT"] == process.SPINS
-    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    process.before_torch()
-    assert process.os.environ["GOMP_SPINCOUNT"] == "7"
-    monkeypatch.delenv("GOMP_SPINCOUNT")
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    process.before_torch()
-    assert "GOMP_SPINCOUNT" not in process.os.environ
+    assert process.os.environ.pop(process.SPINS_NAME, None) == (process.SPINS if busy else None)
+    for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS"):
+        with monkeypatch.context() as other:
+            other.setenv(name, "1")
+            process.before_torch()
+            assert process.SPINS_NAME not in process.os.environ
+
+
+def test_others_are_busy_where_they_need_more_cores_than_there_are_to_spare(monkeypatch):
+    monkeypatch.setattr(process.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(process.os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    for running, wanted in (("1", False), ("3", False), ("4", True)):
+        monkeypatch.setattr(process.Path, "read_text", lambda _, n=running: f"0.5 0.5 0.5 {n}/100 4242")
+        assert process.others_are_busy() is wanted
 
 
 # ---- compilation

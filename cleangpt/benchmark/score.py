@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from cleangpt.benchmark.turns import OURS, Side, Work
+from cleangpt.benchmark.apart import Work
+from cleangpt.benchmark.turns import OURS, Side
 from cleangpt.config import BenchConfig
 from cleangpt.device import Compute
 from cleangpt.distributed import world

@@ -12,8 +12,9 @@ from rich.console import Console
 
 from cleangpt import models, optim, profiling, tasks
 from cleangpt.benchmark import peers
+from cleangpt.benchmark.apart import Apart, Work
 from cleangpt.benchmark.plain_loop import Loop
-from cleangpt.benchmark.turns import OURS, Side, Work
+from cleangpt.benchmark.turns import OURS, Side
 from cleangpt.config import BenchConfig
 from cleangpt.device import Compute
 from cleangpt.distributed import world
@@ -37,7 +38,7 @@ def sides(config: BenchConfig, task: Any, compute: Compute) -> list[Side]:
             raise UserError("`dataset.confine` is ours alone: set it to false, or use against=null")
         # A plain loop computes in float32; somebody else's model in whatever we compute in.
         theirs = replace(compute, dtype=torch.float32) if config.against == "plain" else compute
-        found.append(Side(peers.NAMES[config.against], lambda: _theirs(config, theirs), theirs.dtype))
+        found.append(Side(peers.NAMES[config.against], lambda: Apart(_theirs, (config, theirs), theirs), theirs.dtype))
     return found
 
 

@@ -6,18 +6,17 @@ neighbours in time.
 
 import gc
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from cleangpt.benchmark.apart import Apart, Work, turn
 from cleangpt.device import Compute
 from cleangpt.watching import peak_memory
 
 OURS = "cleangpt"
-Work = Callable[[], int]  # does a little, and says how many tokens or problems it was
 
 
 @dataclass
@@ -55,6 +54,10 @@ def _prepared(side: Side, warm_up: int, compute: Compute, first: bool) -> Work:
     for _ in range(warm_up):
         work()
     compute.synchronize()
+    if isinstance(work, Apart):
+        most = work.peak_memory()
+        side.memory_gb = None if most is None else most / 1e9
+        return work
     most = peak_memory(compute)
     if most is not None and (first or on_gpu):  # a process has one peak, and it is that of who was there first
         side.memory_gb = (most - before) / 1e9
@@ -63,15 +66,9 @@ def _prepared(side: Side, warm_up: int, compute: Compute, first: bool) -> Work:
 
 def _turn(side: Side, work: Work, seconds: float, compute: Compute) -> None:
     gc.collect()
-    compute.synchronize()
-    began = now = time.perf_counter()
-    done = 0
-    while now - began < seconds:
-        done += work()
-        compute.synchronize()
-        before, now = now, time.perf_counter()
-        side.calls.append(now - before)
-    side.rates.append(done / (now - began))
+    done, calls = work.turn(seconds) if isinstance(work, Apart) else turn(work, seconds, compute)
+    side.calls += calls
+    side.rates.append(done / sum(calls))
 
 
 def found(sides: list[Side]) -> dict[str, dict[str, Any]]:
