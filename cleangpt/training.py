@@ -152,7 +152,7 @@ def _fit(trainer: Trainer, asked: Config, overrides: list[str], snapshot_folder:
         now["data"] = trainer.task.fingerprint()
         files.write_json(run.run, {**before, "resumed": [*record.parts(before)[1:], now]} if before else now)
         point_latest_to(run)
-    _prepare(trainer)
+    prepare(trainer)
     _introduce(trainer, parameters, snapshot_folder)
     process.settle_garbage()
     status = trainer.fit()
@@ -193,7 +193,7 @@ def _first_weights(config: Config, model: Any, trainer: Trainer, snapshot_folder
         model.initialise(generator)
 
 
-def _prepare(trainer: Trainer) -> None:
+def prepare(trainer: Trainer) -> None:
     config, model, compute = trainer.config, trainer.model, trainer.compute
     model.checkpointing = config.train.activation_checkpointing
     world, micro_steps = trainer.world, trainer.all_micro_steps - trainer.state.micro_step

@@ -5,7 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from corpora import prose
 from helpers import ROOT, run_program
+
+TEXT = ["dataset=shakespeare_char", "dataset.dir=words"]
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +32,25 @@ def test_a_small_llama_learns_three_digit_addition(tmp_path, seed):
 def test_a_small_gpt_learns_three_digit_addition(tmp_path):
     score, _ = trained(tmp_path, "experiment=adder", "model=gpt")
     assert score["accuracy"] >= 0.999
+
+
+def test_the_fast_recipe_learns_addition_in_a_quarter_of_the_steps(tmp_path):
+    score, _ = trained(tmp_path, "experiment=adder_fast")
+    assert score["accuracy"] >= 0.999
+
+
+def test_the_fast_recipe_of_text_is_below_the_plain_one_in_a_fifth_of_the_steps(tmp_path):
+    """On random text of a few words, where there is no Shakespeare."""
+    (tmp_path / "words.txt").write_text(prose(20_000), encoding="utf-8")
+    prepared = run_program("data/prepare.py", *TEXT, "dataset.source=words.txt", cwd=tmp_path)
+    assert prepared.returncode == 0, prepared.stderr
+    losses = {}
+    for name, steps in (("fast", 200), ("cpu", 400)):
+        words = [f"experiment=shakespeare_char_{name}", f"train.steps={steps}", f"hydra.run.dir={name}"]
+        done = run_program("train.py", *TEXT[1:], *words, cwd=tmp_path, timeout=1800)
+        assert done.returncode == 0, done.stderr
+        losses[name] = json.loads((tmp_path / name / "summary.json").read_text())["best/val/loss"]
+    assert losses["fast"] < losses["cpu"]
 
 
 def test_an_ordered_split_of_multiplication_shows_how_much_leaks(tmp_path):

@@ -25,7 +25,7 @@ from cleangpt.seeds import derive
 from cleangpt.signals import Stop
 from cleangpt.tracking import Tracker
 from cleangpt.trainer import Trainer
-from cleangpt.training import _prepare as prepare
+from cleangpt.training import prepare
 
 PROFILED = profiling.WARM_UP + profiling.STEPS
 
