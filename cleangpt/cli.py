@@ -159,7 +159,7 @@ def hydra_words() -> list[str]:
     names = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "hydra.searchpath")
     words = sys.argv[1:]
     found = []
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in zip(words, [*words[1:], ""], strict=False):
         if word in names:
             found += [word, after]
         elif word.partition("=")[0] in names:

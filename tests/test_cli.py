@@ -271,8 +271,8 @@ def test_a_shown_configuration_is_the_whole_one(light):
     ("line", "completed"),
     [
         ("model=l", [f"model={path.stem}" for path in (ROOT / "conf" / "model").glob("l*.yaml")]),
-        ("experiment=add", ["experiment=adder"]),
-        ("model=gpt model.bi", ["model.bias="]),
+        ("experiment=multi", ["experiment=multiplier"]),
+        ("model=gpt model.bia", ["model.bias="]),
     ],
 )
 def test_the_tab_key_completes(light, line, completed):

@@ -16,15 +16,24 @@ STEPS = 4
 ACCUMULATED = 2 * 2  # micro-steps, and parts of each
 
 
-def process(rank: int, folder: str, buckets: bool, leaves: int | None) -> None:
-    """One of several: train, be asked to stop in step 2 if it `leaves`, and write down what came of it."""
+WAYS = {"whole": (False, None), "cut": (True, None), "left": (True, 1)}  # whether in buckets, and who leaves a step
+
+
+def process(rank: int, folder: str) -> None:
+    """One of several: train in each of these ways, and write down what came of it."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(SIZE), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": str(SIZE)}
     torch.set_num_threads(1)
     dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store", SIZE), rank=rank, world_size=SIZE)
-    if buckets:
-        Gradients.SMALL, Gradients.BUCKET = 0, 2000
+    for name, (buckets, leaves) in WAYS.items():
+        torch.save(train(rank, Path(folder) / name, buckets, leaves), f"{folder}/{name}.{rank}")
+    distributed.stop()
+
+
+def train(rank: int, folder: Path, buckets: bool, leaves: int | None) -> dict:
+    """A training; process `leaves` is asked to stop in step 2."""
+    Gradients.SMALL, Gradients.BUCKET = (0, 2000) if buckets else (1 << 24, 1 << 23)
     words = ("schedule.grad_accum.begin=2", "train.micro_batch_size=2", "train.batch_size=9")
-    trainer = make_trainer(Path(folder) / str(rank), *words)
+    trainer = make_trainer(folder / str(rank), *words)
     begun, backward = [0], torch.Tensor.backward
     begin_sum = distributed.begin_sum
 
@@ -44,25 +53,20 @@ def process(rank: int, folder: str, buckets: bool, leaves: int | None) -> None:
         row, _ = trainer.step(trainer.state.step + 1)
         losses.append(None if row is None else row["train/loss"])
     weights = torch.cat([parameter.detach().flatten() for parameter in trainer.model.parameters()])
-    found = {"losses": losses, "weights": weights, "begun": begun, "buckets": len(trainer.gradients.buckets)}
-    torch.save(found, f"{folder}/{rank}.pt")
-    distributed.stop()
-
-
-def run(folder: Path, buckets: bool, leaves: int | None = None) -> list[dict]:
-    folder.mkdir()
-    how = {"nprocs": SIZE, "start_method": "spawn"}
-    torch.multiprocessing.start_processes(process, (str(folder), buckets, leaves), **how)
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(SIZE)]
+    distributed.begin_sum, torch.Tensor.backward = begin_sum, backward
+    return {"losses": losses, "weights": weights, "begun": begun, "buckets": len(trainer.gradients.buckets)}
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("gradients") / "whole", buckets=False)
+def ways(tmp_path_factory):
+    """What each process found, for each way."""
+    folder = tmp_path_factory.mktemp("gradients")
+    torch.multiprocessing.start_processes(process, (str(folder),), nprocs=SIZE, start_method="spawn")
+    return {name: [torch.load(folder / f"{name}.{rank}", weights_only=True) for rank in range(SIZE)] for name in WAYS}
 
 
-def test_buckets_give_what_one_sum_gives_and_begin_during_the_last_backward_pass(tmp_path, whole):
-    cut = run(tmp_path / "cut", buckets=True)
+def test_buckets_give_what_one_sum_gives_and_begin_during_the_last_backward_pass(ways):
+    whole, cut = ways["whole"], ways["cut"]
     assert whole[0]["buckets"] == 0
     for one, other in zip(whole, cut, strict=True):
         assert other["losses"] == pytest.approx(one["losses"], rel=1e-6)
@@ -75,8 +79,8 @@ def test_buckets_give_what_one_sum_gives_and_begin_during_the_last_backward_pass
     assert cut[0]["buckets"] > 3
 
 
-def test_a_process_that_drops_a_step_does_not_hold_the_others_up(tmp_path, whole):
-    left = run(tmp_path / "left", buckets=True, leaves=1)
+def test_a_process_that_drops_a_step_does_not_hold_the_others_up(ways):
+    whole, left = ways["whole"], ways["left"]
     for one, other in zip(whole, left, strict=True):
         assert other["losses"][1] is None, "the step was dropped, by all of them"
         done = [other["losses"][0], *other["losses"][2:]]
