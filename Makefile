@@ -18,7 +18,7 @@ train: $(READY)
 	$(RUN) train.py experiment=adder
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS) -m 'not slow'
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS) --dist worksteal -m 'not slow'
 
 test-slow: $(READY)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -m slow
