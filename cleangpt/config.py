@@ -177,9 +177,39 @@ class AccumRamp(Ramp):
 
 
 class ScheduleConfig(Section):
+    steps: int | None = Field(ge=1, description="steps that the schedules below are stretched over; null: train.steps")
     lr: LrRamp
     weight_decay: DecayRamp
     grad_accum: AccumRamp
+
+
+class StopWhen(Section):
+    """What ends a run as completed before its last step."""
+
+    metric: str = Field(min_length=1, description="a score of the evaluations")
+    at_least: float | None = Field(description="what it has to reach; null: see at_most")
+    at_most: float | None = Field(description="what it has to fall to; null: see at_least")
+    times: int = Field(ge=1, description="evaluations in a row that have to show it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_bound_is_enough(cls, given: Any) -> Any:
+        return {"at_least": None, "at_most": None, **given} if isinstance(given, dict) else given
+
+    @field_validator("at_most")
+    @classmethod
+    def _one_bound(cls, at_most: float | None, info) -> float | None:
+        if (at_most is None) == (info.data.get("at_least") is None):
+            raise ValueError("and at_least are two ways to say it: set one of them")
+        return at_most
+
+    def is_met(self, scores: dict[str, float]) -> bool:
+        value = scores[self.metric]
+        return value >= self.at_least if self.at_least is not None else value <= self.at_most
+
+    def __str__(self) -> str:
+        bound = f"at least {self.at_least:g}" if self.at_least is not None else f"at most {self.at_most:g}"
+        return f"{self.metric} is {bound}" + (f" {self.times} times in a row" if self.times > 1 else "")
 
 
 class TrainConfig(Section):
@@ -193,11 +223,19 @@ class TrainConfig(Section):
     snapshot_minutes: float | None = Field(gt=0, description="minutes between snapshots, at most; null: no limit")
     keep_snapshots: int | None = Field(ge=1, description="newest snapshots that are kept; null: all")
     early_stopping: int | None = Field(ge=1, description="evaluations without a better val/loss; null: off")
+    stop_when: StopWhen | None
     freeze: list[str] = Field(description="parameters that stay as they are: names, parts of names, or patterns")
     nonfinite: Literal["stop", "skip"] = Field(description="what to do with a step whose gradient is not finite")
     nonfinite_limit: int = Field(ge=1, description="steps in a row that nonfinite=skip may skip")
     activation_checkpointing: bool = Field(description="recompute activations instead of storing them")
     test_at_end: bool = Field(description="score the best weights on the test split when training ends")
+
+    @field_validator("stop_when")
+    @classmethod
+    def _is_looked_at(cls, stop_when: StopWhen | None, info) -> StopWhen | None:
+        if stop_when is not None and info.data.get("eval_every", 1) is None:
+            raise ValueError("is judged at evaluations, and there are none before the end: set train.eval_every")
+        return stop_when
 
 
 class LoggerConfig(Section):
@@ -445,6 +483,8 @@ def resolve(config: Config, task: Any) -> Config:
         update={
             "dataset": task.settings,
             "model": config.model.model_copy(update=model),
-            "schedule": config.schedule.model_copy(update=ramps),
+            "schedule": config.schedule.model_copy(
+                update={**ramps, "steps": config.schedule.steps or config.train.steps}
+            ),
         }
     )

@@ -16,8 +16,9 @@ class Values(NamedTuple):
     grad_accum: int
 
 
-def at(schedule: ScheduleConfig, step: int, steps: int) -> Values:
-    """What holds during this step. The schedule is a resolved one."""
+def at(schedule: ScheduleConfig, step: int) -> Values:
+    """What holds during this step. The schedule is a resolved one; behind its last step nothing moves any more."""
+    steps = schedule.steps
     return Values(
         lr=value(schedule.lr, step, steps),
         weight_decay=value(schedule.weight_decay, step, steps),
@@ -54,15 +55,24 @@ def _progress(ramp: Ramp, step: int, steps: int, first: int) -> float:
     return 1.0 if step >= last else (step - start) / (last - start)
 
 
-def ignored(schedule: ScheduleConfig) -> list[str]:
-    """A sentence on each `end` that a constant style never reaches."""
-    return [
+def ignored(schedule: ScheduleConfig, train_steps: int) -> list[str]:
+    """A sentence on each `end` that a constant style never reaches, and on steps that would learn nothing."""
+    idle = train_steps - schedule.steps
+    sentences = (
+        [
+            f"the learning rate is 0 from step {schedule.steps} on, where schedule.steps ends: the last {idle:,} of "
+            "train.steps change nothing"
+        ]
+        if idle > 0 and at(schedule, schedule.steps + 1).lr == 0
+        else []
+    )
+    return sentences + [
         f"`schedule.{name}.end` is not used with style=constant: choose linear, cosine or power"
         for name in ("lr", "weight_decay", "grad_accum")
         if (ramp := getattr(schedule, name)).style == "constant" and ramp.end not in (None, ramp.begin)
     ]
 
 
-def micro_steps_before(schedule: ScheduleConfig, step: int, steps: int) -> int:
+def micro_steps_before(schedule: ScheduleConfig, step: int) -> int:
     """How many micro-steps the steps before this one take: where its data begins."""
-    return sum(at(schedule, s, steps).grad_accum for s in range(1, step))
+    return sum(at(schedule, s).grad_accum for s in range(1, step))

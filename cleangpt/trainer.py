@@ -18,7 +18,7 @@ from cleangpt.rundir import RunDir
 from cleangpt.seeds import derive
 from cleangpt.signals import Stop, Stopped
 from cleangpt.stream import Stream
-from cleangpt.tracking import Tracker, only_finite
+from cleangpt.tracking import Tracker, duration, only_finite
 from cleangpt.watching import Watch
 
 
@@ -53,6 +53,8 @@ class State:
     best: dict[str, float] | None = None  # of the best evaluation
     best_step: int | None = None
     worse: int = 0  # evaluations since then
+    met: int = 0  # evaluations in a row, up to the last one, that show what train.stop_when asks for
+    asked: str | None = None  # what that was
     unevaluated: dict[str, Any] | None = None  # the row of a step whose evaluation was interrupted
     skipped: int = 0  # steps that were not finite
     skipped_in_a_row: int = 0
@@ -87,10 +89,11 @@ class Trainer:
         profiles = config.profile and world.is_main
         self.profiler = profiling.Profiler(run, train, compute, tracker.say) if profiles else profiling.Off()
         self.launches_graphs = False
+        self.told_time = False
         self.state = State()
         self.earlier_seconds = 0.0
         self.scales_loss = compute.dtype == torch.float16
-        self.all_micro_steps = schedule.micro_steps_before(config.schedule, train.steps + 1, train.steps)
+        self.all_micro_steps = schedule.micro_steps_before(config.schedule, train.steps + 1)
 
     # ---- the whole run
 
@@ -110,7 +113,7 @@ class Trainer:
         self.watch.start(state)
         self.snapshot_at = time.monotonic()
         stopping = state.unevaluated is not None and not self.finish_step(state.unevaluated, evaluates=True)
-        while state.step < train.steps and not stopping and not self.stops_early():
+        while state.step < train.steps and not (stopping or self.is_solved() or self.stops_early()):
             with self.profiler.step(state.step + 1):
                 row, stopping = self.step(state.step + 1)
             if row is not None:
@@ -124,7 +127,9 @@ class Trainer:
         self.snapshot()
         self.writer.wait()
         self.say_complaints()
-        return "stopped" if stopping else "early_stopped" if self.stops_early() else "completed"
+        if stopping:
+            return "stopped"
+        return "early_stopped" if self.stops_early() and not self.is_solved() else "completed"
 
     def finish_step(self, row: dict[str, Any], evaluates: bool) -> bool:
         """Log and evaluate a step that was made; False when the evaluation was interrupted, and is to be made anew."""
@@ -136,7 +141,12 @@ class Trainer:
             if logs:
                 row |= self.watch.line(state, clips=train.grad_clip is not None)
         row = only_finite(row)
-        self.tracker.progress(state.step, row, self.seconds_left())
+        left = self.seconds_left()
+        self.tracker.progress(state.step, row, left)
+        if not self.told_time and left is not None:
+            self.told_time = True
+            most = " at most" if train.stop_when or train.early_stopping else ""
+            self.tracker.say(f"about {duration(left)}{most} to step {train.steps:,}, without evaluations")
         scores: dict[str, float] = {}
         if evaluates:
             try:
@@ -150,6 +160,11 @@ class Trainer:
         if scores:
             self.tracker.renew_plots()
         return True
+
+    def is_solved(self) -> bool:
+        """Whether train.stop_when has been reached."""
+        rule = self.config.train.stop_when
+        return rule is not None and self.state.asked == str(rule) and self.state.met >= rule.times
 
     def stops_early(self) -> bool:
         patience = self.config.train.early_stopping
@@ -202,7 +217,7 @@ class Trainer:
         """
         config, state, gradients, phase = self.config, self.state, self.gradients, self.profiler.phase
         started = time.perf_counter()
-        now = schedule.at(config.schedule, step, config.train.steps)
+        now = schedule.at(config.schedule, step)
         optim.set_schedule(self.optimizer, now.lr, now.weight_decay)
         if config.model.dropout > 0:  # masks are a function of the step too, so no random state has to be saved
             torch.manual_seed(derive(config.seed, "dropout", step, self.world.rank))
@@ -311,6 +326,9 @@ class Trainer:
             self.save_weights(self.run.best)
         else:
             state.worse += 1
+        if rule := self.config.train.stop_when:
+            before = state.met if state.asked == str(rule) else 0  # a resumed run may ask for something else
+            state.met, state.asked = before + 1 if rule.is_met(scores) else 0, str(rule)
         words = [f"val/loss {scores['val/loss']:.5f}"]
         if "val/accuracy" in scores:
             words.append(f"exact match {scores['val/accuracy']:.2%}")

@@ -26,11 +26,12 @@ from cleangpt import (
     scoring,
     snapshot,
     tasks,
+    verdict,
 )
 from cleangpt.config import Config, resolve
 from cleangpt.corpus.store import NotPrepared
 from cleangpt.errors import UserError
-from cleangpt.rundir import RunDir, point_latest_to
+from cleangpt.rundir import RunDir, point_latest_to, read_metrics
 from cleangpt.seeds import derive
 from cleangpt.signals import Stop, Stopped
 from cleangpt.tracking import Tracker, duration
@@ -44,6 +45,7 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
     compute = device.choose(config.device, _dtype(config, run, resume), distributed.world().local_rank)
     task = _task(config, overrides)
     asked, config = config, resolve(config, task)
+    _refuse_unknown_goal(config, task)
     world = distributed.start(compute.device)
     try:
         if config.train.batch_size < world.size:
@@ -124,6 +126,18 @@ def _task(config: Config, overrides: list[str]) -> Any:
                 "out, or prepare it so in another dataset.dir"
             )
     return task
+
+
+def _refuse_unknown_goal(config: Config, task: Any) -> None:
+    """What ends a run has to be among the scores of its evaluations."""
+    rule = config.train.stop_when
+    scores = ["val/loss", *(["val/accuracy"] if task.has_answers else [])]
+    scores += [f"val/{name}" for name in task.measures(1.0)]
+    if rule is not None and rule.metric not in scores:
+        raise UserError(
+            f"`train.stop_when.metric` is {rule.metric}, which dataset={config.dataset.name} does not have: it has "
+            + ", ".join(scores)
+        )
 
 
 def _where_to_go_on(config: Config, run: RunDir, resume: Path | None) -> tuple[Path | None, list[str]]:
@@ -224,10 +238,28 @@ def _introduce(trainer: Trainer, parameters: dict[str, int], snapshot_folder: Pa
                 f"begun with {_processes(before)}, continued with {world.size}: the same samples in the same order, "
                 "losses equal to about 1e-6"
             )
-    for sentence in schedule.ignored(config.schedule):
+    for sentence in _outlook(trainer):
+        say(sentence)
+    for sentence in schedule.ignored(config.schedule, config.train.steps):
         say(sentence)
     if model.dropout > 0 and world.size > 1:
         say("dropout is on: its masks depend on the number of processes, all else does not")
+
+
+def _outlook(trainer: Trainer) -> list[str]:
+    """What is going to happen; how long it takes is said as soon as some steps have shown it."""
+    train, task, schedules = trainer.config.train, trainer.task, trainer.config.schedule
+    most, last = (schedule.at(schedules, step).grad_accum * train.batch_size for step in (1, train.steps))
+    batch = f"{most:,}" if most == last else f"{most:,} to {last:,}"
+    every = f", evaluated every {train.eval_every:,}" if train.eval_every else ""
+    found = [f"{train.steps:,} steps of {batch} samples{every}"]
+    if train.stop_when:
+        found.append(f"it ends as soon as {train.stop_when}")
+    if train.early_stopping:
+        found.append(f"it ends after {train.early_stopping} evaluations without a better val/loss")
+    if train.test_at_end and task.size("test"):
+        found.append(f"then its best weights are scored on {task.size('test'):,} test samples")
+    return found
 
 
 def _processes(number: int) -> str:
@@ -254,12 +286,17 @@ def _finish(trainer: Trainer, status: str) -> None:
     if not trainer.world.is_main:
         return
     tracker.say()
+    if config.train.stop_when:
+        tracker.say(_about_the_goal(trainer))
     if score is not None:
         scoring.save(task, score, run.score, label, draws=config.logger.plots)
         for table in task.tables(score)[:2]:
             tracker.say(table)
-    summary = _summarise(trainer, status, score)
+    judged = verdict.of(config, read_metrics(run.metrics), _accuracy(trainer, score))
+    summary = _summarise(trainer, status, score, judged.name)
     _leave_card(trainer)
+    for sentence in judged.sentences:
+        tracker.say(sentence)
     tokens = f"{summary['tokens']:,} tokens in {duration(summary['seconds'])}"
     tracker.say(f"Done: {state.step} steps, {tokens}, {summary['tokens_per_second']:,.0f} tokens a second.")
     tracker.say(f"{min(1.0, summary['epochs']):.1%} of the training samples were seen, {summary['epochs']:.3g} times.")
@@ -268,10 +305,27 @@ def _finish(trainer: Trainer, status: str) -> None:
     tracker.say(f"Everything is in {shown}: card.md, {plots}metrics.jsonl, best/ (step {state.best_step}). Next:")
     tracker.say(f"    python eval/score.py run={shown}    # every table of the score")
     tracker.say(f"    python sample.py run={shown} interactive=true    # talk to it")
-    tracker.say(f"    python train.py resume={shown} train.steps={2 * config.train.steps}    # train longer")
+    longer = "train.stop_when=null" if state.step < config.train.steps else f"train.steps={2 * config.train.steps}"
+    tracker.say(f"    python train.py resume={shown} {longer}    # train longer")
 
 
-def _summarise(trainer: Trainer, status: str, score: dict[str, Any] | None) -> dict[str, Any]:
+def _about_the_goal(trainer: Trainer) -> str:
+    rule, step, steps = trainer.config.train.stop_when, trainer.state.step, trainer.config.train.steps
+    if trainer.is_solved():
+        return f"Solved after {step:,} of {steps:,} steps: {rule}."
+    return f"The goal was not reached in {step:,} steps: {rule} (train.stop_when)."
+
+
+def _accuracy(trainer: Trainer, score: dict[str, Any] | None) -> float | None:
+    """The share of right answers: of the test split, or of the last evaluation."""
+    if not trainer.task.has_answers:
+        return None
+    return score["accuracy"] if score is not None else (trainer.state.scores or {}).get("val/accuracy", 0.0)
+
+
+def _summarise(
+    trainer: Trainer, status: str, score: dict[str, Any] | None, judged: str | None = None
+) -> dict[str, Any]:
     """Write summary.json, and return it."""
     state = trainer.state
     summary: dict[str, Any] = {"status": status, "step": state.step, "train/loss": state.train_loss}
@@ -279,6 +333,8 @@ def _summarise(trainer: Trainer, status: str, score: dict[str, Any] | None) -> d
     summary |= {"best/step": state.best_step, **(state.scores or {})}
     if score is not None:
         summary |= {f"test/{name}": value for name, value in trainer.task.headline(score).items()}
+    if judged is not None:
+        summary["verdict"] = judged
     speed = state.tokens / max(state.train_seconds, 1e-9)
     mfu = trainer.watch.mfu(speed)
     summary |= {

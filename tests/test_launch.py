@@ -317,6 +317,36 @@ def test_a_finished_run_is_made_longer_and_what_it_is_can_not_be_changed(tmp_pat
     assert config["model"]["n_embd"] == 16
 
 
+def test_a_run_that_has_reached_its_goal_is_complete_and_can_be_made_longer(tmp_path):
+    goal = ["train.steps=40", "train.eval_every=2", "train.test_at_end=true"]
+    rule = "train.stop_when={metric:val/loss,at_most:%s,times:2}"
+    done = run([sys.executable, TRAIN, *TOY, *goal, rule % 2.7, "hydra.run.dir=r"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    assert (summary["status"], summary["verdict"] != "learned") == ("completed", True)
+    step = summary["step"]
+    assert 4 <= step < 40
+    for said in (
+        "40 steps of 12 samples, evaluated every 2",
+        "it ends as soon as val/loss is at most 2.7 2 times in a row",
+        f"Solved after {step} of 40 steps: val/loss is at most 2.7 2 times in a row.",
+        "It did not learn this",
+        "resume=r train.stop_when=null",
+    ):
+        assert said in done.stdout, said
+    config = json.loads((tmp_path / "r" / "config.json").read_text())
+    assert config["schedule"]["steps"] == 40
+    longer = run([sys.executable, TRAIN, "resume=r", "train.stop_when=null", "train.steps=20"], tmp_path)
+    assert longer.returncode == 0, longer.stderr
+    assert json.loads((tmp_path / "r" / "summary.json").read_text())["step"] == 20
+    assert json.loads((tmp_path / "r" / "config.json").read_text())["schedule"]["steps"] == 20, "it follows train.steps"
+    missed = run([sys.executable, TRAIN, *TOY, *goal[1:], rule % 0.1, "hydra.run.dir=s"], tmp_path)
+    assert "The goal was not reached in 6 steps" in missed.stdout
+    unknown = run([sys.executable, TRAIN, *TOY, "train.stop_when={metric:val/bleu,at_least:1,times:1}"], tmp_path)
+    assert unknown.returncode == 2
+    assert unknown.stderr.startswith("`train.stop_when.metric` is val/bleu, which dataset=adder does not have: it has val/")
+
+
 def test_init_from_begins_a_new_run_with_the_weights_of_another(tmp_path):
     assert run([sys.executable, TRAIN, *TOY, "train.steps=2", "hydra.run.dir=r"], tmp_path).returncode == 0
     more = ["train.steps=1", "optimizer.lr=1e-12", "optimizer.weight_decay=0", "init_from=r/final", "hydra.run.dir=s"]

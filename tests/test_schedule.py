@@ -23,9 +23,10 @@ def ramp(style="linear", begin=1.0, end=0.25, warmup=0.0, decay=None, power=2.0)
     return parse(settings, LrRamp)
 
 
-def whole(lr=None, weight_decay=None, grad_accum=None) -> ScheduleConfig:
-    """A schedule whose other quantities stay constant."""
+def whole(steps, lr=None, weight_decay=None, grad_accum=None) -> ScheduleConfig:
+    """A schedule over so many steps whose other quantities stay constant."""
     return ScheduleConfig(
+        steps=steps,
         lr=lr or ramp("constant", end=1.0),
         weight_decay=weight_decay or DecayRamp(**ramp("constant", 0.1, 0.1).model_dump()),
         grad_accum=grad_accum or accumulation("constant", 1, 1),
@@ -41,7 +42,7 @@ def values(of, steps) -> list[float]:
 
 
 def accums(of, steps) -> list[int]:
-    return [schedule.at(whole(grad_accum=of), step, steps).grad_accum for step in range(1, steps + 1)]
+    return [schedule.at(whole(steps, grad_accum=of), step).grad_accum for step in range(1, steps + 1)]
 
 
 # ---- both ends
@@ -201,12 +202,13 @@ def test_accumulation_is_never_less_than_one_micro_step():
 
 def test_the_three_quantities_move_on_their_own():
     config = whole(
+        40,
         lr=ramp("cosine", 1e-3, 0.0, warmup=0.1),
         weight_decay=DecayRamp(**ramp("linear", 0.0, 0.5).model_dump()),
         grad_accum=accumulation("power", 1, 4),
     )
     for step in range(1, 41):
-        now = schedule.at(config, step, 40)
+        now = schedule.at(config, step)
         assert now.lr == schedule.value(config.lr, step, 40)
         assert now.weight_decay == pytest.approx(0.5 * (step - 1) / 39)
         assert now.grad_accum == math.floor(1 + 3 * ((step - 1) / 39) ** 2 + 0.5)
@@ -215,12 +217,12 @@ def test_the_three_quantities_move_on_their_own():
 @pytest.mark.parametrize("style", ["constant", *STYLES])
 @pytest.mark.parametrize("steps", [1, 2, 9, 50])
 def test_the_micro_steps_before_a_step_are_the_sum_of_those_of_all_steps_before_it(style, steps):
-    config = whole(grad_accum=accumulation(style, 2, 7, warmup=0.2))
+    config = whole(steps, grad_accum=accumulation(style, 2, 7, warmup=0.2))
     running = 0
     for step in range(1, steps + 1):
-        assert schedule.micro_steps_before(config, step, steps) == running
-        running += schedule.at(config, step, steps).grad_accum
-    assert schedule.micro_steps_before(config, steps + 1, steps) == running
+        assert schedule.micro_steps_before(config, step) == running
+        running += schedule.at(config, step).grad_accum
+    assert schedule.micro_steps_before(config, steps + 1) == running
 
 
 # ---- from conf/
@@ -228,10 +230,27 @@ def test_the_micro_steps_before_a_step_are_the_sum_of_those_of_all_steps_before_
 
 @pytest.mark.parametrize("option", ["constant", "linear", "cosine", "power", "wsd"])
 def test_a_schedule_of_conf_begins_with_the_optimizer_and_reaches_its_end(option):
-    config = parse(toy(f"schedule={option}", **{"optimizer.lr": 0.01, "optimizer.weight_decay": 0.2}), Config)
+    keys = {"optimizer.lr": 0.01, "optimizer.weight_decay": 0.2, "train.steps": 100}
+    config = parse(toy(f"schedule={option}", **keys), Config)
     config = resolve(config, make(config.dataset))
-    found = [schedule.at(config.schedule, step, 100) for step in range(1, 101)]
+    found = [schedule.at(config.schedule, step) for step in range(1, 101)]
     assert found[4].lr == max(now.lr for now in found) == 0.01
     assert found[0].lr == pytest.approx(0.01 / 5)
     assert found[-1].lr == (0.01 if option == "constant" else 0.0)
     assert {(now.weight_decay, now.grad_accum) for now in found} == {(0.2, 1)}
+
+
+@pytest.mark.parametrize("option", ["constant", "linear", "cosine", "power", "wsd"])
+def test_how_far_a_schedule_is_stretched_does_not_depend_on_how_long_a_run_is(option):
+    def made(steps, horizon):
+        found = parse(toy(f"schedule={option}", **{"train.steps": steps, "schedule.steps": horizon}), Config)
+        return resolve(found, make(found.dataset)).schedule
+
+    whole_run, cut_off, longer = made(60, None), made(20, 60), made(90, 60)
+    assert whole_run.steps == 60
+    for step in range(1, 61):
+        assert schedule.at(whole_run, step) == schedule.at(cut_off, step) == schedule.at(longer, step)
+    assert schedule.at(longer, 61) == schedule.at(longer, 90) == schedule.at(longer, 60), "what it ends with stays"
+    said = [sentence for sentence in schedule.ignored(longer, 90) if "the learning rate is 0" in sentence]
+    assert len(said) == (option != "constant")
+    assert not any("the learning rate is 0" in sentence for sentence in schedule.ignored(whole_run, 60))

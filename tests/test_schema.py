@@ -45,7 +45,7 @@ def subjects(sentences: list[str]) -> list[str]:
 @cache
 def configurations() -> tuple[dict, ...]:
     """One valid configuration for each model, data set and optimizer of conf/."""
-    groups = ("model", "dataset", "optimizer")
+    groups = ("model", "dataset", "optimizer", "experiment")
     options = [f"{group}={path.stem}" for group in groups for path in (ROOT / "conf" / group).glob("*")]
     return (toy(), *(toy(option) for option in sorted(options)))
 

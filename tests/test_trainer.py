@@ -204,6 +204,43 @@ def test_early_stopping_stops_after_so_many_evaluations_without_a_better_loss(tm
     assert trainer.state.step == trainer.state.best_step + 3 < 60
 
 
+SOLVED = ("train.steps=12", "train.eval_every=2", "optimizer.lr=1e-2")
+
+
+def stop_when(metric, **rule) -> str:
+    words = ",".join(f"{key}:{value}" for key, value in {"metric": metric, **rule}.items())
+    return "train.stop_when={" + words + "}"
+
+
+def test_a_run_that_shows_what_was_asked_often_enough_in_a_row_is_complete(tmp_path):
+    whole_run = fit(tmp_path / "whole", *SOLVED)
+    losses_then = [row["val/loss"] for row in rows(tmp_path / "whole") if "val/loss" in row]
+    bound = losses_then[1]  # of step 4, and those after are lower
+    assert losses_then == sorted(losses_then, reverse=True)
+    stopped = fit(tmp_path / "stopped", *SOLVED, stop_when("val/loss", at_most=bound, times=2))
+    assert (stopped.status, stopped.state.step) == ("completed", 6)
+    assert losses(tmp_path / "stopped") == losses(tmp_path / "whole")[:6], "it learns the same way until then"
+    assert (whole_run.status, whole_run.state.step) == ("completed", 12)
+
+
+def test_what_was_shown_once_but_not_in_a_row_ends_nothing(tmp_path, monkeypatch):
+    scores = iter([0.9, 0.2, 0.9, 0.9, 0.1, 0.1])
+    monkeypatch.setattr(evaluate, "validate", lambda *_: {"val/loss": 1.0, "val/accuracy": next(scores)})
+    trainer = fit(tmp_path, *SOLVED, stop_when("val/accuracy", at_least=0.9, times=2))
+    assert (trainer.status, trainer.state.step) == ("completed", 8)
+
+
+def test_a_run_that_goes_on_remembers_what_it_has_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "validate", lambda *_: {"val/loss": 1.0, "val/accuracy": 0.9})
+    rule = stop_when("val/accuracy", at_least=0.9, times=3)
+    fit(tmp_path, *SOLVED, "train.steps=4", "schedule.steps=12", rule)
+    (snapshot,) = (tmp_path / "snapshots").iterdir()
+    again = fit(tmp_path, *SOLVED, rule, snapshot=snapshot)
+    assert again.state.step == 6, "twice before, once now"
+    other = fit(tmp_path, *SOLVED, stop_when("val/accuracy", at_least=0.8, times=3), snapshot=snapshot)
+    assert other.state.step == 10, "another question is counted anew"
+
+
 def test_dropout_does_not_change_initialisation_or_data(tmp_path):
     with_dropout, without = (make_trainer(tmp_path, f"model.dropout={p}") for p in (0.5, 0.0))
     assert torch.equal(flat_weights(with_dropout), flat_weights(without))

@@ -40,7 +40,7 @@ class Loop:
         """One optimizer step; how many tokens it read."""
         train = self.config.train
         self.steps = min(self.steps + 1, train.steps)
-        now = schedule.at(self.config.schedule, self.steps, train.steps)
+        now = schedule.at(self.config.schedule, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = now.lr
         tokens = 0
