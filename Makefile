@@ -1,7 +1,8 @@
-# `make train` and `make test` work on a fresh clone: each sets up .venv first.
+# `make train` and `make test` work on a fresh clone: each sets up .venv first, with what it needs.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+TRAINS := $(VENV)/.trains
 READY := $(VENV)/.ready
 JOBS ?= 2
 
@@ -9,12 +10,18 @@ JOBS ?= 2
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt
+$(TRAINS): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) with what training needs: once, about 1 GB (several with CUDA). pip says what it does."
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	touch $(READY)
+	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
 
-train: $(READY)
+$(READY): $(TRAINS)
+	@echo "Adding what the tests need: once, about 1 GB. pip says what it does."
+	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+train: $(TRAINS)
 	$(RUN) train.py experiment=adder
 
 test: $(READY)

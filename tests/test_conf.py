@@ -59,7 +59,9 @@ def test_every_key_has_a_meaning_and_its_default_is_in_conf(schema):
 
 
 def test_every_key_of_the_schema_is_in_some_file_of_conf():
-    composed = [toy(option) for option in OPTIONS if option.startswith(("model=", "dataset=", "optimizer=", "experiment="))]
+    composed = [
+        toy(option) for option in OPTIONS if option.startswith(("model=", "dataset=", "optimizer=", "experiment="))
+    ]
     assert [key for key in keys(Config) if not any(has(data, key) for data in composed)] == []
 
 

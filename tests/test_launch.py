@@ -344,7 +344,9 @@ def test_a_run_that_has_reached_its_goal_is_complete_and_can_be_made_longer(tmp_
     assert "The goal was not reached in 6 steps" in missed.stdout
     unknown = run([sys.executable, TRAIN, *TOY, "train.stop_when={metric:val/bleu,at_least:1,times:1}"], tmp_path)
     assert unknown.returncode == 2
-    assert unknown.stderr.startswith("`train.stop_when.metric` is val/bleu, which dataset=adder does not have: it has val/")
+    assert unknown.stderr.startswith(
+        "`train.stop_when.metric` is val/bleu, which dataset=adder does not have: it has val/"
+    )
 
 
 def test_init_from_begins_a_new_run_with_the_weights_of_another(tmp_path):

@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import random
+import sys
 import threading
 
 import numpy as np
@@ -362,6 +363,15 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence_and_leaves_nothing(tmp_pat
     assert "can't be read from the Hugging Face hub" in done.stderr
     assert "dataset.source=<the folder>" in done.stderr
     assert not (tmp_path / "data").exists() or not list((tmp_path / "data").iterdir())
+
+
+@pytest.mark.parametrize("kind", ["parquet", "hub"])
+def test_what_needs_a_package_that_is_not_there_names_it(tmp_path, monkeypatch, kind):
+    location = sourced(tmp_path, kind)
+    for name in ("datasets", "pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError, match=r"pip install 'cleangpt\[hub\]'"):
+        prepared(tmp_path, source=location, field="body")
 
 
 def test_settings_say_what_decides_what_data_holds():

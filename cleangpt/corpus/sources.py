@@ -127,7 +127,10 @@ class Source:
                     yield from self._document(self._of(record, f"{path}, line {number}"), split, str(path))
 
     def _parquet(self, path: Path, split: str | None) -> Iterator[Piece]:
-        import pyarrow.parquet
+        try:
+            import pyarrow.parquet
+        except ModuleNotFoundError:
+            raise _needs_extra(str(path)) from None
 
         with pyarrow.parquet.ParquetFile(path) as file:
             if self.field not in file.schema_arrow.names:
@@ -267,7 +270,10 @@ def fetch(url: str, downloads: Path, name: str) -> Path:
 def _load(name: str, subset: str | None, revision: str | None, part: str, stream: bool | str) -> Any:
     if not Path(name).exists() and not _reachable():
         os.environ["HF_HUB_OFFLINE"] = "1"  # look into the cache at once, instead of trying again and again
-    import datasets
+    try:
+        import datasets
+    except ModuleNotFoundError:
+        raise _needs_extra(name) from None
 
     try:
         if stream == "auto":
@@ -278,6 +284,10 @@ def _load(name: str, subset: str | None, revision: str | None, part: str, stream
         raise _unreachable(name, error) from None
     except ValueError as error:  # an unknown subset or split
         raise UserError(f"{name} can't be read: {' '.join(str(error).split())}") from None
+
+
+def _needs_extra(what: str) -> UserError:
+    return UserError(f"{what} is read by the package datasets: pip install 'cleangpt[hub]'")
 
 
 def _reachable() -> bool:
