@@ -120,7 +120,9 @@ class MuonConfig(Section):
 
     name: Literal["muon"] = Field(description="the optimizer")
     lr: float = Field(gt=0, description="peak learning rate")
-    matrix_lr: float = Field(gt=0, description="peak learning rate of the matrices; it moves as schedule.lr does")
+    matrix_lr: float | None = Field(
+        gt=0, description="peak learning rate of the matrices, which moves as schedule.lr does; null: twice lr"
+    )
     momentum: float = Field(ge=0, lt=1, description="decay of the mean gradient of a matrix")
     nesterov: bool = Field(description="look ahead: mix the gradient of this step into the mean once more")
     ns_steps: int = Field(ge=1, le=20, description="Newton-Schulz steps that orthogonalise an update")
@@ -472,6 +474,9 @@ def resolve(config: Config, task: Any) -> Config:
         model["n_kv_head"] = config.model.n_kv_head or config.model.n_head
         usual = 4 * width if config.model.activation == "relu2" else -(-8 * width // (3 * 32)) * 32
         model["ffn_dim"] = config.model.ffn_dim or usual
+    optimizer = config.optimizer
+    if isinstance(optimizer, MuonConfig):
+        optimizer = optimizer.model_copy(update={"matrix_lr": optimizer.matrix_lr or 2 * optimizer.lr})
     ramps = {}
     first = {"lr": config.optimizer.lr, "weight_decay": config.optimizer.weight_decay, "grad_accum": 1}
     for name, default in first.items():
@@ -483,6 +488,7 @@ def resolve(config: Config, task: Any) -> Config:
         update={
             "dataset": task.settings,
             "model": config.model.model_copy(update=model),
+            "optimizer": optimizer,
             "schedule": config.schedule.model_copy(
                 update={**ramps, "steps": config.schedule.steps or config.train.steps}
             ),

@@ -87,6 +87,9 @@ def _let_follow(stored: dict[str, Any], before: dict[str, Any], changed: set[str
         ends_alike = f"{ramp}.end" not in changed and _get(before, f"{ramp}.end") == begin
         if (moved or f"{ramp}.begin" in changed) and ends_alike:
             _set(stored, f"{ramp}.end", None)
+    lr, matrix_lr = (_get(before, f"optimizer.{key}") for key in ("lr", "matrix_lr"))
+    if "optimizer.lr" in changed and "optimizer.matrix_lr" not in changed and matrix_lr == 2 * lr:
+        _set(stored, "optimizer.matrix_lr", None)
     horizon, steps = (_get(before, key) for key in ("schedule.steps", "train.steps"))
     if "train.steps" in changed and "schedule.steps" not in changed and horizon == steps:
         _set(stored, "schedule.steps", None)

@@ -13,6 +13,7 @@ IGNORED = (SEED, "resume")
 # Keys that config.resolve fills in from others, so that a sweep moves them along.
 DERIVED = (
     *("model.block_size", "model.vocab_size", "model.head_dim", "model.n_kv_head", "model.ffn_dim"),
+    "optimizer.matrix_lr",
     "schedule.steps",
     *(f"schedule.{name}.{end}" for name in ("lr", "weight_decay", "grad_accum") for end in ("begin", "end")),
 )
