@@ -35,8 +35,21 @@ def write(run: RunDir) -> Path:
     return run.card
 
 
+NOT_LEARNED = {
+    "chance": "It did not learn this: it is about as good as guessing, and its loss stood still.",
+    "plateau": "It did not learn this completely: its loss stood still.",
+    "by heart": "It did not learn this completely: it knows its training samples by heart.",
+    "unfinished": "It did not learn this completely: its loss was still moving.",
+}
+
+
 def _ending(summary: dict[str, Any], steps: int) -> str:
     at = f"at step {summary['step']:,} of {steps:,}"
+    judged = NOT_LEARNED.get(summary.get("verdict", ""))
+    return _status(summary, steps, at) + (f" {judged}" if judged else "")
+
+
+def _status(summary: dict[str, Any], steps: int, at: str) -> str:
     return {
         "completed": f"Completed {at}.",
         "early_stopped": f"Stopped early {at}: the validation loss got no better.",

@@ -13,7 +13,7 @@ BUCKETS = 20  # means of the training loss, where there are few evaluations
 
 
 class Verdict(NamedTuple):
-    name: str  # learned, chance, plateau, by heart or unfinished
+    name: str  # learned, chance, plateau, by heart or unfinished, as summary.json has it
     sentences: list[str]  # for a person; none where it learned
 
 

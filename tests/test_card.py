@@ -65,7 +65,7 @@ def test_a_resumed_run_has_the_changes_of_its_beginning_and_of_its_own_command_l
     again = changed(*options, before=first, overrides=["train.steps=7", "logger.norms=3", "resume=auto"])
     assert again == {
         **first,
-        "train.steps": {"here": 7, "default": 500},
+        "train.steps": {"here": 7, "default": 600},
         "logger.norms": {"here": 3, "default": None},
     }
 
