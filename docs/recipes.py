@@ -1,7 +1,7 @@
 """Rows for the table of docs/recipes.md, from runs of its presets.
 
-python train.py -m experiment=adder model=llama,gpt dtype=float32,bfloat16 'seed=range(0,20)' hydra.sweep.dir=outputs/sweeps/adder
-python docs/recipes.py outputs/sweeps/adder
+python train.py -m experiment=adder model=llama,gpt dtype=float32,bfloat16 'seed=range(0,20)'
+python docs/recipes.py outputs/sweeps/<of that sweep>
 
 A row is a preset on one kind of processor in one dtype. Runs that did not end well are told, not left out.
 """
