@@ -37,14 +37,13 @@ def of(config: Config, rows: list[dict[str, Any]], accuracy: float | None) -> Ve
         name = "chance" if guesses else "plateau"
         what = "what guessing gets" if guesses else "a plateau"
         why = f"The loss has been flat since step {since:,} (about {losses[-1][1]:.4f}): this is likely {what}."
-        options = {
+        helps = {
             "optimizer=muon": config.optimizer.name != "muon",
             "model.qk_norm=true": not config.model.qk_norm,
             f"train.batch_size={2 * config.train.batch_size}": True,
             f"optimizer.lr={config.optimizer.lr / 3:.1g}": True,
-            "another seed": True,
         }
-        advice = "Try " + ", ".join([word for word, helps in options.items() if helps][:-1]) + ", or another seed."
+        advice = f"Try {', '.join(word for word, is_open in helps.items() if is_open)} or another seed."
     elif last.get("train/loss", math.inf) < 0.5 * last.get("val/loss", 0.0):
         name = "by heart"
         why = (
