@@ -48,7 +48,9 @@ def test_what_became_of_a_run(rows, accuracy, name):
 
 
 def test_a_plateau_is_dated_and_what_is_set_already_is_not_advised():
-    plain, muon = (verdict.of(settings(*words), STUCK, 0.0) for words in ((), ("optimizer=muon", "model.qk_norm=true")))
+    plain, muon = (
+        verdict.of(settings(*words), STUCK, 0.0) for words in (("optimizer=adamw",), ("model.qk_norm=true",))
+    )
     assert "flat since step 400 (about 1.3860)" in plain.sentences[1]
     assert "optimizer=muon" in plain.sentences[2]
     assert "model.qk_norm" in plain.sentences[2]
