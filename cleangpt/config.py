@@ -211,7 +211,7 @@ class StopWhen(Section):
 
     def __str__(self) -> str:
         bound = f"at least {self.at_least:g}" if self.at_least is not None else f"at most {self.at_most:g}"
-        return f"{self.metric} is {bound}" + (f" {self.times} times in a row" if self.times > 1 else "")
+        return f"{self.metric} is {bound}" + (f" in {self.times} evaluations in a row" if self.times > 1 else "")
 
 
 class TrainConfig(Section):

@@ -328,8 +328,8 @@ def test_a_run_that_has_reached_its_goal_is_complete_and_can_be_made_longer(tmp_
     assert 4 <= step < 40
     for said in (
         "40 steps of 12 samples, evaluated every 2",
-        "it ends as soon as val/loss is at most 2.7 2 times in a row",
-        f"Solved after {step} of 40 steps: val/loss is at most 2.7 2 times in a row.",
+        "it ends as soon as val/loss is at most 2.7 in 2 evaluations in a row",
+        f"Solved after {step} of 40 steps: val/loss is at most 2.7 in 2 evaluations in a row.",
         "It did not learn this",
         "resume=r train.stop_when=null",
     ):
