@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 ASPECTS = ("dtype", "device", "threads", "processor")
+PINS = {"dtype": "dtype=", "device": "device=", "threads": "OMP_NUM_THREADS"}  # what makes them alike
 NAMES = 3  # of runs that share a value; more are counted
 
 
@@ -56,7 +57,9 @@ def sentence(runs: dict[str, dict[str, list[Any]]], kind: str = "runs") -> str |
                 owners.setdefault(shown(told[name]), []).append(run)
         found.append(f"{name} " + ", ".join(f"{value} ({_listed(those)})" for value, those in owners.items()))
     what = f"These {kind} were" if len(runs) > 1 else "The parts of this run were"
-    return f"{what} not computed alike: {'; '.join(found)}. For that alone their results may differ."
+    pins = [PINS[name] for name in names if name in PINS]
+    pinned = f" Pin that with {_listed(pins)}." if pins else ""
+    return f"{what} not computed alike: {'; '.join(found)}. For that alone their results may differ.{pinned}"
 
 
 def _listed(names: list[str]) -> str:

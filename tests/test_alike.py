@@ -100,7 +100,7 @@ def test_runs_that_differ_are_told_by_name_and_many_by_their_number():
     told["e"] = alike.throughout([{**CPU, "threads": 1}])
     assert alike.sentence(told) == (
         "These runs were not computed alike: threads 2 (a, b, c and d), 1 (e), 2 then 1 (f). "
-        "For that alone their results may differ."
+        "For that alone their results may differ. Pin that with OMP_NUM_THREADS."
     )
     told["g"] = alike.throughout([CPU])
     assert "2 (a, b, c and 2 more)" in alike.sentence(told, "jobs")

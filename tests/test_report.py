@@ -366,7 +366,7 @@ def test_runs_that_were_not_computed_alike_are_named_and_told_apart_in_columns(t
     page, text = ((tmp_path / "out" / name).read_text() for name in ("report.html", "report.md"))
     assert page.index(sentence) < page.index("<table")
     assert text.index(sentence) < text.index("## Settings")
-    assert sentence in write.spoken(found)
+    assert f"{sentence} Pin that with dtype= and OMP_NUM_THREADS." in write.spoken(found)
     rows = list(csv.DictReader((tmp_path / "out" / "runs.csv").open()))
     assert [row["computed threads"] for row in rows] == ["1", "1 then 2"]
 
