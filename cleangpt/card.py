@@ -117,6 +117,7 @@ def _machine(part: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("device", machine["device"]),
         ("dtype", machine["dtype"]),
+        *([("processor", machine["processor"])] if machine.get("processor") else []),
         ("processes", str(part["world_size"])),
         ("host", f"{machine['host']}, {machine['cores']} cores, {machine['system']}"),
         ("versions", ", ".join(f"{name} {part['versions'][name]}" for name in ("python", "torch", "cleangpt"))),

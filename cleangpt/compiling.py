@@ -25,7 +25,7 @@ UNKNOWN_PEAK = 50e12
 def eager_seconds(
     config: Config, model: Decoder, length: int, compute: Compute, processes: int, micro_steps: int
 ) -> float:
-    """About how long so many micro-steps take on a GPU without compilation."""
+    """About how long so many micro-steps take on a GPU without compilation, from what is known of the card."""
     rows = -(-config.train.batch_size // processes)
     peak = flops.peak(compute) or UNKNOWN_PEAK
     arithmetic = rows * length * flops.flops_per_token(model, length) / (UTILISATION * peak)
@@ -59,7 +59,17 @@ def has_compiler() -> bool:
     return any(shutil.which(name) for name in names)
 
 
+def without_a_stopwatch() -> None:
+    """Have torch's compiler choose among kernels that round differently by rule. It would time them."""
+    from torch._inductor import config
+
+    if "TORCHINDUCTOR_DETERMINISTIC" not in os.environ and hasattr(config, "deterministic"):
+        config.deterministic = True
+
+
 def apply(choice: bool | str, model: Decoder) -> None:
+    if choice:
+        without_a_stopwatch()
     if choice == "graphs":  # the whole step of the model is launched at once
         model.compile(dynamic=False, mode="reduce-overhead")
     elif choice:

@@ -262,7 +262,7 @@ class Config(Section):
     seed: int = Field(ge=0, lt=2**63, description="of initialisation, data order and dropout")
     device: Device = Field(description="where to compute; auto: the fastest there is")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        description="of the arithmetic; weights stay float32"
+        description="of the arithmetic, weights stay float32; auto: bfloat16 where the hardware has it and it pays"
     )
     compile: bool | Literal["auto", "graphs"] = Field(
         description="torch.compile; auto: where it pays within the run; graphs: with CUDA graphs, for small models"

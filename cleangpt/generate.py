@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cleangpt import compiling
 from cleangpt.models.layers import Decoder, KVCache
 from cleangpt.sampling import Chooser, Sampling
 from cleangpt.seeds import derive
@@ -84,6 +85,7 @@ class Reading:
 def compile_for_decoding(model: Decoder) -> None:
     """Let torch.compile make the step of one token faster, which takes a minute at first. Lengths stay variables."""
     eager = model.following
+    compiling.without_a_stopwatch()
     compiled = torch.compile(eager, dynamic=True)
 
     def following(tokens: Tensor, cache: KVCache) -> Tensor:

@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 
-from cleangpt import cli, files
+from cleangpt import cli, files, processor
 from cleangpt.config import Config
 from cleangpt.device import Compute
 from cleangpt.distributed import World
 from cleangpt.schema import leaves
+
+DECIDED = "dtype"  # the key whose `auto` is replaced, when a run begins, by what was decided
 
 
 def circumstances(
@@ -35,11 +37,12 @@ def circumstances(
         "machine": {
             "host": platform.node(),
             "system": platform.platform(),
+            "processor": processor.name(),
             "cores": os.cpu_count(),
             "device": compute.name,
             "device_type": compute.device.type,
             "threads": torch.get_num_threads(),
-            "dtype": str(compute.dtype).removeprefix("torch."),
+            "dtype": compute.dtype_name,
         },
         "world_size": world.size,
         "local_world_size": world.local_size,
@@ -69,16 +72,18 @@ def changes(
     or, where a run goes on, in the record of the run so far or on this command line.
     """
     if before is None:
-        given = {key for key, value in leaves(asked.model_dump(mode="json")).items() if value is not None}
+        earlier, said = set(), leaves(asked.model_dump(mode="json")).items()
     else:
-        given = {*parts(before)[-1].get("changed", {}), *(word.lstrip("+").partition("=")[0] for word in overrides)}
+        earlier = set(parts(before)[-1].get("changed", {}))
+        said = [(key, value) for key, _, value in (word.lstrip("+").partition("=") for word in overrides)]
+    given = earlier | {key for key, value in said if value is not None and (key, value) != (DECIDED, "auto")}
     here = leaves(config.model_dump(mode="json"))
     there = _defaults(config)
     found = {}
     for key, value in here.items():
         if key not in there:
             found[key] = {"here": value}
-        elif value != there[key] and key != "resume" and (there[key] is not None or key in given):
+        elif value != there[key] and key != "resume" and (key in given or not (there[key] is None or key == DECIDED)):
             found[key] = {"here": value, "default": there[key]}
     return found
 

@@ -59,6 +59,8 @@ def _stored(run: RunDir, folder: Path, composed: Config, overrides: list[str]) -
                 raise UserError(f"`{line}` can't be changed when a run is resumed: leave it out")
             continue
         value = _get(data, key)
+        if (key, value) == ("dtype", "auto"):  # decided when the run began, and not anew
+            continue
         # What a group leaves open was filled in by the run.
         _set(stored, key, _filled(value, _get(stored, key)) if isinstance(value, dict) else value)
     old, new = leaves(before), leaves(stored)

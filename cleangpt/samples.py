@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cleangpt import device, files, generate, weights
+from cleangpt import device, files, generate, models, weights
 from cleangpt.config import Config, Imported, SampleConfig
 from cleangpt.errors import UserError
 from cleangpt.generate import Piece, Text
@@ -35,7 +35,8 @@ class Voice:
 
     def __init__(self, opened: Opened, trained: Config | Imported, reader: Reader, settings: SampleConfig):
         self.reader, self.tokenizer = reader, reader.tokenizer
-        self.compute = device.choose(settings.device, settings.dtype)
+        dtype = device.decided_dtype(settings.dtype, settings.device, models.size(trained.model))
+        self.compute = device.choose(settings.device, dtype)
         device.share_threads(1)
         model = weights.load_model(opened.folder, trained, self.compute.device)
         self.model = model.to(self.compute.dtype)

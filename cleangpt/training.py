@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from cleangpt import (
+    alike,
     card,
     compiling,
     device,
@@ -42,10 +43,11 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
     """Train; the exit status. `resume` is the run or snapshot to continue, already checked against `config`."""
     process.keep_memory()
     device.share_threads(distributed.world().local_size)
-    compute = device.choose(config.device, _dtype(config, run, resume), distributed.world().local_rank)
     task = _task(config, overrides)
     asked, config = config, resolve(config, task)
     _refuse_unknown_goal(config, task)
+    config = config.model_copy(update={"dtype": _dtype(config, run, resume)})
+    compute = device.choose(config.device, config.dtype, distributed.world().local_rank)
     world = distributed.start(compute.device)
     try:
         if config.train.batch_size < world.size:
@@ -78,13 +80,15 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
 
 
 def _dtype(config: Config, run: RunDir, resume: Path | None) -> str:
-    """The dtype of the arithmetic on all processes: what rank 0 finds the fastest, or what the run began with."""
+    """What dtype=auto means on all processes: rank 0 decides, since the processors of nodes may differ.
+
+    A run that goes on has what was decided in its configuration; where that says auto, run.json knows.
+    """
 
     def say() -> str:
         before = record.begun(run.run) if resume is not None else None
         machine = record.parts(before)[-1].get("machine", {}) if before else {}
-        same_device = machine.get("device_type") == device.fastest(config.device)
-        return machine["dtype"] if same_device else device.fastest_dtype(device.fastest(config.device))
+        return machine.get("dtype") or device.fastest_dtype(device.fastest(config.device), models.size(config.model))
 
     return config.dtype if config.dtype != "auto" else distributed.told_by_main("dtype", say)
 
@@ -158,16 +162,20 @@ def _fit(trainer: Trainer, asked: Config, overrides: list[str], snapshot_folder:
     if trainer.state.step > config.train.steps:
         raise UserError(f"`train.steps` is {config.train.steps}, and the run is at step {trainer.state.step} already")
     parameters = models.parameter_counts(trainer.model)
+    remarks = []
     if world.is_main:
         files.write_json(run.config, config.model_dump(mode="json"))
         before = record.begun(run.run) if snapshot_folder else None
         changed = record.changes(config, asked, overrides, before)
         now = record.circumstances(overrides, changed, trainer.compute, world, parameters)
         now["data"] = trainer.task.fingerprint()
+        remarks = _about_the_machine(trainer, parameters["total"], before, now)
         files.write_json(run.run, {**before, "resumed": [*record.parts(before)[1:], now]} if before else now)
         point_latest_to(run)
     prepare(trainer)
     _introduce(trainer, parameters, snapshot_folder)
+    for remark in remarks:
+        tracker.say(remark)
     process.settle_garbage()
     status = trainer.fit()
     tracker.pause()
@@ -185,6 +193,16 @@ def _fit(trainer: Trainer, asked: Config, overrides: list[str], snapshot_folder:
     command = "python train.py" if by_itself else f"torchrun --nproc-per-node={world.local_size} train.py"
     tracker.say(f"Resume with: {command} resume={run.shown()}")
     return 128 + number
+
+
+def _about_the_machine(
+    trainer: Trainer, parameters: int, before: dict[str, Any] | None, now: dict[str, Any]
+) -> list[str]:
+    """Where this part of a run computes otherwise than the run began, and a dtype that would not be chosen here."""
+    kept = before is not None and record.DECIDED not in now["changed"]
+    continued = alike.continued(before.get("machine", {}), now["machine"]) if before else None
+    remark = device.dtype_remark(trainer.compute, parameters, kept)
+    return [sentence for sentence in (continued, remark) if sentence]
 
 
 def _refuse_other_data(trainer: Trainer) -> None:
@@ -210,8 +228,9 @@ def _first_weights(config: Config, model: Any, trainer: Trainer, snapshot_folder
 def prepare(trainer: Trainer) -> None:
     config, model, compute = trainer.config, trainer.model, trainer.compute
     model.checkpointing = config.train.activation_checkpointing
-    world, micro_steps = trainer.world, trainer.all_micro_steps - trainer.state.micro_step
-    seconds = compiling.eager_seconds(config, model, trainer.task.sequence_length, compute, world.size, micro_steps)
+    # Of the whole run, wherever it stands: one that was interrupted goes on as it would have.
+    length, micro_steps = trainer.task.sequence_length, trainer.all_micro_steps
+    seconds = compiling.eager_seconds(config, model, length, compute, trainer.world.size, micro_steps)
     choice, reason = compiling.decide(config.compile, compute, seconds)
     compiling.apply(choice, model)
     trainer.launches_graphs = choice == "graphs"
@@ -229,8 +248,8 @@ def _introduce(trainer: Trainer, parameters: dict[str, int], snapshot_folder: Pa
     say(f"{model.name}: {parameters['total']:,} parameters{trained}, {shape}{origin}")
     sizes = f"{task.size('train'):,} samples to train on, {task.val_size:,} to validate"
     say(f"{config.dataset.name}: {sizes}, {task.sequence_length} tokens each")
-    dtype = str(trainer.compute.dtype).removeprefix("torch.")
-    say(f"{trainer.compute.name}, {dtype}, {_processes(world.size)}; run directory {trainer.run.shown()}")
+    place = f"{trainer.compute.name}, {trainer.compute.dtype_name}, {_processes(world.size)}"
+    say(f"{place}; run directory {trainer.run.shown()}")
     if snapshot_folder is not None:
         say(f"continuing {snapshot_folder.name} on the way to step {config.train.steps}")
         if before != world.size:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 
-from cleangpt import cli, config, device, distributed, models, optim, tasks
+from cleangpt import cli, config, device, distributed, models, optim, processor, tasks
 from cleangpt.rundir import RunDir, read_metrics
 from cleangpt.signals import Stop
 from cleangpt.tracking import Tracker
@@ -74,6 +74,18 @@ def losses(folder: Path) -> list[float]:
 
 def weights(trainer: Trainer) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in trainer.model.parameters()])
+
+
+# What processors say that they can do: tiles of bfloat16, dot products of them, and neither.
+AMX, ZEN4, OLD = "fpu avx512_bf16 amx_bf16", "fpu avx512f avx512_bf16", "fpu avx2 avx512f avx_ne_convert"
+
+
+def cpuinfo(monkeypatch: Any, folder: Path, flags: str, key: str = "flags", name: str = "Some CPU") -> None:
+    """Have Linux say this of the processor."""
+    path = folder / "cpuinfo"
+    first = f"processor\t: 0\nmodel name\t: {name}\n{key}\t\t: {flags}\n"
+    path.write_text(f"{first}\nprocessor\t: 1\n{key}\t\t: none\n")
+    monkeypatch.setattr(processor, "CPUINFO", path)
 
 
 UNEVEN = ("dataset.padded=false",)  # rows differ in how many of their tokens are supervised

@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers import ROOT, look_ahead, run_program, toy
 from omegaconf import OmegaConf
+from runs import AMX, cpuinfo
 
 from bench import bench
 from cleangpt import device, models, tasks
@@ -136,6 +137,14 @@ def test_the_peak_is_that_of_a_matmul():
 
 
 # ---- what is measured
+
+
+def test_dtype_auto_is_decided_as_for_a_training(tmp_path, monkeypatch):
+    cpuinfo(monkeypatch, tmp_path, AMX)
+    with stand_in.data(settings("dataset=shakespeare_char", what="decode", against=None, dtype="auto")) as (config, _):
+        for large, wanted in ((0, "bfloat16"), (10**9, "float32")):
+            monkeypatch.setattr(device, "LARGE", large)
+            assert measure(config)["dtype"] == wanted
 
 
 @pytest.mark.parametrize(

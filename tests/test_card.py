@@ -70,6 +70,21 @@ def test_a_resumed_run_has_the_changes_of_its_beginning_and_of_its_own_command_l
     }
 
 
+def test_a_dtype_that_was_decided_is_no_change_and_one_that_was_asked_for_is():
+    def dtype(asked, decided, before=None, overrides=()):
+        given = config.parse(_composed(f"dtype={asked}"))
+        complete = config.resolve(given, tasks.make(given.dataset)).model_copy(update={"dtype": decided})
+        return record.changes(complete, given, list(overrides), before).get("dtype")
+
+    assert dtype("auto", "bfloat16") is None
+    assert dtype("float32", "float32") == {"here": "float32", "default": "auto"}
+    begun = {"changed": {}}
+    assert dtype("bfloat16", "bfloat16", begun, ["train.steps=7", "dtype=auto"]) is None
+    assert dtype("bfloat16", "bfloat16", begun, ["dtype=bfloat16"]) == {"here": "bfloat16", "default": "auto"}
+    asked = {"changed": {"dtype": {"here": "bfloat16", "default": "auto"}}}
+    assert dtype("bfloat16", "bfloat16", asked, ["dtype=auto"]) == {"here": "bfloat16", "default": "auto"}
+
+
 def test_defaults_compose_within_a_running_program_and_leave_it_as_it_was():
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -88,7 +103,14 @@ PART = {
     "started": "2026-01-02T03:04:05+0000",
     "git": {"commit": "abc", "dirty": True},
     "versions": {"python": "3.11", "torch": "2.13", "cleangpt": "0.1"},
-    "machine": {"host": "a|b", "system": "Linux", "cores": 2, "device": "CPU", "dtype": "float32"},
+    "machine": {
+        "host": "a|b",
+        "system": "Linux",
+        "cores": 2,
+        "device": "CPU",
+        "dtype": "float32",
+        "processor": "Abacus",
+    },
     "world_size": 1,
     "local_world_size": 1,
     "parameters": {"total": 27744, "without_embeddings": 27264},
@@ -152,6 +174,7 @@ def test_a_card_says_what_was_run_where_and_with_which_changes(tmp_path):
     text = page(tmp_path, "completed")
     assert "```\npython train.py dataset.digits=2 'hydra.run.dir=a run'\n```" in text
     assert "| `dataset.digits` | `2` | `3` |\n| `model.bias` | `true` |  |" in text
+    assert "| processor | Abacus |" in text
     assert "| host | a\\|b, 2 cores, Linux |" in text
     assert "abc, with changes that are not committed" in text
     assert "![loss](plots/loss.png)" in text

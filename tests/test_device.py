@@ -1,12 +1,14 @@
 """What is chosen for a machine: dtype, threads, compilation."""
 
+import random
 import sys
+import time
 
 import pytest
 import torch
-from runs import composed, make_trainer
+from runs import AMX, OLD, ZEN4, composed, cpuinfo, make_trainer
 
-from cleangpt import compiling, config, device, process, record, training
+from cleangpt import compiling, config, device, distributed, models, process, processor, record, tasks, training
 from cleangpt.device import Compute
 from cleangpt.errors import UserError
 from cleangpt.rundir import RunDir
@@ -15,38 +17,124 @@ CPU = Compute(torch.device("cpu"), torch.float32)
 CUDA = Compute(torch.device("cuda"), torch.bfloat16)
 
 
-def test_bfloat16_is_chosen_where_it_is_faster_and_only_there(monkeypatch):
-    assert 0 < device.bfloat16_gain() < 100
-    for gain, wanted in ((0.02, "float32"), (1.2, "float32"), (2.0, "bfloat16"), (6.0, "bfloat16")):
-        monkeypatch.setattr(device, "bfloat16_gain", lambda gain=gain: gain)
-        assert device.choose("cpu", "auto").dtype == getattr(torch, wanted)
-    assert device.choose("cpu", "float32").dtype == torch.float32, "what was asked for stays"
+# ---- dtype
+
+LARGE, SMALL = device.LARGE, device.LARGE - 1
+MILLIONS = ("model=gpt_small", "model.n_embd=384")  # ten
 
 
-def test_the_probe_gives_up_on_a_processor_that_only_pretends(monkeypatch):
-    clock, calls = [0.0], []
+@pytest.mark.parametrize(
+    ("flags", "key", "parameters", "wanted"),
+    [
+        (AMX, "flags", LARGE, "bfloat16"),
+        (AMX, "flags", SMALL, "float32"),
+        (ZEN4, "flags", LARGE, "bfloat16"),
+        (ZEN4, "flags", SMALL, "float32"),
+        (OLD, "flags", LARGE, "float32"),
+        (OLD, "flags", SMALL, "float32"),
+        ("fp asimd i8mm bf16", "Features", LARGE, "bfloat16"),
+        ("fp asimd i8mm bf16", "Features", SMALL, "float32"),
+        ("fp asimd asimdhp", "Features", 10 * LARGE, "float32"),
+    ],
+)
+def test_on_a_cpu_the_flags_of_the_processor_and_the_size_of_the_model_decide(
+    tmp_path, monkeypatch, flags, key, parameters, wanted
+):
+    cpuinfo(monkeypatch, tmp_path, flags, key)
+    assert device.decided_dtype("auto", "cpu", parameters) == wanted
+    for asked in ("float32", "bfloat16", "float16"):
+        assert device.decided_dtype(asked, "cpu", parameters) == asked, "what was asked for stays"
 
-    def linear(x, weight):
-        calls.append(x.dtype)
-        clock[0] += 0.001 if x.dtype == torch.float32 else 0.5
 
-    monkeypatch.setattr(torch.nn.functional, "linear", linear)
-    monkeypatch.setattr(device.time, "perf_counter", lambda: clock[0])
-    assert device.bfloat16_gain() == pytest.approx(0.002)
-    assert calls.count(torch.bfloat16) == 1
+def test_a_system_that_does_not_tell_of_its_processor_computes_in_float32(tmp_path, monkeypatch):
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "nothing")
+    assert processor.flags() == frozenset()
+    assert processor.name()
+    assert device.decided_dtype("auto", "cpu", 10 * LARGE) == "float32"
 
 
-def test_a_resumed_run_has_the_dtype_that_it_began_with(tmp_path, monkeypatch):
+def test_a_gpu_decides_by_what_it_is_alone(tmp_path, monkeypatch):
+    cpuinfo(monkeypatch, tmp_path, OLD)
+    for native, wanted in ((True, "bfloat16"), (False, "float16")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda _, native=native: native)
+        assert [device.decided_dtype("auto", "cuda", size) for size in (1, LARGE)] == [wanted, wanted]
+    assert device.decided_dtype("auto", "mps", LARGE) == "float32"
+
+
+@pytest.mark.parametrize("flags", [AMX, OLD])
+def test_the_same_command_decides_the_same_however_a_clock_lies(tmp_path, monkeypatch, flags):
+    cpuinfo(monkeypatch, tmp_path, flags)
+    settings = config.parse({**composed(*MILLIONS), "dtype": "auto", "device": "cpu"})
+    settings = config.resolve(settings, tasks.make(settings.dataset))
+    lies = random.Random(0)
+    for name in ("perf_counter", "monotonic", "time", "process_time"):
+        monkeypatch.setattr(time, name, lambda: lies.uniform(-1e9, 1e9))
+    found = {training._dtype(settings, RunDir(tmp_path), None) for _ in range(20)}
+    assert found == {"bfloat16" if flags == AMX else "float32"}
+
+
+@pytest.mark.parametrize("name", ["gpt_tiny", "llama_tiny"])
+def test_a_model_is_counted_without_making_its_weights(name):
+    settings = config.parse(composed(f"model={name}"))
+    settings = config.resolve(settings, tasks.make(settings.dataset))
+    made = sum(parameter.numel() for parameter in models.build(settings.model).parameters())
+    assert models.size(settings.model) == made
+    assert models.size(settings.model.model_copy(update={"vocab_size": 1 << 40})) > 1e13, "no memory holds these"
+
+
+def test_a_run_whose_configuration_says_auto_has_the_dtype_that_its_record_tells(tmp_path, monkeypatch):
     settings = config.parse({**composed(), "dtype": "auto"})
-    monkeypatch.setattr(device, "bfloat16_gain", lambda: 4.0)
-    monkeypatch.setattr(device, "fastest", lambda _: "cpu")
+    for known in ("float32", "bfloat16"):
+        part = {"machine": {"dtype": known, "device_type": "cuda"}}
+        monkeypatch.setattr(record, "begun", lambda _, part=part: part)
+        assert training._dtype(settings, RunDir(tmp_path), tmp_path) == known
+    asked = config.parse({**composed(), "dtype": "float16"})
+    assert training._dtype(asked, RunDir(tmp_path), tmp_path) == "float16"
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype", "kept", "said"),
+    [
+        (AMX, "bfloat16", True, None),
+        (AMX, "float32", False, None),
+        (OLD, "float32", True, None),
+        (
+            AMX,
+            "float32",
+            True,
+            "dtype stays float32, as the run has it, where one that begins here would take bfloat16",
+        ),
+        (
+            OLD,
+            "bfloat16",
+            True,
+            "dtype stays bfloat16, as the run has it, where one that begins here would take float32; "
+            "this processor has no instructions for bfloat16, and is slow",
+        ),
+        (
+            OLD,
+            "bfloat16",
+            False,
+            "this processor has no instructions for bfloat16, and is slow: dtype=float32 is faster",
+        ),
+        (
+            ZEN4,
+            "float16",
+            False,
+            "this processor has no instructions for float16, and is slow: dtype=bfloat16 is faster",
+        ),
+    ],
+)
+def test_a_dtype_that_this_machine_would_not_choose_is_told(tmp_path, monkeypatch, flags, dtype, kept, said):
+    cpuinfo(monkeypatch, tmp_path, flags)
+    assert device.dtype_remark(Compute(torch.device("cpu"), getattr(torch, dtype)), LARGE, kept) == said
+
+
+def test_rank_0_decides_and_the_others_take_what_it_says(tmp_path, monkeypatch):
+    cpuinfo(monkeypatch, tmp_path, OLD)
+    settings = config.parse({**composed(), "dtype": "auto"})
+    monkeypatch.setattr(distributed, "told_by_main", lambda key, say: "bfloat16")
     assert training._dtype(settings, RunDir(tmp_path), None) == "bfloat16"
-    machine = {"dtype": "float32", "device_type": "cpu"}
-    monkeypatch.setattr(record, "begun", lambda _: {"machine": machine})
-    assert training._dtype(settings, RunDir(tmp_path), tmp_path) == "float32"
-    machine["device_type"] = "cuda"  # that was another machine
-    assert training._dtype(settings, RunDir(tmp_path), tmp_path) == "bfloat16"
-    assert training._dtype(config.parse({**composed(), "dtype": "float16"}), RunDir(tmp_path), tmp_path) == "float16"
 
 
 def test_bfloat16_on_a_cpu_learns_and_casts_weights_once_a_step(tmp_path, monkeypatch):
@@ -180,6 +268,30 @@ def test_blocks_are_compiled_once_for_all_layers_and_never_for_an_evaluation(tmp
     trainer.step(4)
     assert counter.frame_count == 2, "nothing is compiled anew after warm-up"
     torch.compiler.reset()
+
+
+def test_what_is_compiled_is_chosen_by_rule_and_not_by_the_clock(tmp_path, monkeypatch):
+    from torch._inductor import config as inductor
+
+    monkeypatch.setattr(inductor, "deterministic", False)
+    monkeypatch.delenv("TORCHINDUCTOR_DETERMINISTIC", raising=False)
+    trainer = make_trainer(tmp_path)
+    monkeypatch.setattr(torch, "compile", lambda module, **_: module)
+    for block in trainer.model.blocks:
+        monkeypatch.setattr(block, "compile", lambda **_: None)
+    compiling.apply(False, trainer.model)
+    assert not inductor.deterministic
+    compiling.apply(True, trainer.model)
+    assert inductor.deterministic
+
+
+def test_compile_auto_decides_for_the_whole_run_wherever_it_stands(tmp_path, monkeypatch):
+    trainer, asked = make_trainer(tmp_path), []
+    monkeypatch.setattr(compiling, "eager_seconds", lambda *arguments: asked.append(arguments[-1]) or 1.0)
+    for micro_step in (0, 5):
+        trainer.state.micro_step = micro_step
+        training.prepare(trainer)
+    assert asked == [8, 8]
 
 
 def test_a_program_starts_without_torchs_compiler():

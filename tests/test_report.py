@@ -336,6 +336,67 @@ def test_what_the_configuration_derives_is_known_here():
     assert {"model.block_size", "model.ffn_dim", "schedule.lr.begin", "schedule.weight_decay.end"} <= filled
 
 
+# ---- how they were computed
+
+
+def computed(folder, *machines, **changes):
+    """A run with these machines, one a part."""
+    path = make(folder, 1.0, **changes)
+    parts = [{"machine": {"device_type": "cpu", "device": "CPU", **machine}} for machine in machines]
+    (path / "run.json").write_text(json.dumps({**parts[0], "resumed": parts[1:]}))
+    return path
+
+
+def test_runs_that_were_not_computed_alike_are_named_and_told_apart_in_columns(tmp_path):
+    computed(tmp_path / "a", {"dtype": "float32", "threads": 1}, dtype="float32")
+    computed(tmp_path / "b", {"dtype": "bfloat16", "threads": 1}, {"dtype": "bfloat16", "threads": 2}, dtype="bfloat16")
+    found = compared(tmp_path)
+    assert [(key.name, key.label) for key in found.keys] == [("dtype", "dtype")]
+    assert [group.label for group in found.groups] == ["dtype=bfloat16", "dtype=float32"]
+    sentence = (
+        "These runs were not computed alike: dtype float32 (a), bfloat16 (b); threads 1 (a), 1 then 2 (b). "
+        "For that alone their results may differ."
+    )
+    table = tables.of_runs(found)
+    column = {title: [row[n].text for row in table.rows] for n, title in enumerate(table.titles)}
+    assert column["threads"] == ["1", "1 then 2"]
+    assert column["dtype"] == ["float32", "bfloat16"]
+    assert "device" not in column, "that is the same"
+    write.write(found, tmp_path / "out", None)
+    page, text = ((tmp_path / "out" / name).read_text() for name in ("report.html", "report.md"))
+    assert page.index(sentence) < page.index("<table")
+    assert text.index(sentence) < text.index("## Settings")
+    assert f"{sentence} Pin that with dtype= and OMP_NUM_THREADS." in write.spoken(found)
+    rows = list(csv.DictReader((tmp_path / "out" / "runs.csv").open()))
+    assert [row["computed threads"] for row in rows] == ["1", "1 then 2"]
+
+
+def test_a_dtype_that_changed_within_a_run_has_a_column_beside_the_configured_one(tmp_path):
+    computed(tmp_path / "a", {"dtype": "float32"}, {"dtype": "bfloat16"}, dtype="bfloat16")
+    computed(tmp_path / "b", {"dtype": "float32"}, dtype="float32")
+    table = tables.of_runs(compared(tmp_path))
+    assert [row[table.titles.index("dtype, by parts")].text for row in table.rows] == [
+        "float32 then bfloat16",
+        "float32",
+    ]
+
+
+def test_a_configuration_that_leaves_the_dtype_to_the_machine_is_read_as_what_that_meant(tmp_path):
+    computed(tmp_path / "a", {"dtype": "float32"}, dtype="auto")
+    computed(tmp_path / "b", {"dtype": "float32"}, dtype="float32", seed=1)
+    computed(tmp_path / "c", {"dtype": "bfloat16"}, dtype="auto")
+    found = compared(tmp_path)
+    assert {group.label: len(group.runs) for group in found.groups} == {"dtype=bfloat16": 1, "dtype=float32": 2}
+
+
+def test_of_runs_that_were_computed_alike_nothing_is_said(tmp_path):
+    for name in "ab":
+        computed(tmp_path / name, {"dtype": "float32", "threads": 2})
+    found = compared(tmp_path)
+    assert words.not_alike(found) == []
+    assert "threads" not in tables.of_runs(found).titles
+
+
 # ---- curves
 
 

@@ -16,9 +16,10 @@ from types import SimpleNamespace
 import pytest
 from helpers import ROOT, arithmetic, look_ahead, run_program
 from hydra import compose, initialize_config_dir
+from runs import AMX, cpuinfo
 from voices import LETTERS, saved
 
-from cleangpt import cli, prompts, samples, snapshot
+from cleangpt import cli, device, prompts, samples, snapshot
 from cleangpt.config import SampleConfig
 from cleangpt.conversation import Conversation
 from cleangpt.errors import ConfigError, UserError
@@ -300,6 +301,14 @@ def test_dtype_and_compile_are_honoured(runs, monkeypatch):
     voice = samples.Voice(found, trained, reader, asked("dtype=bfloat16", "compile=true"))
     assert {parameter.dtype for parameter in voice.model.parameters()} == {torch.bfloat16}
     assert compiled == [{"dynamic": True}]
+
+
+def test_dtype_auto_is_decided_by_the_processor_and_the_size_of_the_model(runs, tmp_path, monkeypatch):
+    found, trained, reader = opened(runs.letters)
+    cpuinfo(monkeypatch, tmp_path, AMX)
+    for large, wanted in ((0, "bfloat16"), (10**9, "float32")):
+        monkeypatch.setattr(device, "LARGE", large)
+        assert samples.Voice(found, trained, reader, asked("dtype=auto", "device=cpu")).compute.dtype_name == wanted
 
 
 def test_a_terminal_is_not_sent_what_it_would_obey(monkeypatch):

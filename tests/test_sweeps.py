@@ -354,6 +354,19 @@ def test_all_jobs_run_and_a_failing_one_is_told_with_its_own_words(tmp_path, qui
     assert said.count("started") == 1, "only the one that had failed"
 
 
+def test_jobs_that_were_not_computed_alike_are_told_at_the_end(tmp_path, quick, capsys):
+    class OnMachines(Fake):
+        def start(self, job):
+            machine = {"device_type": "cpu", "dtype": "float32", "threads": 1 + job.number // 2}
+            files.write_json(job.run.run, {"machine": machine, "resumed": []})
+            return super().start(job)
+
+    plan = Grid(None, ["seed=0,1,2"], composing(tmp_path))
+    assert loop.run(plan, OnMachines(2, {}), tmp_path) == 0
+    said = capsys.readouterr().out
+    assert "These jobs were not computed alike: threads 1 (0000 and 0001), 2 (0002). For that alone" in said
+
+
 def test_a_signal_stops_the_running_jobs_and_starts_no_others(tmp_path, quick, capsys):
     def interrupt(run):
         os.kill(os.getpid(), signal.SIGINT)

@@ -19,9 +19,9 @@ PEAK_SECONDS = 0.5  # of matmuls, before and after the turns
 def measure(config: BenchConfig) -> dict[str, Any]:
     process.keep_memory()
     device.share_threads(1)
-    compute = device.choose(config.device, config.dtype)
     task = tasks.make(config.dataset, config.model.block_size)
     config = resolve(config, task)
+    compute = device.choose(config.device, device.decided_dtype(config.dtype, config.device, models.size(config.model)))
     scoring, more = None, {}
     if config.what == "train":
         sides, unit = training.sides(config, task, compute), "tokens"
@@ -50,7 +50,7 @@ def measure(config: BenchConfig) -> dict[str, Any]:
         "sides": found,
         **more,
         "device": compute.name,
-        "dtype": str(compute.dtype).removeprefix("torch."),
+        "dtype": compute.dtype_name,
         "threads": torch.get_num_threads(),
         "model": _about(config),
         "torch": torch.__version__,
@@ -70,7 +70,5 @@ def _utilisation(config: BenchConfig, task: Any, found: dict[str, Any], peaks: d
 
 def _about(config: BenchConfig) -> dict[str, Any]:
     model = config.model
-    with torch.device("meta"):
-        parameters = models.parameter_counts(models.MODELS[model.name](model))["total"]
     shape = {"layers": model.n_layer, "width": model.n_embd, "context": model.block_size}
-    return {"name": model.name, "parameters": parameters, **shape, "batch": config.train.batch_size}
+    return {"name": model.name, "parameters": models.size(model), **shape, "batch": config.train.batch_size}

@@ -32,3 +32,8 @@ def parameter_counts(model: Decoder) -> dict[str, int]:
     embeddings = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Embedding))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return {"total": total, "without_embeddings": total - embeddings, "trained": trained}
+
+
+def size(config: ModelConfig) -> int:
+    """How many weights a model of this (resolved) configuration has. None are made to count them."""
+    return parameter_counts(build(config, "meta"))["total"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cleangpt import files
+from cleangpt import alike, files
 from cleangpt.errors import UserError
 from cleangpt.report import columns
 from cleangpt.report.columns import Column
@@ -31,6 +31,7 @@ class Run:
     config: dict[str, Any] = field(default_factory=dict)  # by dotted key
     overrides: dict[str, str] = field(default_factory=dict)  # what its command line set
     parameters: int | None = None
+    computed: dict[str, list[Any]] = field(default_factory=dict)  # dtype, device, threads, of each part of the run
     summary: dict[str, Any] = field(default_factory=dict)
     columns: dict[str, Column] = field(default_factory=dict)
 
@@ -208,6 +209,9 @@ def _read_record(run: Run, place: RunDir) -> None:
         pairs = [word.lstrip("+~").partition("=") for word in words]
         run.overrides = {key: value.strip("'\"") for key, _, value in pairs}
         run.parameters = record.get("parameters", {}).get("total")
+        run.computed = alike.throughout(part.get("machine", {}) for part in parts)
+        if run.config.get("dtype") == "auto" and "dtype" in run.computed:
+            run.config["dtype"] = run.computed["dtype"][-1]  # what that meant
     except FileNotFoundError:
         pass  # what it says is said elsewhere too
     except (OSError, ValueError, AttributeError, TypeError) as error:

@@ -10,7 +10,7 @@ from cleangpt.report.compare import Comparison
 from cleangpt.report.differences import show
 from cleangpt.report.draw import OTHERS, Picture, colours
 from cleangpt.report.tables import Table
-from cleangpt.report.words import findings, remarks, statuses
+from cleangpt.report.words import findings, not_alike, remarks, statuses
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
@@ -23,7 +23,7 @@ def page(found: Comparison, groups: Table, runs: Table, pictures: list[Picture],
     parts = {
         "title": escape(title),
         "about": escape(f"{statuses(found)} Made {time.strftime('%Y-%m-%d %H:%M')}."),
-        "findings": _paragraphs(findings(found)),
+        "findings": _paragraphs(not_alike(found)) + _paragraphs(findings(found)),
         "keys": _keys(found),
         "groups": _table(groups, "groups", shades, best, "Settings, over their seeds"),
         "runs": _table(runs, "runs", shades, best, "Runs"),

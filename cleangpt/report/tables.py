@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from cleangpt import alike
 from cleangpt.report.collect import Run
 from cleangpt.report.compare import Comparison, Group
 from cleangpt.report.differences import MISSING, SEED, order, show
@@ -58,6 +59,8 @@ def of_runs(found: Comparison) -> Table:
     titles = ["run", "status", *(key.name for key in found.keys), SEED, "step", f"final {main.name}"]
     titles += [] if main.name.startswith("test/") else [f"best {main.name}", "at step"]
     titles += [*(_final(metric.name) for metric in others), "train/loss", "tokens", "tokens/s", "time", "parameters"]
+    machines = [name for name in alike.differing(run.computed for run in found.runs) if _adds(found, name)]
+    titles += [f"{name}, by parts" if name in titles else name for name in machines]
     number = {id(run): n for n, group in enumerate(found.groups) for run in group.runs}
     rows = []
     for run in found.runs:
@@ -74,7 +77,21 @@ def of_runs(found: Comparison) -> Table:
         row.append(Cell(MISSING if loss is None else f"{loss:.4g}", loss))
         rows.append([*row, _tokens(run.total("tokens")), _count(speed), _time(run.total("seconds"))])
         rows[-1].append(_count(run.parameters))
+        rows[-1] += [_computed(run, name) for name in machines]
     return _table(titles, rows, [number.get(id(run)) for run in found.runs])
+
+
+def _adds(found: Comparison, name: str) -> bool:
+    """Whether it is no key of the table, or was another one in some part of a run."""
+    return name not in [key.name for key in found.keys] or any(
+        len(run.computed.get(name, [])) > 1 for run in found.runs
+    )
+
+
+def _computed(run: Run, name: str) -> Cell:
+    values = run.computed.get(name, [])
+    text = alike.shown(values) or MISSING
+    return Cell(text, values[0] if len(values) == 1 else text if values else None)
 
 
 def _final(name: str) -> str:
@@ -173,7 +190,14 @@ def _run_record(found: Comparison, run: Run, values: dict[str, Any]) -> dict[str
             best, step = run.best(metric.name, metric.sign) or (None, None)
             record |= {f"best {metric.name}": best, f"best {metric.name} step": step}
     record |= {"tokens": run.total("tokens"), "tokens_per_second": run.summary.get("tokens_per_second")}
-    return {**record, "seconds": run.total("seconds"), "parameters": run.parameters, "notes": " ".join(run.notes)}
+    computed = {f"computed {name}": alike.shown(run.computed.get(name, [])) for name in alike.ASPECTS}
+    return {
+        **record,
+        "seconds": run.total("seconds"),
+        "parameters": run.parameters,
+        **computed,
+        "notes": " ".join(run.notes),
+    }
 
 
 def _csv(records: list[dict[str, Any]]) -> str:

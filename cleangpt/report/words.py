@@ -2,6 +2,7 @@
 
 import math
 
+from cleangpt import alike
 from cleangpt.report.compare import Comparison, Metric
 from cleangpt.report.differences import MISSING
 from cleangpt.report.estimate import Estimate, difference
@@ -64,6 +65,12 @@ def show_interval(found: Estimate, metric: Metric) -> str:
         return MISSING
     low, high = show_value(found.low, metric), show_value(found.high, metric)
     return f"{low.removesuffix('%')} to {high}"
+
+
+def not_alike(found: Comparison) -> list[str]:
+    """What differs in how these runs were computed, beside their configurations."""
+    sentence = alike.sentence({run.name: run.computed for run in found.runs if run.computed})
+    return [sentence] if sentence else []
 
 
 def remarks(found: Comparison) -> list[str]:

@@ -7,7 +7,7 @@ from cleangpt import files
 from cleangpt.errors import UserError
 from cleangpt.report import collect, tables
 from cleangpt.report.compare import Comparison
-from cleangpt.report.words import findings, remarks, statuses
+from cleangpt.report.words import findings, not_alike, remarks, statuses
 from cleangpt.rundir import RunDir
 
 PAGE, MARKDOWN, RUNS, GROUPS = "report.html", "report.md", "runs.csv", "groups.csv"
@@ -34,7 +34,8 @@ def write(found: Comparison, out: Path, title: str | None) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     groups, runs = tables.of_groups(found), tables.of_runs(found)
     pictures = draw(found, out)
-    said = [f"# {tables.plain(title)}", tables.plain(statuses(found)), *map(tables.plain, findings(found))]
+    said = [f"# {tables.plain(title)}", tables.plain(statuses(found))]
+    said += map(tables.plain, [*not_alike(found), *findings(found)])
     said += ["## Settings", tables.markdown(groups), "## Runs", tables.markdown(runs)]
     said += ["## Notes", *(f"- {tables.plain(note)}" for note in remarks(found))] if remarks(found) else []
     said += [f"![{tables.plain(picture.title)}]({picture.png.name})\n\n{picture.caption}" for picture in pictures]
@@ -65,4 +66,4 @@ def spoken(found: Comparison) -> list[Any]:
         shown.add_row(*(escape(row[n].text) for n in sorted(set(columns))))
     if len(groups.rows) > ROWS:
         shown.caption = f"and {len(groups.rows) - ROWS} more settings in {PAGE}"
-    return [shown, *findings(found), *remarks(found)]
+    return [shown, *not_alike(found), *findings(found), *remarks(found)]

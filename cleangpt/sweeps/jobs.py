@@ -109,6 +109,14 @@ def summary(job: Job) -> dict[str, Any]:
     return {}
 
 
+def machines(job: Job) -> list[dict[str, Any]]:
+    """Where each part of a job was computed."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        record = files.read_json(job.run.run)
+        return [part.get("machine", {}) for part in [record, *record.get("resumed", [])]]
+    return []
+
+
 def is_done(job: Job) -> bool:
     return summary(job).get("status") in DONE
 

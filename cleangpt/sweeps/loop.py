@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from omegaconf import OmegaConf, open_dict
 
-from cleangpt import cli, files
+from cleangpt import alike, cli, files
 from cleangpt.errors import UserError
 from cleangpt.rundir import RunDir
 from cleangpt.sweeps import jobs, settings
@@ -221,13 +221,20 @@ def _report(plan: Plan, board: Board, folder: Path, asked: int) -> int:
         board.say(f"    {row.job.folder.name} failed: {row.outcome.message}")
     if failed:
         board.say(f"What a job said is in its train.log and {failed[0].job.log.name}.")
-    for line in plan.report():
+    for line in [*plan.report(), *_not_alike(rows)]:
         board.say(line)
     unfinished = bool(asked or failed or counts.get("stopped") or waiting)
     _write(folder, rows)
     if unfinished:
         board.say(f"Continue with: {continuing(shown)}")
     return 128 + asked if asked else FAILED if unfinished else 0
+
+
+def _not_alike(rows: list[Any]) -> list[str]:
+    """What differs in how the jobs were computed: dtype, device, threads."""
+    computed = {f"{row.job.number:04}": alike.throughout(jobs.machines(row.job)) for row in rows}
+    sentence = alike.sentence({name: told for name, told in computed.items() if told}, "jobs")
+    return [sentence] if sentence else []
 
 
 def _write(folder: Path, rows: list[Any]) -> None:
