@@ -21,7 +21,10 @@ from cleangpt.signals import Stop, Stopped
 from cleangpt.tasks import Batch
 
 TOKENS_AT_ONCE = 1 << 14
+CACHED = 1 << 19  # numbers of an activation that a core keeps at hand; four times as many took a tenth longer
 LOGITS_AT_ONCE = 1 << 26
+HAIR = 1e-4  # of a logit: ten times what the order of float32 sums was seen to change
+WORTH_SHARING = 0.9  # of the tokens may be left to read, where some are read once for many rows
 
 
 class Judge:
@@ -36,48 +39,66 @@ class Judge:
         return range(self.world.rank * count // self.world.size, (self.world.rank + 1) * count // self.world.size)
 
     def rows_at_once(self, length: int) -> int:
-        vocabulary = self.model.config.vocab_size
-        return max(1, min(TOKENS_AT_ONCE // length, LOGITS_AT_ONCE // (length * vocabulary)))
+        config, tokens = self.model.config, TOKENS_AT_ONCE
+        if self.device.type == "cpu":
+            tokens = min(tokens, max(TOKENS_AT_ONCE // 8, CACHED // config.n_embd))
+        return max(1, min(tokens // length, LOGITS_AT_ONCE // (length * config.vocab_size)))
 
     @torch.no_grad()
     def forced(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """In parts: likeliest tokens (n, T), their targets (n, T) and the losses (n, T), on the device."""
+        """In parts, on the device: likeliest tokens (n, T - t), their targets and the losses of the places from t on,
+        where t = `first_that_counts(batch)`."""
+        since = first_that_counts(batch)
+        inputs, targets, documents = (on_device(x, self.device) for x in (batch.inputs, batch.targets, batch.documents))
+        for rows in self._parts(*batch.inputs.shape):
+            within = {} if documents is None else {"documents": documents[rows]}
+            logits = self.model.forward(inputs[rows], since=since, **within).float()  # never torch.compile's
+            wanted = targets[rows, since:]
+            losses = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
+            yield logits.argmax(dim=-1), wanted, losses.view_as(wanted)
+
+    @torch.inference_mode()
+    def predictions(self, batch: Batch) -> np.ndarray:
+        """(n, T) the likeliest token at each place from the first answer on, given the right ones before it; -1 before.
+
+        What rows that follow each other begin with alike is read once, which is a third of all tokens of sorted sums.
+        Rounding is another then, so rows in which a choice was close are read again as they are.
+        """
+        inputs = on_device(batch.inputs, self.device)
+        found = np.full(batch.targets.shape, -1, np.int64)
+        since = first_that_counts(batch)
+        shared, group = shared_beginning(batch.inputs, since)
+        for rows in self._parts(*batch.inputs.shape):
+            cache, here = None, inputs[rows]
+            if shared:
+                first, belongs = np.unique(group[rows], return_index=True, return_inverse=True)[1:]
+                cache = self.model.new_cache(len(first), inputs.shape[1])
+                self.model.hidden(here[torch.from_numpy(first).to(self.device), :shared], cache)
+                cache.keep(torch.from_numpy(belongs).to(self.device))
+            logits = self.model.forward(here[:, shared:], cache=cache, since=since - shared)
+            found[rows, since:] = logits.argmax(dim=-1).cpu().numpy()
+            if shared and (again := _close(logits)).any():
+                better = self.model.forward(here[again], since=since).argmax(dim=-1)
+                found[rows, since:][again.cpu().numpy()] = better.cpu().numpy()
+        return found
+
+    def _parts(self, count: int, length: int) -> Iterator[slice]:
+        """The rows to read at once, one after the other, by a model in evaluation mode, until it is time to stop."""
         was_training = self.model.training
         self.model.eval()
-        at_once = self.rows_at_once(batch.inputs.shape[1])
-        inputs, targets, documents = (on_device(x, self.device) for x in (batch.inputs, batch.targets, batch.documents))
-        for start in range(0, len(batch.inputs), at_once):
+        at_once = self.rows_at_once(length)
+        for start in range(0, count, at_once):
             if self.stop.number:
                 break
-            rows = slice(start, start + at_once)
-            within = {} if documents is None else {"documents": documents[rows]}
-            logits = self.model.forward(inputs[rows], **within).float()  # (n, T, V), never torch.compile's
-            losses = F.cross_entropy(logits.flatten(0, 1), targets[rows].flatten(), reduction="none")
-            yield logits.argmax(dim=-1), targets[rows], losses.view_as(targets[rows])
+            yield slice(start, start + at_once)
         self.model.train(was_training)
-
-    def predictions(self, batch: Batch) -> np.ndarray:
-        """(n, T) the likeliest token at each place, given the right ones before it."""
-        found = np.full(batch.targets.shape, -1, np.int64)
-        row = 0
-        for likeliest, _, _ in self.forced(batch):
-            found[row : row + len(likeliest)] = likeliest.cpu().numpy()
-            row += len(likeliest)
-        return found
 
     def decode(self, prompts: np.ndarray, new_tokens: int) -> np.ndarray:
         """(n, P) prompts of one length → (n, new_tokens), by real greedy decoding."""
-        was_training = self.model.training
-        self.model.eval()
-        at_once = self.rows_at_once(prompts.shape[1] + new_tokens)
         found = np.full((len(prompts), new_tokens), -1, np.int64)
-        for start in range(0, len(prompts), at_once):
-            if self.stop.number:
-                break
-            rows = slice(start, start + at_once)
+        for rows in self._parts(len(prompts), prompts.shape[1] + new_tokens):
             tokens = torch.from_numpy(np.ascontiguousarray(prompts[rows])).to(self.device)
             found[rows] = generate.greedy(self.model, tokens, new_tokens).cpu().numpy()
-        self.model.train(was_training)
         return found
 
     def gather(self, values: np.ndarray) -> np.ndarray:
@@ -95,7 +116,10 @@ def validate(judge: Judge, task: Any) -> dict[str, float]:
     sums = torch.zeros(5, dtype=torch.float64, device=judge.device if judge.device.type != "mps" else "cpu")
     for start in range(share.start, share.stop, step):
         batch = task.batch("val", np.arange(start, min(start + step, share.stop)))
-        weights, answer = on_device(batch.loss_weights, judge.device), on_device(batch.answer, judge.device)
+        since = first_that_counts(batch)
+        weights, answer = (
+            None if x is None else on_device(x[:, since:], judge.device) for x in (batch.loss_weights, batch.answer)
+        )
         row = 0
         for likeliest, targets, losses in judge.forced(batch):
             rows = slice(row, row := row + len(targets))
@@ -113,6 +137,34 @@ def validate(judge: Judge, task: Any) -> dict[str, float]:
     if task.has_answers:
         scores["val/accuracy"] = right / count
     return scores | {f"val/{name}": value for name, value in task.measures(loss / weight).items()}
+
+
+def first_that_counts(batch: Batch) -> int:
+    """The first place at which any row has a loss or an answer; nothing is asked of those before."""
+    if batch.loss_weights is None:
+        return 0
+    counts = batch.loss_weights.any(axis=0)
+    return int((counts if batch.answer is None else counts | batch.answer.any(axis=0)).argmax())
+
+
+def shared_beginning(inputs: np.ndarray, longest: int) -> tuple[int, np.ndarray]:
+    """How many tokens, up to `longest`, to read once for all rows that follow each other and begin with them, so that
+    the fewest have to be read; and (n,) the number of each row's group."""
+    count, length = inputs.shape
+    differs = inputs[1:] != inputs[:-1]
+    first = np.where(differs.any(axis=1), differs.argmax(axis=1), length)  # at which a row is not like the one before
+    groups = 1 + np.searchsorted(np.sort(first), np.arange(longest + 1))  # by the length of what they share
+    reads = [groups[shared] * shared + count * (length - shared) for shared in range(longest + 1)]
+    shared = int(np.argmin(reads))
+    if reads[shared] > WORTH_SHARING * reads[0]:
+        shared = 0
+    return shared, np.concatenate([[0], np.cumsum(first < shared)])
+
+
+def _close(logits: Tensor) -> Tensor:
+    """(n,) whether in any place (n, T, V) two tokens are as likely, but for what rounding may have done."""
+    best = logits.topk(2, dim=-1).values
+    return (best[..., 0] - best[..., 1] < HAIR * best.abs().amax(dim=-1).clamp(min=1)).any(dim=1)
 
 
 def on_device(values: Any, device: torch.device) -> Tensor | None:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cleangpt.config import GPTConfig
-from cleangpt.models.layers import ACTIVATIONS, ATTENTION, Decoder, KVCache, ValueEmbedding, softcapped
+from cleangpt.models.layers import ACTIVATIONS, ATTENTION, Decoder, KVCache, ValueEmbedding, softcapped, those_since
 from cleangpt.models.norm import RMSNorm
 
 
@@ -24,11 +24,14 @@ class Attention(nn.Module):
         if config.value_embeddings:
             self.value_embedding = ValueEmbedding(config.vocab_size, config.n_head, config.n_embd // config.n_head)
 
-    def forward(self, x: Tensor, mask: Tensor | None, tokens: Tensor, cache: KVCache | None, layer: int) -> Tensor:
+    def forward(
+        self, x: Tensor, mask: Tensor | None, tokens: Tensor, cache: KVCache | None, layer: int, since: int
+    ) -> Tensor:
         q, k, v = (
             part.unflatten(-1, (self.n_head, -1)).transpose(1, 2)  # (B, H, T, D)
             for part in self.qkv(x).chunk(3, dim=-1)
         )
+        q = q[:, :, since:] if since else q
         if self.qk_norm:
             q, k = self.query_norm(q).to(v.dtype), self.key_norm(k).to(v.dtype)
         if self.embeds_values:
@@ -60,9 +63,15 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None, tokens: Tensor, cache: KVCache | None = None, layer: int = 0
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        tokens: Tensor,
+        cache: KVCache | None = None,
+        layer: int = 0,
+        since: int = 0,  # of the tokens before only keys and values are made
     ) -> Tensor:
-        x = x + self.attention(self.norm_1(x), mask, tokens, cache, layer)
+        x = those_since(x, since) + self.attention(self.norm_1(x), mask, tokens, cache, layer, since)
         return x + self.mlp(self.norm_2(x))
 
 

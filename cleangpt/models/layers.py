@@ -176,6 +176,11 @@ def tanh_gelu(x: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu_tanh": tanh_gelu, "gelu": F.gelu, "relu2": relu_squared}
 
 
+def those_since(x: Tensor, since: int) -> Tensor:
+    """x (B, T, C) without the tokens before `since`."""
+    return x[:, since:] if since else x
+
+
 def softcapped(logits: Tensor, cap: float | None) -> Tensor:
     """Logits that stay within ±cap, in float32: as they are while they are small. (Gemma 2, 2024)"""
     return logits if cap is None else cap * torch.tanh(logits.float() / cap)
@@ -208,12 +213,14 @@ class Decoder(nn.Module):
         loss_weights: Tensor | None = None,  # (B, T)
         cache: KVCache | None = None,
         documents: Tensor | None = None,  # (B, T)
+        since: int = 0,
     ) -> Tensor:
         """Logits (B, T, V); with targets, the sum of their weighted losses instead.
 
-        With `documents`, the number of each token's document, attention and positions stay within a document.
+        With `documents`, the number of each token's document, attention and positions stay within a document. With
+        `since`, only the tokens from that one on are asked for: (B, T - since, V).
         """
-        x = self.hidden(tokens, cache, documents)
+        x = self.hidden(tokens, cache, documents, since)
         return self.logits(x) if targets is None else self.loss(x, targets, loss_weights)
 
     def loss(self, x: Tensor, targets: Tensor, loss_weights: Tensor | None) -> Tensor:
@@ -224,8 +231,11 @@ class Decoder(nn.Module):
         """Logits (B, V) for the token after the last one of tokens (B, T)."""
         return self.logits(self.hidden(tokens, cache)[:, -1])
 
-    def hidden(self, tokens: Tensor, cache: KVCache | None = None, documents: Tensor | None = None) -> Tensor:
-        """What the last block leaves of each token (B, T, C)."""
+    def hidden(
+        self, tokens: Tensor, cache: KVCache | None = None, documents: Tensor | None = None, since: int = 0
+    ) -> Tensor:
+        """What the last block leaves of each token (B, T, C), or of those from `since` on: of the others it only makes
+        the keys and values that these look at."""
         count = tokens.shape[1]
         if documents is not None:
             positions, mask = document_positions(documents), document_mask(documents)
@@ -238,13 +248,15 @@ class Decoder(nn.Module):
         if self.config.bigram_embedding:
             x = x + self.bigram_embedding(tokens, cache.last if cache else None, positions)
         x, *context = self.embed(x, positions, *tables)  # (B, T, C), and what every block needs besides
-        context += [mask, tokens]
         for layer, block in enumerate(self.blocks):
             if self.checkpointing and self.training:
-                x = checkpoint(block, x, *context, use_reentrant=False)
+                x = checkpoint(block, x, *context, mask, tokens, use_reentrant=False)
             else:  # only training may be compiled, where shapes stay what they are
                 run = block if self.training else block.forward
-                x = run(x, *context, cache=cache, layer=layer)
+                last = {}
+                if since and layer == self.config.n_layer - 1:
+                    last, mask = {"since": since}, None if mask is None else mask[..., since:, :]
+                x = run(x, *context, mask, tokens, cache=cache, layer=layer, **last)
         if cache:
             cache.length += count
             cache.last.copy_(tokens[:, -1:])

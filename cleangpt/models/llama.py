@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cleangpt.config import LlamaConfig, RopeScaling
-from cleangpt.models.layers import ATTENTION, Decoder, KVCache, ValueEmbedding, relu_squared, softcapped
+from cleangpt.models.layers import ATTENTION, Decoder, KVCache, ValueEmbedding, relu_squared, softcapped, those_since
 from cleangpt.models.norm import RMSNorm
 
 
@@ -67,14 +67,16 @@ class Attention(nn.Module):
         tokens: Tensor,
         cache: KVCache | None,
         layer: int,
+        since: int,
     ) -> Tensor:
         q, k, v = (
-            project(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H or G, T, D)
-            for project in (self.query, self.key, self.value)
+            project(y).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H or G, T, D)
+            for project, y in ((self.query, those_since(x, since)), (self.key, x), (self.value, x))
         )
         if self.qk_norm:
             q, k = self.query_norm(q), self.key_norm(k)
-        q, k = rotate(q, cos, sin).to(v.dtype), rotate(k, cos, sin).to(v.dtype)
+        cos_q, sin_q = (cos[..., since:, :], sin[..., since:, :]) if since else (cos, sin)
+        q, k = rotate(q, cos_q, sin_q).to(v.dtype), rotate(k, cos, sin).to(v.dtype)
         if self.embeds_values:
             v = self.value_embedding(tokens, v)
         if cache:
@@ -117,8 +119,9 @@ class Block(nn.Module):
         tokens: Tensor,
         cache: KVCache | None = None,
         layer: int = 0,
+        since: int = 0,  # of the tokens before only keys and values are made
     ) -> Tensor:
-        x = x + self.attention(self.norm_1(x), cos, sin, mask, tokens, cache, layer)
+        x = those_since(x, since) + self.attention(self.norm_1(x), cos, sin, mask, tokens, cache, layer, since)
         return x + self.mlp(self.norm_2(x))
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers import PLAIN, arithmetic, written
 
-from cleangpt import models
+from cleangpt import evaluate, models
 from cleangpt.config import GPTConfig, LlamaConfig
 from cleangpt.distributed import World
 from cleangpt.evaluate import Judge, wilson
@@ -41,6 +41,13 @@ def steps(task: Task, prompt: str, answer: str) -> dict[tuple[int, ...], int]:
     return {tokens[:place]: tokens[place] for place in range(len(prompt), len(tokens))}
 
 
+class Read(list):
+    """Tokens that were read, in the place of keys and values."""
+
+    def keep(self, rows):
+        self[:] = [tokens[rows] for tokens in self]
+
+
 class Rote:
     """A model that knows by heart what follows each text; what it does not know is followed by a zero.
 
@@ -48,19 +55,22 @@ class Rote:
     """
 
     def __init__(self, task: Task, says: dict[tuple[int, int], str] | None = None, follows: Mapping | None = None):
-        self.config = SimpleNamespace(vocab_size=task.tokenizer.vocab_size, block_size=task.sequence_length)
+        self.config = SimpleNamespace(vocab_size=task.tokenizer.vocab_size, block_size=task.sequence_length, n_embd=1)
         self.training = True
         told = {}
         for (a, b), answer in (says or {}).items():
             told |= steps(task, written(task.settings, a, b)[0], answer)
         self.follows = ChainMap(told, by_heart(task.settings) if follows is None else follows)
 
-    def forward(self, tokens, cache=None):
+    def forward(self, tokens, cache=None, since=0):
+        return self.hidden(tokens, cache)[:, since:]
+
+    def hidden(self, tokens, cache=None):
         assert not self.training
         read = tokens
         if cache is not None:
             cache.append(tokens)
-            read = torch.cat(cache, dim=1)
+            read = torch.cat(list(cache), dim=1)
         logits = torch.zeros(*tokens.shape, self.config.vocab_size)
         first = read.shape[1] - tokens.shape[1]
         for n, row in enumerate(read.tolist()):
@@ -71,9 +81,9 @@ class Rote:
     def following(self, tokens, cache):
         return self.forward(tokens, cache)[:, -1]
 
-    def new_cache(self, batch, length, starts):
+    def new_cache(self, batch, length, starts=None):
         assert starts is None
-        return []
+        return Read()
 
     def eval(self):
         self.training = False
@@ -160,6 +170,48 @@ def test_both_methods_give_one_score(changes):
     # The first token of an answer is judged the same by both; later ones only after right ones.
     if changes["padded"]:
         assert forced["by_position"][0] == generated["by_position"][0]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("changes", [{}, *FORMATS[:2], {"name": "multiplier"}, {"loss": "all"}], ids=str)
+def test_what_is_read_once_for_many_problems_gives_what_reading_all_of_each_gives(name, changes):
+    task = arithmetic(digits=2, **changes)
+    model = half_trained(task.settings, name)
+    a, b = (x.reshape(-1) for x in np.indices((100, 100)))
+    batch = task.encode(a, b)
+    shared, _ = evaluate.shared_beginning(batch.inputs, evaluate.first_that_counts(batch))
+    assert (shared > 1) == (changes.get("loss") != "all"), "the example should share what its loss leaves out"
+    whole = model.model.eval().forward(torch.from_numpy(np.ascontiguousarray(batch.inputs))).argmax(dim=-1).numpy()
+    assert np.array_equal(model.predictions(batch)[batch.answer], whole[batch.answer])
+
+
+def test_rows_share_what_leaves_the_least_to_read():
+    rows = np.array([[1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 6, 5], [2, 2, 6, 5]] * 2)
+    found = [evaluate.shared_beginning(rows, longest) for longest in range(4)]
+    assert [shared for shared, _ in found] == [0, 1, 2, 2]  # three tokens would be read of six groups
+    assert found[2][1].tolist() == [0, 0, 0, 1, 2, 2, 2, 3]
+    assert evaluate.shared_beginning(rows[::3], 3)[0] == 0, "what is read for one row alone is not worth it"
+
+
+def test_a_choice_by_a_hairs_breadth_is_left_to_the_plain_reading(monkeypatch):
+    """As if what is shared rounded otherwise: the far likelier token stays, of two that are as likely none is sure."""
+    task = arithmetic(digits=2)
+    model = half_trained(task.settings, "llama").model
+    batch = task.encode(*(x.reshape(-1) for x in np.indices((100, 100))))
+    right = judge(model).predictions(batch)
+    exact = model.forward
+
+    def rounded(tokens, cache=None, **more):
+        logits = exact(tokens, cache=cache, **more)
+        noise = torch.rand(logits.shape, generator=torch.Generator().manual_seed(0))
+        return logits + 0.01 * noise if cache is not None else logits
+
+    monkeypatch.setattr(model, "forward", rounded)
+    monkeypatch.setattr(evaluate, "HAIR", 0.02)
+    with monkeypatch.context() as careless:
+        careless.setattr(evaluate, "HAIR", 0.0)
+        assert not np.array_equal(judge(model).predictions(batch), right), "the noise should turn some choice"
+    assert np.array_equal(judge(model).predictions(batch), right)
 
 
 def test_auto_is_the_fast_way():

@@ -63,12 +63,14 @@ def score(task: Task, judge: Judge, split: str, limit: int | None, method: str) 
 
 def _forced(task: Task, judge: Judge, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(n, W) which tokens of the answer are the likeliest ones, given those before."""
-    blocks = [np.empty((0, answer_width(task)), bool)]
+    right = np.empty((len(a), answer_width(task)), bool)
+    order = np.lexsort((b.astype(float), a.astype(float)))  # so that much of a problem stands in the one before too
     for start in range(0, len(a), 1 << 15):
-        batch = task.encode(a[start : start + (1 << 15)], b[start : start + (1 << 15)])
-        right = (judge.predictions(batch) == batch.targets) | ~batch.answer
-        blocks.append(_answer_part(right, batch.answer, answer_width(task)))
-    return np.concatenate(blocks)
+        rows = order[start : start + (1 << 15)]
+        batch = task.encode(a[rows], b[rows])
+        found = (judge.predictions(batch) == batch.targets) | ~batch.answer
+        right[rows] = _answer_part(found, batch.answer, answer_width(task))
+    return right
 
 
 def _generated(task: Task, judge: Judge, a: np.ndarray, b: np.ndarray) -> np.ndarray:
