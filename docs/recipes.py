@@ -33,14 +33,15 @@ def promises() -> dict[str, list[tuple[str, str, float]]]:
 
 
 def reached(folder: Path, quantity: str) -> float | None:
-    """A number of summary.json by its name, or of the score of the test split by its path: leak.clean.accuracy"""
+    """A number of summary.json, or one of the complete score by its path: test/leak.clean.accuracy"""
     run = RunDir(folder)
     summary = files.read_json(run.summary)
     if quantity in summary:
         return summary[quantity]
-    for path in sorted(run.score.glob("test_*.json")):
-        value = files.read_json(path)
-        for part in quantity.split("."):
+    split, _, path = quantity.partition("/")
+    for found in sorted(run.score.glob(f"{split}_*.json")):
+        value = files.read_json(found)
+        for part in path.split(".") if value["complete"] else ["nothing"]:
             value = value.get(part) if isinstance(value, dict) else None
         if value is not None:
             return value
