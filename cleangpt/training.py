@@ -16,9 +16,11 @@ from cleangpt import (
     compiling,
     device,
     distributed,
+    evaluate,
     files,
     models,
     optim,
+    patience,
     pretrained,
     process,
     record,
@@ -44,7 +46,8 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
     compute = device.choose(config.device, _dtype(config, run, resume), distributed.world().local_rank)
     task = _task(config, overrides)
     asked, config = config, resolve(config, task)
-    world = distributed.start(compute.device)
+    with patience.doing("Waiting for the other processes"):
+        world = distributed.start(compute.device)
     try:
         if config.train.batch_size < world.size:
             raise UserError(
@@ -52,10 +55,12 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
                 f"not {config.train.batch_size}"
             )
         with _alone_in(run, world), Stop() as stop:
-            snapshot_folder, complaints = _where_to_go_on(config, run, resume)
+            with patience.doing("Checking the snapshot"):
+                snapshot_folder, complaints = _where_to_go_on(config, run, resume)
             if world.is_main:
                 snapshot.sweep(run)
-            model = models.build(config.model, compute.device)
+            with patience.doing("Building the model"):
+                model = models.build(config.model, compute.device)
             optim.freeze(model, config.train.freeze)
             tracker = Tracker(run, config.logger, config.train.steps, speaks=world.is_main)
             trainer = Trainer(config, task, model, compute, world, run, tracker, stop, began)
@@ -140,7 +145,8 @@ def _fit(trainer: Trainer, asked: Config, overrides: list[str], snapshot_folder:
     config, run, tracker, world = trainer.config, trainer.run, trainer.tracker, trainer.world
     if snapshot_folder is not None:
         distributed.from_main(lambda: _refuse_other_data(trainer))
-    _first_weights(config, trainer.model, trainer, snapshot_folder)
+    with patience.doing("Reading the weights" if snapshot_folder or config.init_from else "Drawing the first weights"):
+        _first_weights(config, trainer.model, trainer, snapshot_folder)
     if trainer.state.step > config.train.steps:
         raise UserError(f"`train.steps` is {config.train.steps}, and the run is at step {trainer.state.step} already")
     parameters = models.parameter_counts(trainer.model)
@@ -236,8 +242,9 @@ def _processes(number: int) -> str:
 
 def _finish(trainer: Trainer, status: str) -> None:
     config, run, task, tracker, state = trainer.config, trainer.run, trainer.task, trainer.tracker, trainer.state
-    trainer.save_weights(run.final)
-    trainer.writer.wait()
+    with patience.doing("Writing the final weights", voice=tracker.voice):
+        trainer.save_weights(run.final)
+        trainer.writer.wait()
     trainer.say_complaints()
     if status == "early_stopped":
         tracker.say(f"Stopped early: no better val/loss in {state.worse} evaluations.")
@@ -245,17 +252,20 @@ def _finish(trainer: Trainer, status: str) -> None:
     label = "best" if trainer.has_best() else "final"
     if config.train.test_at_end and task.size("test"):
         if label == "best":
-            trainer.use_best()
+            with patience.doing("Reading the best weights", voice=tracker.voice):
+                trainer.use_best()
         elif state.best:
             tracker.say(
                 f"best/ does not hold step {state.best_step}, which could not be written: the last weights are scored"
             )
-        score = task.score(trainer.judge, "test", None, "auto")
+        watch = evaluate.Watch(tracker.say, tracker.voice)
+        score = task.score(trainer.judge, "test", None, "auto", watch=watch)
     if not trainer.world.is_main:
         return
     tracker.say()
     if score is not None:
-        scoring.save(task, score, run.score, label, draws=config.logger.plots)
+        with patience.doing("Drawing the score", voice=tracker.voice):
+            scoring.save(task, score, run.score, label, draws=config.logger.plots)
         for table in task.tables(score)[:2]:
             tracker.say(table)
     summary = _summarise(trainer, status, score)
@@ -299,7 +309,8 @@ def _leave_card(trainer: Trainer) -> None:
     """The page about the run, and its plots once more. What stands in the way is said, and costs nothing else."""
     if not trainer.world.is_main:
         return
-    trainer.tracker.finish_plots()
+    with patience.doing("Drawing the plots", voice=trainer.tracker.voice):
+        trainer.tracker.finish_plots()
     try:
         card.write(trainer.run)
     except OSError as error:
