@@ -26,15 +26,21 @@ def main(config: DictConfig) -> None:
 
 
 def bench(settings: BenchConfig, overrides: list[str]) -> int:
+    from cleangpt import patience
     from cleangpt.benchmark import stand_in, startup
 
     refuse_what_has_no_meaning(settings)
     with stand_in.data(settings) as (settings, random_tokens):
         # First, while no torch of ours has warmed anything up.
-        starts = startup.seconds(settings, overrides) if settings.startup and settings.what == "train" else None
+        starts = None
+        if settings.startup and settings.what == "train":
+            with patience.doing("Starting train.py twice, to see how long that takes"):
+                starts = startup.seconds(settings, overrides)
+        patience.load_torch()
         from cleangpt.benchmark import run, show
 
-        result = run.measure(settings)
+        with patience.doing("Measuring"):
+            result = run.measure(settings)
     if starts is not None:
         result["startup_seconds"] = starts
     result["random_tokens"] = random_tokens

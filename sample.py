@@ -24,18 +24,21 @@ def main(config: DictConfig) -> None:
 
 
 def sample(settings: SampleConfig) -> int:
-    from cleangpt import prompts
+    from cleangpt import patience, prompts
 
     opened = find(settings.run)
     trained = read_config(opened.folder / "config.json")
     reader = prompts.Reader(opened.folder, trained)
     asked = [] if settings.interactive else prompts.given(settings, reader)
 
-    from cleangpt import samples, snapshot
+    patience.load_torch()
+    with patience.doing("Loading the rest"):
+        from cleangpt import samples, snapshot
 
     samples.refuse_unwritable(settings.output)
-    snapshot.refuse_damage(opened.folder)
-    voice = samples.Voice(opened, trained, reader, settings)
+    with patience.doing("Reading the weights"):
+        snapshot.refuse_damage(opened.folder)
+        voice = samples.Voice(opened, trained, reader, settings)
     sys.stdout.reconfigure(errors="replace")
     try:
         if settings.interactive:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cleangpt import files, record
+from cleangpt.patience import duration
 from cleangpt.rundir import RunDir
-from cleangpt.tracking import duration
 
 
 def write(run: RunDir) -> Path:

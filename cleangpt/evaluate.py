@@ -5,8 +5,9 @@ upon the model so far, the likeliest token is right at every place of the answer
 problem, and `Judge.decode` is there to prove it.
 """
 
+import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cleangpt import distributed, generate
+from cleangpt import distributed, generate, patience
 from cleangpt.distributed import World
 from cleangpt.models.layers import Decoder
 from cleangpt.signals import Stop, Stopped
@@ -109,8 +110,27 @@ class Judge:
         return np.concatenate([rows for _, rows in everyone])
 
 
-def validate(judge: Judge, task: Any) -> dict[str, float]:
+class Watch:
+    """Who looks on while a score is made: told how far it is, and shown a table of the first problems if `show` is."""
+
+    def __init__(self, show: Callable[[Any], None] | None = None, voice: Any = None):
+        self.first, self.looks, self.voice = show, show is not None, voice
+
+    def doing(self, what: str, total: int | None = None, unit: str = "") -> contextlib.AbstractContextManager:
+        return patience.doing(what, total, unit, self.voice)
+
+
+ALONE = Watch(voice=patience.Nobody())
+
+
+def validate(judge: Judge, task: Any, watch: Watch = ALONE) -> dict[str, float]:
     """Loss and accuracy on the fixed validation set: sums over all processes, divided once."""
+    unit = "problems" if task.has_answers else "windows"
+    with watch.doing("Evaluating", task.val_size, unit) as progress:
+        return _validate(judge, task, lambda count: progress.advance(count * judge.world.size))
+
+
+def _validate(judge: Judge, task: Any, seen: Callable[[int], None]) -> dict[str, float]:
     share = judge.share(task.val_size)
     step = 16 * judge.rows_at_once(task.sequence_length)
     sums = torch.zeros(5, dtype=torch.float64, device=judge.device if judge.device.type != "mps" else "cpu")
@@ -129,6 +149,7 @@ def validate(judge: Judge, task: Any) -> dict[str, float]:
                 found.append(((likeliest == targets) | ~answer[rows]).all(dim=1).sum())
                 found.append(torch.tensor(len(targets)))
             sums[: len(found)] += torch.stack([value.to(sums) for value in found])
+            seen(len(targets))
     sums[4] = judge.stop.number
     loss, weight, right, count, stopped = distributed.sum_in_place(sums).tolist()
     if stopped:

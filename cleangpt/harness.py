@@ -16,7 +16,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
 
-from cleangpt import distributed, generate, schema
+from cleangpt import distributed, generate, patience, schema
 from cleangpt.errors import UserError
 from cleangpt.evaluate import Judge
 from cleangpt.hf import tokens
@@ -181,23 +181,25 @@ def score(
     began = time.monotonic()
     if include is not None and not Path(include).is_dir():
         raise UserError(f"`include` is {include}, and there is no such folder: name one that holds tasks as YAML")
-    manager = TaskManager(include_path=include, include_defaults=include is None)
-    if include is not None and not all(manager.match_tasks([name]) for name in names):
-        manager = TaskManager(include_path=include)  # thousands of files
+    with patience.doing("Looking for the tasks"):
+        manager = TaskManager(include_path=include, include_defaults=include is None)
+        if include is not None and not all(manager.match_tasks([name]) for name in names):
+            manager = TaskManager(include_path=include)  # thousands of files
     if unknown := [name for name in names if not manager.match_tasks([name])]:
         guess = schema.nearest(unknown[0], list(manager.all_tasks))
         hint = f"did you mean {guess}?" if guess else "`lm-eval ls tasks` lists all"
         raise UserError(f"`tasks` names {unknown[0]}, which the harness does not have: {hint}")
     try:
-        found = simple_evaluate(
-            Model(judge, tokenizer),
-            tasks=names,
-            num_fewshot=fewshot,
-            limit=limit,
-            task_manager=manager,
-            bootstrap_iters=BOOTSTRAPS,
-            log_samples=False,
-        )
+        with patience.doing("Answering the harness"):
+            found = simple_evaluate(
+                Model(judge, tokenizer),
+                tasks=names,
+                num_fewshot=fewshot,
+                limit=limit,
+                task_manager=manager,
+                bootstrap_iters=BOOTSTRAPS,
+                log_samples=False,
+            )
     except (OSError, ConnectionError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(

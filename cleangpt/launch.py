@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from cleangpt import cli, guard, resuming
+from cleangpt import cli, guard, patience, resuming
 from cleangpt.config import Config, parse
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.rundir import RunDir
@@ -34,7 +34,9 @@ def train(data: dict[str, Any], began: float) -> None:
         cli.leave(error)
 
     def action() -> int:
-        from cleangpt import training  # torch comes in here
+        patience.load_torch()
+        with patience.doing("Loading the rest"):
+            from cleangpt import training
 
         try:
             return training.train(config, run, overrides, resume, began)
@@ -50,6 +52,7 @@ def _decide(config: Config, proposed: Path, overrides: list[str]) -> tuple[RunDi
     if "RANK" not in os.environ:
         return resuming.decide(config, RunDir(proposed), overrides, restarted=False)
 
+    patience.load_torch()
     from cleangpt import distributed
 
     agreed = Path(distributed.agree("run directory", str(proposed)))
@@ -85,6 +88,7 @@ def _processes(config: Config) -> int:
     if config.processes != "auto":
         return config.processes
     if config.device in ("auto", "cuda"):
+        patience.load_torch()
         import torch
 
         return max(1, torch.cuda.device_count())

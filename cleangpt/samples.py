@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cleangpt import device, files, generate, models, weights
+from cleangpt import device, files, generate, models, patience, weights
 from cleangpt.config import Config, Imported, SampleConfig
 from cleangpt.errors import UserError
 from cleangpt.generate import Piece, Text
@@ -105,17 +105,14 @@ def answer(voice: Voice, prompts: list[Prompt], settings: SampleConfig) -> int:
         return show_one(voice, prompts[0], settings)
     texts: list[Text] = []
     wanted, status = len(prompts) * settings.num_samples, 0
-    counts = wanted > settings.batch_size and sys.stderr.isatty()
     try:
-        for batch in voice.write(prompts, settings):
-            texts += batch
-            if counts:
-                print(f"\r{len(texts):,} of {wanted:,} texts", end="", file=sys.stderr, flush=True)
+        with patience.doing("Writing", wanted, "texts") as progress:
+            for batch in voice.write(prompts, settings):
+                texts += batch
+                progress.advance(len(batch))
     except KeyboardInterrupt:
-        note(f"\nInterrupted after {len(texts):,} of {wanted:,} texts.")
+        note(f"Interrupted after {len(texts):,} of {wanted:,} texts.")
         status = 130
-    if counts and not status:
-        note("")
     texts.sort(key=lambda text: (text.prompt, text.sample))
     if settings.output is None:
         for text in texts:

@@ -15,13 +15,45 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from cleangpt import files
+from cleangpt import files, patience
 from cleangpt.config import Config, LoggerConfig
 from cleangpt.drawing import Drawer
 from cleangpt.loggers import Loggers
+from cleangpt.patience import duration
 from cleangpt.rundir import RunDir, read_metrics
 
 SECONDS_BETWEEN_LINES = 5.0  # in a log or a pipe, where there is no bar
+
+
+class RunVoice(patience.Voice):
+    """Says what takes long in a training: in the bar where there is one, and as lines in train.log."""
+
+    def __init__(self, tracker: "Tracker", shows: bool):
+        self.tracker, self.shows = tracker, shows
+
+    @property
+    def speaks(self) -> bool:
+        return self.tracker.speaks
+
+    @property
+    def draws(self) -> bool:
+        return self.tracker.bar is not None or (self.shows and super().draws)
+
+    def line(self, text: str) -> None:
+        self.tracker.say(text)
+
+    def log(self, text: str) -> None:
+        self.tracker.log(text)
+
+    @property
+    def width(self) -> int:
+        return super().width if self.tracker.bar is None else self.tracker.room()
+
+    def draw(self, text: str) -> None:
+        if self.tracker.bar is None:
+            super().draw(text)
+        elif text:
+            self.tracker.bar.update(self.tracker.task, description=text)
 
 
 class Tracker:
@@ -29,6 +61,7 @@ class Tracker:
         self.run, self.steps, self.speaks = run, steps, speaks
         self.console = Console(highlight=False, soft_wrap=True)
         bar = config.progress if config.progress != "auto" else sys.stdout.isatty()
+        self.voice = RunVoice(self, shows=bar)
         self.bar: Progress | None = None
         self.loggers: Loggers | None = None
         self.drawer = Drawer(run, self.say) if speaks and config.plots else None
@@ -41,7 +74,7 @@ class Tracker:
         self.last_line = -math.inf
         if bar:
             self.bar = Progress(
-                BarColumn(bar_width=16),
+                BarColumn(bar_width=self._bar_width()),
                 MofNCompleteColumn(),
                 TextColumn("{task.description}", markup=False),
                 console=self.console,
@@ -74,7 +107,7 @@ class Tracker:
         if not self.speaks:
             return
         self.console.print(what, markup=not isinstance(what, str))
-        self._log(what)
+        self.log(what)
 
     def row(self, row: dict[str, Any]) -> None:
         """One line of metrics.jsonl. On a full disk the lines are kept until there is room again."""
@@ -115,15 +148,22 @@ class Tracker:
         says = now - self.last_line >= SECONDS_BETWEEN_LINES or step == self.steps
         if not (self.bar or says):
             return
-        words = status(row) + (f"  {duration(left)} left" if left is not None else "")
         if self.bar:
-            self.bar.update(self.task, completed=step, description=words)
+            self.bar.update(self.task, completed=step, description=fitting(row, left, self.room()))
         if says:
             self.last_line = now
+            words = status(row) + (f"  {duration(left)} left" if left is not None else "")
             line = f"step {step}/{self.steps}  {words}"
-            self._log(line)
+            self.log(line)
             if not self.bar:
                 self.console.print(line, markup=False)
+
+    def room(self) -> int:
+        """Characters of the bar's line that are free for words."""
+        return self.console.width - self._bar_width() - 2 * len(str(self.steps)) - 3
+
+    def _bar_width(self) -> int:
+        return 16 if self.console.width >= 110 else 6
 
     def renew_plots(self) -> None:
         """In the background."""
@@ -135,7 +175,7 @@ class Tracker:
         if self.drawer:
             self.drawer.finish()
 
-    def _log(self, what: Any) -> None:
+    def log(self, what: Any) -> None:
         with contextlib.suppress(OSError):  # a full disk must not end a training
             self.log_console.print(what, markup=not isinstance(what, str))
             self.log_file.flush()
@@ -165,13 +205,38 @@ def only_finite(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def status(row: dict[str, Any]) -> str:
-    loss = "not finite" if row["train/loss"] is None else f"{row['train/loss']:.4f}"
-    speed = f"{row['tokens_per_second']:,.0f} tokens/s"
-    mfu = f"  MFU {row['mfu']:.1%}" if "mfu" in row else ""
-    return f"loss {loss}  lr {row['lr']:.2e}  batch {row['batch']}  {speed}{mfu}"
+    return "  ".join(words for words, _ in _parts(row).values())
 
 
-def duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+def fitting(row: dict[str, Any], left: float | None, room: int) -> str:
+    """The status and the time left in one line of so many characters: in shorter words, then in fewer, if need be."""
+    parts = _parts(row)
+    if left is not None:
+        parts["left"] = (f"{duration(left)} left",) * 2
+    words = "  ".join(long for long, _ in parts.values())
+    for dropped in (None, "batch", "mfu", "lr", "speed"):
+        if len(words) <= room:
+            break
+        parts.pop(dropped, None)
+        words = "  ".join(short for _, short in parts.values())
+    return words[: max(0, room)]
+
+
+def _parts(row: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """What there is to say of a step, in many words and in few."""
+    loss, speed = row["train/loss"], row["tokens_per_second"]
+    said = "loss not finite" if loss is None else f"loss {loss:.4f}"
+    parts = {
+        "loss": (said, said),
+        "lr": (f"lr {row['lr']:.2e}", f"lr {row['lr']:.1e}"),
+        "batch": (f"batch {row['batch']}", f"batch {row['batch']}"),
+        "speed": (f"{speed:,.0f} tokens/s", f"{_thousands(speed)} tok/s"),
+    }
+    return parts | ({"mfu": (f"MFU {row['mfu']:.1%}", f"MFU {row['mfu']:.0%}")} if "mfu" in row else {})
+
+
+def _thousands(number: float) -> str:
+    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= factor:
+            return f"{number / factor:.3g}{letter}"
+    return f"{number:.0f}"

@@ -1,5 +1,6 @@
 """The loop. Its unit is the optimizer step: logging, evaluation and snapshots fall between steps only."""
 
+import contextlib
 import math
 import time
 from dataclasses import asdict, dataclass
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from cleangpt import distributed, evaluate, optim, profiling, schedule, snapshot, weights
+from cleangpt import distributed, evaluate, optim, patience, profiling, schedule, snapshot, weights
 from cleangpt.config import Config
 from cleangpt.device import Compute
 from cleangpt.distributed import World
@@ -18,7 +19,7 @@ from cleangpt.rundir import RunDir
 from cleangpt.seeds import derive
 from cleangpt.signals import Stop, Stopped
 from cleangpt.stream import Stream
-from cleangpt.tracking import Tracker, duration, only_finite
+from cleangpt.tracking import Tracker, only_finite
 from cleangpt.watching import Watch
 
 
@@ -114,7 +115,7 @@ class Trainer:
         self.snapshot_at = time.monotonic()
         stopping = state.unevaluated is not None and not self.finish_step(state.unevaluated, evaluates=True)
         while state.step < train.steps and not (stopping or self.is_solved() or self.stops_early()):
-            with self.profiler.step(state.step + 1):
+            with self.profiler.step(state.step + 1), self._long_step():
                 row, stopping = self.step(state.step + 1)
             if row is not None:
                 last = state.step == train.steps
@@ -124,12 +125,23 @@ class Trainer:
                     self.snapshot()
             self.say_complaints()
         self.profiler.close()
-        self.snapshot()
-        self.writer.wait()
+        with patience.doing("Writing the last snapshot", voice=self.tracker.voice):
+            self.snapshot()
+            self.writer.wait()
         self.say_complaints()
         if stopping:
             return "stopped"
         return "early_stopped" if self.stops_early() and not self.is_solved() else "completed"
+
+    def _long_step(self) -> contextlib.AbstractContextManager:
+        """Says what a step does that may take long: the first one, and those after a slow one."""
+        first = self.state.micro_step == self.first_micro_step
+        if not first and time.monotonic() - self.step_began < 1.0:
+            self.step_began = time.monotonic()
+            return contextlib.nullcontext()
+        self.step_began = time.monotonic()
+        what = "Making the first samples and the first step" if first else f"Making step {self.state.step + 1}"
+        return patience.doing(what, voice=self.tracker.voice)
 
     def finish_step(self, row: dict[str, Any], evaluates: bool) -> bool:
         """Log and evaluate a step that was made; False when the evaluation was interrupted, and is to be made anew."""
@@ -146,7 +158,7 @@ class Trainer:
         if not self.told_time and left is not None:
             self.told_time = True
             most = " at most" if train.stop_when or train.early_stopping else ""
-            self.tracker.say(f"about {duration(left)}{most} to step {train.steps:,}, without evaluations")
+            self.tracker.say(f"about {patience.duration(left)}{most} to step {train.steps:,}, without evaluations")
         scores: dict[str, float] = {}
         if evaluates:
             try:
@@ -318,7 +330,7 @@ class Trainer:
     def evaluate(self) -> dict[str, float]:
         """Score the weights as they are now; if they are the best so far, keep exactly these."""
         state = self.state
-        scores = evaluate.validate(self.judge, self.task)
+        scores = evaluate.validate(self.judge, self.task, evaluate.Watch(voice=self.tracker.voice))
         finite = math.isfinite(scores["val/loss"])
         state.scores, state.scored_step = scores if finite else None, state.step
         if finite and (state.best is None or scores["val/loss"] < state.best["val/loss"]):

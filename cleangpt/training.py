@@ -17,16 +17,18 @@ from cleangpt import (
     compiling,
     device,
     distributed,
+    evaluate,
     files,
     models,
     optim,
+    patience,
     pretrained,
     process,
     record,
-    schedule,
     scoring,
     snapshot,
     tasks,
+    telling,
     verdict,
 )
 from cleangpt.config import Config, resolve
@@ -35,7 +37,7 @@ from cleangpt.errors import UserError
 from cleangpt.rundir import RunDir, point_latest_to, read_metrics
 from cleangpt.seeds import derive
 from cleangpt.signals import Stop, Stopped
-from cleangpt.tracking import Tracker, duration
+from cleangpt.tracking import Tracker
 from cleangpt.trainer import Trainer
 
 
@@ -48,7 +50,8 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
     _refuse_unknown_goal(config, task)
     config = config.model_copy(update={"dtype": _dtype(config, run, resume)})
     compute = device.choose(config.device, config.dtype, distributed.world().local_rank)
-    world = distributed.start(compute.device)
+    with patience.doing("Waiting for the other processes"):
+        world = distributed.start(compute.device)
     try:
         if config.train.batch_size < world.size:
             raise UserError(
@@ -56,10 +59,12 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
                 f"not {config.train.batch_size}"
             )
         with _alone_in(run, world), Stop() as stop:
-            snapshot_folder, complaints = _where_to_go_on(config, run, resume)
+            with patience.doing("Checking the snapshot"):
+                snapshot_folder, complaints = _where_to_go_on(config, run, resume)
             if world.is_main:
                 snapshot.sweep(run)
-            model = models.build(config.model, compute.device)
+            with patience.doing("Building the model"):
+                model = models.build(config.model, compute.device)
             optim.freeze(model, config.train.freeze)
             tracker = Tracker(run, config.logger, config.train.steps, speaks=world.is_main)
             trainer = Trainer(config, task, model, compute, world, run, tracker, stop, began)
@@ -158,7 +163,8 @@ def _fit(trainer: Trainer, asked: Config, overrides: list[str], snapshot_folder:
     config, run, tracker, world = trainer.config, trainer.run, trainer.tracker, trainer.world
     if snapshot_folder is not None:
         distributed.from_main(lambda: _refuse_other_data(trainer))
-    _first_weights(config, trainer.model, trainer, snapshot_folder)
+    with patience.doing("Reading the weights" if snapshot_folder or config.init_from else "Drawing the first weights"):
+        _first_weights(config, trainer.model, trainer, snapshot_folder)
     if trainer.state.step > config.train.steps:
         raise UserError(f"`train.steps` is {config.train.steps}, and the run is at step {trainer.state.step} already")
     parameters = models.parameter_counts(trainer.model)
@@ -173,9 +179,7 @@ def _fit(trainer: Trainer, asked: Config, overrides: list[str], snapshot_folder:
         files.write_json(run.run, {**before, "resumed": [*record.parts(before)[1:], now]} if before else now)
         point_latest_to(run)
     prepare(trainer)
-    _introduce(trainer, parameters, snapshot_folder)
-    for remark in remarks:
-        tracker.say(remark)
+    telling.introduce(trainer, parameters, snapshot_folder, remarks)
     process.settle_garbage()
     status = trainer.fit()
     tracker.pause()
@@ -238,101 +242,38 @@ def prepare(trainer: Trainer) -> None:
         trainer.tracker.say(reason)
 
 
-def _introduce(trainer: Trainer, parameters: dict[str, int], snapshot_folder: Path | None) -> None:
-    config, task, world, say = trainer.config, trainer.task, trainer.world, trainer.tracker.say
-    model, before = config.model, trainer.state.world_size
-    shape = f"{model.n_layer} layers, {model.n_embd} wide, context {model.block_size}"
-    frozen = parameters["total"] - parameters["trained"]
-    trained = f", {parameters['trained']:,} of them trained" if frozen else ""
-    origin = f", from {config.init_from}" if config.init_from and snapshot_folder is None else ""
-    say(f"{model.name}: {parameters['total']:,} parameters{trained}, {shape}{origin}")
-    sizes = f"{task.size('train'):,} samples to train on, {task.val_size:,} to validate"
-    say(f"{config.dataset.name}: {sizes}, {task.sequence_length} tokens each")
-    place = f"{trainer.compute.name}, {trainer.compute.dtype_name}, {_processes(world.size)}"
-    say(f"{place}; run directory {trainer.run.shown()}")
-    if snapshot_folder is not None:
-        say(f"continuing {snapshot_folder.name} on the way to step {config.train.steps}")
-        if before != world.size:
-            say(
-                f"begun with {_processes(before)}, continued with {world.size}: the same samples in the same order, "
-                "losses equal to about 1e-6"
-            )
-    for sentence in _outlook(trainer):
-        say(sentence)
-    for sentence in schedule.ignored(config.schedule, config.train.steps):
-        say(sentence)
-    if model.dropout > 0 and world.size > 1:
-        say("dropout is on: its masks depend on the number of processes, all else does not")
-
-
-def _outlook(trainer: Trainer) -> list[str]:
-    """What is going to happen; how long it takes is said as soon as some steps have shown it."""
-    train, task, schedules = trainer.config.train, trainer.task, trainer.config.schedule
-    most, last = (schedule.at(schedules, step).grad_accum * train.batch_size for step in (1, train.steps))
-    batch = f"{most:,}" if most == last else f"{most:,} to {last:,}"
-    every = f", evaluated every {train.eval_every:,}" if train.eval_every else ""
-    found = [f"{train.steps:,} steps of {batch} samples{every}"]
-    if train.stop_when:
-        found.append(f"it ends as soon as {train.stop_when}")
-    if train.early_stopping:
-        found.append(f"it ends after {train.early_stopping} evaluations without a better val/loss")
-    if train.test_at_end and task.size("test"):
-        found.append(f"then its best weights are scored on {task.size('test'):,} test samples")
-    return found
-
-
-def _processes(number: int) -> str:
-    return "1 process" if number == 1 else f"{number} processes"
-
-
 def _finish(trainer: Trainer, status: str) -> None:
     config, run, task, tracker, state = trainer.config, trainer.run, trainer.task, trainer.tracker, trainer.state
-    trainer.save_weights(run.final)
-    trainer.writer.wait()
+    with patience.doing("Writing the final weights", voice=tracker.voice):
+        trainer.save_weights(run.final)
+        trainer.writer.wait()
     trainer.say_complaints()
-    if status == "early_stopped":
-        tracker.say(f"Stopped early: no better val/loss in {state.worse} evaluations.")
+    for sentence in telling.end(trainer, status):
+        tracker.say(sentence)
     score = None
     label = "best" if trainer.has_best() else "final"
     if config.train.test_at_end and task.size("test"):
         if label == "best":
-            trainer.use_best()
+            with patience.doing("Reading the best weights", voice=tracker.voice):
+                trainer.use_best()
         elif state.best:
             tracker.say(
                 f"best/ does not hold step {state.best_step}, which could not be written: the last weights are scored"
             )
-        score = task.score(trainer.judge, "test", None, "auto")
+        watch = evaluate.Watch(tracker.say, tracker.voice)
+        score = task.score(trainer.judge, "test", None, "auto", watch=watch)
     if not trainer.world.is_main:
         return
     tracker.say()
-    if config.train.stop_when:
-        tracker.say(_about_the_goal(trainer))
     if score is not None:
-        scoring.save(task, score, run.score, label, draws=config.logger.plots)
+        with patience.doing("Drawing the score", voice=tracker.voice):
+            scoring.save(task, score, run.score, label, draws=config.logger.plots)
         for table in task.tables(score)[:2]:
             tracker.say(table)
     judged = verdict.of(config, read_metrics(run.metrics), _accuracy(trainer, score))
     summary = _summarise(trainer, status, score, judged.name)
     _leave_card(trainer)
-    for sentence in judged.sentences:
-        tracker.say(sentence)
-    tokens = f"{summary['tokens']:,} tokens in {duration(summary['seconds'])}"
-    tracker.say(f"Done: {state.step} steps, {tokens}, {summary['tokens_per_second']:,.0f} tokens a second.")
-    tracker.say(f"{min(1.0, summary['epochs']):.1%} of the training samples were seen, {summary['epochs']:.3g} times.")
-    shown = run.shown()
-    plots = "plots/, " if config.logger.plots else ""
-    tracker.say(f"Everything is in {shown}: card.md, {plots}metrics.jsonl, best/ (step {state.best_step}). Next:")
-    tracker.say(f"    python eval/score.py run={shown}    # every table of the score")
-    tracker.say(f"    python sample.py run={shown} interactive=true    # talk to it")
-    longer = "train.stop_when=null" if state.step < config.train.steps else f"train.steps={2 * config.train.steps}"
-    tracker.say(f"    python train.py resume={shown} {longer}    # train longer")
-
-
-def _about_the_goal(trainer: Trainer) -> str:
-    rule, step, steps = trainer.config.train.stop_when, trainer.state.step, trainer.config.train.steps
-    if trainer.is_solved():
-        return f"Solved after {step:,} of {steps:,} steps: {rule}."
-    return f"The goal was not reached in {step:,} steps: {rule} (train.stop_when)."
+    telling.farewell(trainer, summary, judged)
 
 
 def _accuracy(trainer: Trainer, score: dict[str, Any] | None) -> float | None:
@@ -374,7 +315,8 @@ def _leave_card(trainer: Trainer) -> None:
     """The page about the run, and its plots once more. What stands in the way is said, and costs nothing else."""
     if not trainer.world.is_main:
         return
-    trainer.tracker.finish_plots()
+    with patience.doing("Drawing the plots", voice=trainer.tracker.voice):
+        trainer.tracker.finish_plots()
     try:
         card.write(trainer.run)
     except OSError as error:

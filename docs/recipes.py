@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from cleangpt import files  # noqa: E402
+from cleangpt.patience import duration  # noqa: E402
 from cleangpt.report.collect import find  # noqa: E402
 from cleangpt.rundir import RunDir  # noqa: E402
-from cleangpt.tracking import duration  # noqa: E402
 
 HEAD = ("preset", "model", "dtype", "seeds", "judged by", "median", "worst", "steps", "time of one", "machine")
 

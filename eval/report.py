@@ -25,13 +25,21 @@ def main(config: DictConfig) -> None:
 def report(settings: ReportConfig) -> int:
     from rich.console import Console
 
-    from cleangpt.report import collect, write
-    from cleangpt.report.compare import compare
+    from cleangpt import patience
 
-    paths = collect.find(settings.runs)
+    with patience.doing("Loading numpy and matplotlib"):
+        from cleangpt.report import collect, write
+        from cleangpt.report.compare import compare
+
+    with patience.doing("Looking for runs"):
+        paths = collect.find(settings.runs)
     out = write.folder_for(paths, settings.out)
-    found = compare(collect.read(paths), settings.metric)
-    made = write.write(found, out, settings.title)
+    with patience.doing("Reading", len(paths), "runs") as progress:
+        runs = collect.read(paths, progress.advance)
+    with patience.doing("Comparing the runs"):
+        found = compare(runs, settings.metric)
+    with patience.doing("Drawing the pictures"):
+        made = write.write(found, out, settings.title)
     console = Console(highlight=False, soft_wrap=True)
     for what in write.spoken(found):
         console.print(what, markup=not isinstance(what, str))

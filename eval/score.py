@@ -53,23 +53,25 @@ def task_to_score(trained: Config | Imported, data: str | None, folder: Path) ->
     return task
 
 
-def on_its_task(settings: ScoreConfig, trained: Config | Imported, opened: Opened, judge: Callable[[], Any]):
+def on_its_task(settings: ScoreConfig, trained: Config | Imported, opened: Opened, judge: Callable, show: Callable):
     """The score on what it was trained for; how to show it, and how to save it."""
     from cleangpt import scoring
+    from cleangpt.evaluate import Watch
 
     task = task_to_score(trained, settings.data, opened.folder)
     split = settings.split or ("test" if task.size("test") else "val")
-    found = task.score(judge(), split, settings.limit, settings.method)
+    found = task.score(judge(), split, settings.limit, settings.method, watch=Watch(show))
     return found, lambda: task.tables(found), lambda folder: scoring.save(task, found, folder, opened.label)
 
 
-def by_the_harness(settings: ScoreConfig, trained: Config | Imported, opened: Opened, judge: Callable[[], Any]):
+def by_the_harness(settings: ScoreConfig, trained: Config | Imported, opened: Opened, judge: Callable, show: Callable):
     """The score on tasks of lm-evaluation-harness; how to show it, and how to save it."""
-    from cleangpt import scoring, weights
+    from cleangpt import patience, scoring, weights
     from cleangpt.errors import UserError
 
     try:
-        from cleangpt import harness
+        with patience.doing("Loading lm-evaluation-harness"):
+            from cleangpt import harness
     except ModuleNotFoundError as error:
         if error.name != "lm_eval":
             raise
@@ -100,26 +102,39 @@ def score(settings: ScoreConfig) -> int:
     opened = find(settings.run)
     from rich.console import Console
 
-    from cleangpt import device, distributed, snapshot, weights
-    from cleangpt.evaluate import Judge
+    from cleangpt import patience
 
-    snapshot.refuse_damage(opened.folder)
+    patience.load_torch()
+    with patience.doing("Loading the rest"):
+        from cleangpt import device, distributed, snapshot, weights
+        from cleangpt.evaluate import Judge
+
+    with patience.doing("Checking the snapshot"):
+        snapshot.refuse_damage(opened.folder)
 
     trained = read_config(opened.folder / "config.json")
     compute = device.choose(settings.device, "float32", distributed.world().local_rank)
     device.share_threads(distributed.world().local_size)
-    world = distributed.start(compute.device)
+    with patience.doing("Waiting for the other processes"):
+        world = distributed.start(compute.device)
+    console = Console(highlight=False, soft_wrap=True, quiet=not world.is_main)
     try:
 
         def judge() -> Judge:
-            return Judge(weights.load_model(opened.folder, trained, compute.device), compute.device, world)
+            with patience.doing("Reading the weights"):
+                model = weights.load_model(opened.folder, trained, compute.device)
+                step = weights.about(opened.folder).get("step", "unknown") if world.is_main else ""
+            console.print(f"{opened.folder}, step {step}, {compute.name}", markup=False)
+            sys.stdout.flush()
+            return Judge(model, compute.device, world)
+
+        def show(table: Any) -> None:
+            console.print(table)
+            sys.stdout.flush()
 
         by = by_the_harness if settings.suite == "lm-eval" else on_its_task
-        found, tables, save = by(settings, trained, opened, judge)
+        found, tables, save = by(settings, trained, opened, judge, show)
         if world.is_main:
-            about = weights.about(opened.folder)
-            console = Console(highlight=False, soft_wrap=True)
-            console.print(f"{opened.folder}, step {about.get('step', 'unknown')}, {compute.name}", markup=False)
             for table in tables():
                 console.print(table)
             if found.get("forced_equals_decoded"):
@@ -127,7 +142,8 @@ def score(settings: ScoreConfig) -> int:
                     f"The same verdict as by real decoding on all {found['forced_equals_decoded']} problems compared."
                 )
                 console.print(same, markup=False)
-            paths = save((opened.run or RunDir(opened.folder)).score)
+            with patience.doing("Drawing the pictures"):
+                paths = save((opened.run or RunDir(opened.folder)).score)
             console.print(f"Scored in {found['seconds']:.1f} s. Written:", markup=False)
             for path in paths:
                 console.print(f"    {path}", markup=False)

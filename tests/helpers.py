@@ -80,7 +80,7 @@ def run_program(script, *arguments, cwd, env=None, timeout=120, launcher=()) -> 
     """A program of the project as a user starts it, or under `launcher`: (*TORCHRUN, "--nproc-per-node=2")."""
     launched = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
     environment = {name: value for name, value in os.environ.items() if name not in launched}
-    environment |= {"OMP_NUM_THREADS": "1", **(env or {})}
+    environment |= {"OMP_NUM_THREADS": "1", "CLEANGPT_PATIENCE": "inf", **(env or {})}
     command = [sys.executable, *launcher, str(ROOT / script), *arguments]
     process = subprocess.Popen(
         command,

@@ -37,6 +37,7 @@ def prepare(settings: Any, workers: int | str, force: bool, progress: Progress) 
     if (folder / "train.bin").exists():
         raise UserError(f"{folder} is a folder of nanoGPT's, which is read as it is: choose another dataset.dir")
     if (folder / store.ABOUT).exists() and not force:
+        progress("checking what is there", 0, None)
         return _as_it_is(folder, wanted), False
     if folder.exists() and any(folder.iterdir()) and not (folder / store.ABOUT).exists():
         raise UserError(f"{folder} holds other files: choose another dataset.dir, or empty it")
@@ -81,7 +82,7 @@ def _claim(folder: Path) -> Path:
 
 
 def _write(settings: Any, temporary: Path, pool: "_Workers", progress: Progress) -> None:
-    sources = _sources(settings)
+    sources = _sources(settings, progress)
     main = sources["train"]
     held_out = {"val": settings.val_fraction, "test": settings.test_fraction}
     fractions = {name: part for name, part in held_out.items() if part > 0 and name not in sources}
@@ -105,7 +106,7 @@ def _write(settings: Any, temporary: Path, pool: "_Workers", progress: Progress)
 
     pool.size_up(sum(source.total or 1 << 40 for source in sources.values()))
     several = any(source.several for source in sources.values())
-    tokenizer = _tokenizer(settings, pieces, pool, several)
+    tokenizer = _tokenizer(settings, pieces, pool, several, progress)
     pool.use(tokenizer)
     files.write_json(temporary / store.TOKENIZER, tokenizer.to_json())
     dtype = tokenizers.smallest_type(tokenizer.vocab_size)
@@ -128,7 +129,7 @@ def _write(settings: Any, temporary: Path, pool: "_Workers", progress: Progress)
     files.write_json(temporary / store.ABOUT, {"preparation": settings.preparation(), "splits": headers})
 
 
-def _sources(settings: Any) -> dict[str, Source]:
+def _sources(settings: Any, progress: Progress) -> dict[str, Source]:
     named = {"train": settings.source, "val": settings.val_source, "test": settings.test_source}
     if settings.source is None:
         raise UserError("`dataset.source` is missing: name a file, a folder, a glob, or a data set of Hugging Face")
@@ -139,7 +140,7 @@ def _sources(settings: Any) -> dict[str, Source]:
         if location.startswith(("http://", "https://")):
             folder = Path(settings.dir)
             name = f"{folder.name}-{location.rstrip('/').rpartition('/')[2]}"
-            location = str(fetch(location, folder.parent / "downloads", name))
+            location = str(fetch(location, folder.parent / "downloads", name, partial(progress, "downloading")))
         found[split] = Source(location, settings.field, settings.separator, settings.subset, settings.streaming)
     return found
 
@@ -158,7 +159,9 @@ def _draw(text: bytes, key: bytes, fractions: dict[str, float]) -> str:
 # Tokenizers that are made from the text
 
 
-def _tokenizer(settings: Any, pieces: Callable[[str], Iterable[Piece]], pool: "_Workers", several: bool) -> Tokenizer:
+def _tokenizer(
+    settings: Any, pieces: Callable[[str], Iterable[Piece]], pool: "_Workers", several: bool, progress: Progress
+) -> Tokenizer:
     if settings.tokenizer == "characters":
         found: set[str] = set()
         for characters in pool.map(_characters, _jobs(pieces("collecting characters"))):
@@ -174,6 +177,7 @@ def _tokenizer(settings: Any, pieces: Callable[[str], Iterable[Piece]], pool: "_
                 if piece.split == "train":
                     left -= len(piece.text)
                     yield _decoded(piece)
+            progress("merging byte pairs", 0, None)
 
         return tokenizers.train_bpe(texts(), settings.bpe_vocab_size)
     if settings.tokenizer == "bytes":

@@ -1,4 +1,4 @@
-"""What a person sees of a preparation: a bar, a table of what was made, and what to do next."""
+"""What a person sees of a preparation: how far it is, a table of what was made, and what to do next."""
 
 import signal
 import sys
@@ -6,13 +6,12 @@ import time
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
+from cleangpt import patience
 from cleangpt.corpus import store
 from cleangpt.errors import UserError
-
-SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal
+from cleangpt.patience import size
 
 
 def prepare(config: Any) -> int:
@@ -25,8 +24,12 @@ def prepare(config: Any) -> int:
     began = time.monotonic()
     stops = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with _Bar(console) as bar:
-            prepared, made = prepare(settings, config.workers, config.force, bar.update)
+        with patience.doing("Reading", unit="bytes") as progress:
+
+            def tell(what: str, read: int, total: int | None) -> None:
+                progress.turn_to(what.capitalize(), read, total, time.monotonic())
+
+            prepared, made = prepare(settings, config.workers, config.force, tell)
     except SystemExit as stop:
         console.print("Stopped: nothing was written. The same command starts over.", markup=False)
         return int(stop.code)
@@ -63,42 +66,5 @@ def table(prepared: store.Prepared) -> Table:
     return made
 
 
-def size(count: int) -> str:
-    """Bytes as a person says them."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= factor:
-            return f"{count / factor:.1f} {unit}"
-    return f"{count} bytes"
-
-
 def _leave(number: int, _frame: object) -> None:
     sys.exit(128 + number)
-
-
-class _Bar:
-    """A bar on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, console: Console):
-        self.console, self.task, self.what = console, None, ""
-        self.last = time.monotonic()
-        columns = (TextColumn("{task.description}"), BarColumn(24), DownloadColumn(), TransferSpeedColumn())
-        self.bar = Progress(*columns, TimeRemainingColumn(), console=console) if console.is_terminal else None
-
-    def update(self, what: str, read: int, total: int | None) -> None:
-        if self.bar is not None:
-            if what != self.what:
-                self.task = self.bar.add_task(what, total=total)
-            self.bar.update(self.task, completed=read, total=total)
-        elif time.monotonic() - self.last > SECONDS_BETWEEN_LINES:
-            self.last = time.monotonic()
-            self.console.print(f"{what}: {size(read)}{f' of {size(total)}' if total else ''}", markup=False)
-        self.what = what
-
-    def __enter__(self) -> "_Bar":
-        if self.bar is not None:
-            self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()

@@ -9,10 +9,9 @@ import gzip
 import json
 import os
 import re
-import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -243,7 +242,9 @@ def _paths(location: str) -> list[Path] | None:
     raise UserError(f"`dataset.source` is {location}, and there is no such file: name a file, a folder or a glob")
 
 
-def fetch(url: str, downloads: Path, name: str) -> Path:
+def fetch(
+    url: str, downloads: Path, name: str, progress: Callable[[int, int | None], None] = lambda read, total: None
+) -> Path:
     """The file at an address, kept for the next time. It has its name only when it is whole."""
     path = downloads / name
     if path.exists():
@@ -252,8 +253,10 @@ def fetch(url: str, downloads: Path, name: str) -> Path:
 
     def download(temporary: Path) -> None:
         with urllib.request.urlopen(url, timeout=30) as answer, temporary.open("wb") as file:
-            shutil.copyfileobj(answer, file)
             announced = answer.headers.get("Content-Length")
+            while part := answer.read(1 << 16):
+                file.write(part)
+                progress(file.tell(), int(announced) if announced is not None else None)
         if announced is not None and temporary.stat().st_size != int(announced):
             raise OSError(f"only {temporary.stat().st_size} of {announced} bytes came")
 

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -170,9 +170,12 @@ def common_folder(paths: list[Path]) -> Path:
 # ---- read
 
 
-def read(paths: list[Path]) -> list[Run]:
+def read(paths: list[Path], seen: Callable[[], None] = lambda: None) -> list[Run]:
     around = common_folder(paths)
-    runs = [read_run(path) for path in paths]
+    runs = []
+    for path in paths:
+        runs.append(read_run(path))
+        seen()
     for run in runs:
         below = run.path.relative_to(around)
         run.name = run.path.name if below == Path(".") else str(below)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from cleangpt import alike
+from cleangpt.patience import duration
 from cleangpt.report.collect import Run
 from cleangpt.report.compare import Comparison, Group
 from cleangpt.report.differences import MISSING, SEED, order, show
 from cleangpt.report.words import show_estimate, show_interval, show_value
-from cleangpt.tracking import duration
 
 
 class Cell(NamedTuple):

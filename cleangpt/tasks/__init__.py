@@ -15,8 +15,9 @@ A task has
     val_size             how many samples of val an evaluation looks at
     has_answers          whether a sample is right or wrong, so that there is an accuracy
     measures(loss)       what a loss of validation means in other measures, by name
-    score(judge, split, limit, method)  the exact score of a model on a split, as a plain dict. Whoever prints and
-                         stores it reads split, method, complete, problems or windows, seconds, forced_equals_decoded
+    score(judge, split, limit, method, watch)  the exact score of a model on a split, as a plain dict; `watch` (of
+                         evaluate.py, optional) is told how far it is. Whoever prints and stores the score reads
+                         split, method, complete, problems or windows, seconds, forced_equals_decoded
     headline(score)      what of it goes into summary.json, by name
     tables(score)        a score as tables for a person
     plots(score, folder, name)  a score as pictures; their paths

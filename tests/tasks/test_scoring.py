@@ -175,12 +175,12 @@ def test_both_methods_give_one_score(changes):
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("changes", [{}, *FORMATS[:2], {"name": "multiplier"}, {"loss": "all"}], ids=str)
 def test_what_is_read_once_for_many_problems_gives_what_reading_all_of_each_gives(name, changes):
-    task = arithmetic(digits=2, **changes)
+    task = arithmetic(digits=1, **changes)
     model = half_trained(task.settings, name)
-    a, b = (x.reshape(-1) for x in np.indices((100, 100)))
+    a, b = (x.reshape(-1) for x in np.indices((10, 10)))
     batch = task.encode(a, b)
     shared, _ = evaluate.shared_beginning(batch.inputs, evaluate.first_that_counts(batch))
-    assert (shared > 1) == (changes.get("loss") != "all"), "the example should share what its loss leaves out"
+    assert (shared > 0) == (changes.get("loss") != "all"), "the example should share what its loss leaves out"
     whole = model.model.eval().forward(torch.from_numpy(np.ascontiguousarray(batch.inputs))).argmax(dim=-1).numpy()
     assert np.array_equal(model.predictions(batch)[batch.answer], whole[batch.answer])
 
@@ -195,19 +195,19 @@ def test_rows_share_what_leaves_the_least_to_read():
 
 def test_a_choice_by_a_hairs_breadth_is_left_to_the_plain_reading(monkeypatch):
     """As if what is shared rounded otherwise: the far likelier token stays, of two that are as likely none is sure."""
-    task = arithmetic(digits=2)
+    task = arithmetic(digits=1)
     model = half_trained(task.settings, "llama").model
-    batch = task.encode(*(x.reshape(-1) for x in np.indices((100, 100))))
+    batch = task.encode(*(x.reshape(-1) for x in np.indices((10, 10))))
     right = judge(model).predictions(batch)
     exact = model.forward
 
     def rounded(tokens, cache=None, **more):
         logits = exact(tokens, cache=cache, **more)
         noise = torch.rand(logits.shape, generator=torch.Generator().manual_seed(0))
-        return logits + 0.01 * noise if cache is not None else logits
+        return logits + 0.2 * noise if cache is not None else logits
 
     monkeypatch.setattr(model, "forward", rounded)
-    monkeypatch.setattr(evaluate, "HAIR", 0.02)
+    monkeypatch.setattr(evaluate, "HAIR", 0.2)
     with monkeypatch.context() as careless:
         careless.setattr(evaluate, "HAIR", 0.0)
         assert not np.array_equal(judge(model).predictions(batch), right), "the noise should turn some choice"

@@ -239,10 +239,10 @@ class Task:
             read=self.read_answer,
         )
 
-    def score(self, judge: Any, split: str, limit: int | None, method: str) -> dict:
+    def score(self, judge: Any, split: str, limit: int | None, method: str, **more: Any) -> dict:
         from cleangpt.tasks.arithmetic.scoring import score
 
-        return score(self, judge, split, limit, method)
+        return score(self, judge, split, limit, method, **more)
 
     def tables(self, score: dict) -> list:
         from cleangpt.tasks.arithmetic.scoring import tables

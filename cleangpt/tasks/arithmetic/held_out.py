@@ -58,6 +58,13 @@ def stratified(task: Task, split: str, limit: int) -> Sample:
     return Sample(a, b, weights / weights.sum(), task.count(split), complete=False)
 
 
+def common(few: Sample, many: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """Where the problems that are in both stand in each."""
+    place = {pair: n for n, pair in enumerate(zip(many.a.tolist(), many.b.tolist(), strict=True))}
+    there = np.array([place.get(pair, -1) for pair in zip(few.a.tolist(), few.b.tolist(), strict=True)], np.int64)
+    return np.flatnonzero(there >= 0), there[there >= 0]
+
+
 def _shares(limit: int, fair: list[int], available: list[int]) -> list[int]:
     """How many of each stratum: its fair share where it has as many, what is left over from the largest on."""
     taken = [min(share, has) for share, has in zip(fair, available, strict=True)]

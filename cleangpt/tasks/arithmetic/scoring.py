@@ -1,17 +1,20 @@
 """The exact score of an arithmetic model, cut into slices, as a dict, as tables and as pictures."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cleangpt.evaluate import Judge, wilson
+from cleangpt.evaluate import ALONE, Judge, Watch, wilson
 from cleangpt.seeds import derive, scramble
 from cleangpt.tasks.arithmetic import Task, held_out
 from cleangpt.tasks.arithmetic import digits as decimal
 
 PROOF = 256  # problems on which each scoring compares the fast way with real decoding
+FIRST = 20_000  # problems of a first look, where there are more than twice as many
+AT_ONCE = 1 << 12  # problems between two looks at how far it is
 SHOWN = 20  # wrong answers that are kept in full
 
 
@@ -19,19 +22,13 @@ class Disagreement(Exception):
     """The fast score is not what real decoding gives: neither can be trusted."""
 
 
-def score(task: Task, judge: Judge, split: str, limit: int | None, method: str) -> dict[str, Any]:
+def score(task: Task, judge: Judge, split: str, limit: int | None, method: str, watch: Watch = ALONE) -> dict[str, Any]:
     began = time.monotonic()
     sample = held_out.problems(task, split, limit)
-    share = judge.share(len(sample.a))
-    mine = slice(share.start, share.stop)
-    right_at = (
-        _generated(task, judge, sample.a[mine], sample.b[mine])
-        if method == "generate"
-        else _forced(task, judge, sample.a[mine], sample.b[mine])
-    )
-    right_at = judge.gather(right_at)  # (n, answer tokens) True beyond a short answer
+    right_at = _verdicts(task, judge, sample, method, watch, split)  # (n, answer tokens) True beyond a short answer
     right = right_at.all(axis=1)
-    proved = None if method == "generate" else prove(task, judge, sample, right)
+    with watch.doing("Comparing with real decoding"):
+        proved = None if method == "generate" else prove(task, judge, sample, right)
     slices = Slices(right, sample.weights)
     answer, carries = task.answer(sample.a, sample.b)
     leaked = task.belongs("train", sample.b, sample.a) & (sample.a != sample.b).astype(bool)
@@ -61,23 +58,64 @@ def score(task: Task, judge: Judge, split: str, limit: int | None, method: str) 
     }
 
 
-def _forced(task: Task, judge: Judge, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _verdicts(task: Task, judge: Judge, sample: held_out.Sample, method: str, watch: Watch, split: str) -> np.ndarray:
+    """(n, W) which tokens of the answers are right, on every rank. Of many problems a fixed part comes first, for
+    whoever watches."""
+    right_at = np.zeros((len(sample.a), answer_width(task)), bool)
+    unknown = np.ones(len(sample.a), bool)
+    if watch.looks and len(sample.a) > 2 * FIRST:
+        few = held_out.stratified(task, split, FIRST)
+        found = _divided(task, judge, few, method, watch)
+        about = {"of": "all", **Slices(found.all(axis=1), few.weights).of(np.ones(len(few.a), bool))}
+        title = f"A first look: {len(few.a):,} of {len(sample.a):,} problems, a stratified sample"
+        watch.first(_table(title, ["of"], [about]))
+        here, there = held_out.common(few, sample)
+        right_at[there], unknown[there] = found[here], False
+    rest = held_out.Sample(sample.a[unknown], sample.b[unknown], sample.weights[unknown], sample.universe, False)
+    right_at[unknown] = _divided(task, judge, rest, method, watch)
+    return right_at
+
+
+def _divided(task: Task, judge: Judge, sample: held_out.Sample, method: str, watch: Watch) -> np.ndarray:
+    """(n, W) of a sample that all processes share."""
+    share = judge.share(len(sample.a))
+    a, b = sample.a[share.start : share.stop], sample.b[share.start : share.stop]
+    with watch.doing("Scoring", len(sample.a), "problems") as progress:
+        found = (_generated if method == "generate" else _forced)(
+            task, judge, a, b, lambda count: progress.advance(count * judge.world.size)
+        )
+    return judge.gather(found)
+
+
+def _unseen(count: int) -> None:
+    """Nobody wants to know how many problems were judged."""
+
+
+def _forced(
+    task: Task, judge: Judge, a: np.ndarray, b: np.ndarray, seen: Callable[[int], None] = _unseen
+) -> np.ndarray:
     """(n, W) which tokens of the answer are the likeliest ones, given those before."""
     right = np.empty((len(a), answer_width(task)), bool)
     order = np.lexsort((b.astype(float), a.astype(float)))  # so that much of a problem stands in the one before too
-    for start in range(0, len(a), 1 << 15):
-        rows = order[start : start + (1 << 15)]
+    for start in range(0, len(a), AT_ONCE):
+        rows = order[start : start + AT_ONCE]
         batch = task.encode(a[rows], b[rows])
         found = (judge.predictions(batch) == batch.targets) | ~batch.answer
         right[rows] = _answer_part(found, batch.answer, answer_width(task))
+        seen(len(rows))
     return right
 
 
-def _generated(task: Task, judge: Judge, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _generated(
+    task: Task, judge: Judge, a: np.ndarray, b: np.ndarray, seen: Callable[[int], None] = _unseen
+) -> np.ndarray:
     """(n, W) which tokens of the answer are right when the model writes it alone."""
     right = np.ones((len(a), answer_width(task)), bool)
-    for rows, given, wanted, counts in decode(task, judge, a, b):
-        right[rows] = (given == wanted) | ~counts
+    for start in range(0, len(a), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        for rows, given, wanted, counts in decode(task, judge, a[part], b[part]):
+            right[start + rows] = (given == wanted) | ~counts
+        seen(len(a[part]))
     return right
 
 
@@ -207,17 +245,20 @@ def show(task: Task, judge: Judge, count: int) -> list[str]:
 # For people
 
 
-def tables(score: dict[str, Any]) -> list:
+def _table(title: str, names: list[str], rows: list[dict[str, Any]]) -> Any:
     from rich.table import Table
 
-    def table(title: str, names: list[str], rows: list[dict[str, Any]]) -> Table:
-        made = Table(title=title, title_justify="left", title_style="bold")
-        for name in [*names, "problems", "correct", "exact match", "95% interval"]:
-            made.add_column(name, justify="right")
-        for row in rows:
-            if row["problems"]:
-                made.add_row(*(str(row[name]) for name in names), *_cells(row))
-        return made
+    made = Table(title=title, title_justify="left", title_style="bold")
+    for name in [*names, "problems", "correct", "exact match", "95% interval"]:
+        made.add_column(name, justify="right", overflow="fold", no_wrap=name not in names)
+    for row in rows:
+        if row["problems"]:
+            made.add_row(*(str(row[name]) for name in names), *_cells(row))
+    return made
+
+
+def tables(score: dict[str, Any]) -> list:
+    from rich.table import Table
 
     what = f"{score['digits']}-digit {'sums' if score['task'] == 'adder' else 'products'}"
     whole = "all" if score["complete"] else "a stratified sample of the"
@@ -226,17 +267,17 @@ def tables(score: dict[str, Any]) -> list:
         rows.append({"of": "leaked: b, a is trained on", **score["leak"]["leaked"]})
         rows.append({"of": "clean: neither is", **score["leak"]["clean"]})
     found = [
-        table(f"{what}, {whole} {score['universe']:,} problems of the {score['split']} split", ["of"], rows),
-        table("By number of carries", ["carries"], score["by_carries"]),
-        table("By longest run of carries", ["run"], score["by_longest_carry_run"]),
-        table(f"By token of the answer, {score['position_kind']}", ["position"], score["by_position"]),
+        _table(f"{what}, {whole} {_short(score['universe'])} problems of the {score['split']} split", ["of"], rows),
+        _table("By number of carries", ["carries"], score["by_carries"]),
+        _table("By longest run of carries", ["run"], score["by_longest_carry_run"]),
+        _table(f"By token of the answer, {score['position_kind']}", ["position"], score["by_position"]),
     ]
     if len(score["by_operand_lengths"]) <= 25:
-        found.append(table("By digits of the operands", ["a", "b"], score["by_operand_lengths"]))
+        found.append(_table("By digits of the operands", ["a", "b"], score["by_operand_lengths"]))
     if score["wrong"]:
         wrong = Table(title="The first wrong answers", title_justify="left", title_style="bold")
         for name in ("question", "right", "given"):
-            wrong.add_column(name, justify="right")
+            wrong.add_column(name, justify="right", overflow="fold")
         for row in score["wrong"]:
             wrong.add_row(row["question"], row["right"], repr(row["given"]).strip("'"))
         found.append(wrong)
@@ -249,8 +290,12 @@ def _cells(row: dict[str, Any]) -> list[str]:
         f"{row['problems']:,}",
         f"{row['correct']:,}",
         f"{row['accuracy']:.3%}",
-        f"{low:.3%} to {high:.3%}",
+        f"{low * 100:.3f} to {high:.3%}",
     ]
+
+
+def _short(count: int) -> str:
+    return f"{count:,}" if count < 10**12 else f"{count:.3g}"
 
 
 def plots(score: dict[str, Any], folder: Path, name: str) -> list[Path]:

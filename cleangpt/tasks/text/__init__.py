@@ -177,10 +177,10 @@ class Task:
         first = self.tokenizer.decode(tokens.ids[:1].tolist()).replace(END, "")
         return max(1, tokens.text_bytes - len(first.encode())) / (len(tokens.ids) - 1)
 
-    def score(self, judge: Any, split: str, limit: int | None, method: str) -> dict:
+    def score(self, judge: Any, split: str, limit: int | None, method: str, **more: Any) -> dict:
         from cleangpt.tasks.text.scoring import score
 
-        return score(self, judge, split, limit, method)
+        return score(self, judge, split, limit, method, **more)
 
     def headline(self, score: dict) -> dict[str, Any]:
         return {key: score[key] for key in ("loss", "perplexity", "bits_per_byte", "tokens")}

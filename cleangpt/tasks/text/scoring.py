@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from cleangpt.errors import UserError
-from cleangpt.evaluate import Judge
+from cleangpt.evaluate import ALONE, Judge, Watch
 from cleangpt.seeds import Permutation, derive
 from cleangpt.tasks.text import Task
 
 SHOWN_PROMPT, SHOWN = 24, 60  # tokens of a sample that a person sees
 
 
-def score(task: Task, judge: Judge, split: str, limit: int | None, method: str) -> dict[str, Any]:
+def score(task: Task, judge: Judge, split: str, limit: int | None, method: str, watch: Watch = ALONE) -> dict[str, Any]:
     if method == "generate":
         raise UserError("`method` must be auto or forced for text: there is no one right answer to generate")
     if not task.size(split):
@@ -30,19 +30,21 @@ def score(task: Task, judge: Judge, split: str, limit: int | None, method: str) 
     step = 4 * judge.rows_at_once(length)
     losses, right_ones, counted = (np.zeros(length) for _ in range(3))  # by the place in the window
     rows: list[np.ndarray] = []
-    for start in range(share.start, share.stop, step):
-        index = np.arange(start, min(start + step, share.stop))
-        batch = task.batch(split, order(index) if order else index)
-        real = np.ones(batch.targets.shape, bool) if batch.real is None else batch.real
-        row = 0
-        for likeliest, targets, found in judge.forced(batch):
-            mask = torch.from_numpy(real[row : row + len(targets)]).to(found.device)
-            found = (found * mask).double().cpu().numpy()
-            losses += found.sum(axis=0)
-            right_ones += ((likeliest == targets) & mask).sum(dim=0).cpu().numpy()
-            counted += mask.sum(dim=0).cpu().numpy()
-            rows.append(np.stack([found.sum(axis=1), mask.sum(dim=1).cpu().numpy()], axis=1))
-            row += len(targets)
+    with watch.doing("Scoring", count, "windows") as progress:
+        for start in range(share.start, share.stop, step):
+            index = np.arange(start, min(start + step, share.stop))
+            batch = task.batch(split, order(index) if order else index)
+            real = np.ones(batch.targets.shape, bool) if batch.real is None else batch.real
+            row = 0
+            for likeliest, targets, found in judge.forced(batch):
+                mask = torch.from_numpy(real[row : row + len(targets)]).to(found.device)
+                found = (found * mask).double().cpu().numpy()
+                losses += found.sum(axis=0)
+                right_ones += ((likeliest == targets) & mask).sum(dim=0).cpu().numpy()
+                counted += mask.sum(dim=0).cpu().numpy()
+                rows.append(np.stack([found.sum(axis=1), mask.sum(dim=1).cpu().numpy()], axis=1))
+                row += len(targets)
+                progress.advance(len(targets) * judge.world.size)
     per_window = judge.gather(np.concatenate([np.empty((0, 2)), *rows]))  # (windows, 2): loss, tokens
     places = judge.gather(np.stack([losses, right_ones, counted])[None]).sum(axis=0)  # (3, T)
     tokens = int(per_window[:, 1].sum())
@@ -108,6 +110,11 @@ def _line(task: Task, tokens: list[int]) -> str:
     return task.tokenizer.decode(known).replace("\n", "⏎")
 
 
+def _broken(head: str) -> str:
+    """Over a narrow column of numbers a head of several words stands in two lines."""
+    return head.replace("bits per ", "bits per\n").replace("token ", "token\n")
+
+
 def tables(score: dict[str, Any]) -> list:
     from rich.table import Table
 
@@ -115,7 +122,7 @@ def tables(score: dict[str, Any]) -> list:
     title = f"{score['task']}, {whole} tokens of the {score['split']} split, in windows of {score['window']}"
     made = Table(title=title, title_justify="left", title_style="bold")
     for name in ("tokens", "loss", "95% interval", "perplexity", "bits per byte", "next token right"):
-        made.add_column(name, justify="right")
+        made.add_column(_broken(name), justify="right", overflow="fold", no_wrap=name != "95% interval")
     low, high = score["interval"]
     made.add_row(
         f"{score['tokens']:,}",

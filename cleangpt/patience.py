@@ -1,0 +1,242 @@
+"""Against silence: what takes longer than two seconds says what it is doing.
+
+    with patience.doing("Drawing the pictures"):
+        ...
+    with patience.doing("Reading the runs", len(paths), "runs") as progress:
+        ...
+        progress.advance()
+
+What is over sooner says nothing. A terminal shows one line that moves and is gone in the end; a pipe gets a plain line,
+and another every five seconds where there is a count. Both are on standard error, since standard output may be data.
+Of several processes only the first speaks. CLEANGPT_PATIENCE is the seconds, where they shall be others than two.
+"""
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+BETWEEN_LINES = 5.0  # seconds, where nothing moves
+BETWEEN_FRAMES = 0.2
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+BAR = 16  # characters
+
+
+def after() -> float:
+    """Seconds of silence that a person bears."""
+    try:
+        return float(os.environ.get("CLEANGPT_PATIENCE", 2.0))
+    except ValueError:
+        return 2.0
+
+
+def duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def size(count: int) -> str:
+    """Bytes as a person says them."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count} bytes"
+
+
+class Voice:
+    """Where it is said: on standard error, by the first process."""
+
+    @property
+    def speaks(self) -> bool:
+        return os.environ.get("RANK", "0") == "0"
+
+    @property
+    def draws(self) -> bool:
+        """Whether a line may move."""
+        return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    @property
+    def width(self) -> int:
+        """The most characters of a line that moves."""
+        return shutil.get_terminal_size().columns - 1
+
+    def line(self, text: str) -> None:
+        """A line that stays."""
+        self._write(f"{text}\n")
+
+    def log(self, text: str) -> None:
+        """What a log gets while a line moves."""
+
+    def draw(self, text: str) -> None:
+        """In the place of what was drawn before."""
+        self._write(f"\r\033[K{text}")
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # nobody reads any more
+            sys.stderr.write(text if _shows_dots() else text.replace("…", "...").encode("ascii", "replace").decode())
+            sys.stderr.flush()
+
+
+class Nobody(Voice):
+    """Where nothing is said."""
+
+    speaks = False
+
+
+def _shows_dots() -> bool:
+    return "utf" in (getattr(sys.stderr, "encoding", None) or "").lower()
+
+
+class Progress:
+    """What is being done, and how much of it."""
+
+    _all: list["Progress"] = []  # noqa: RUF012  those under way; the innermost one speaks
+
+    def __init__(self, what: str, total: int | None, unit: str, voice: Any, wait: float, began: float):
+        self.what, self.total, self.unit, self.voice = what, total, unit, voice
+        self.wait, self.began, self.done = wait, began, 0
+        self.counted_since = began
+        self.drawn = False
+        self.said, self.last_line = "", 0.0
+
+    def advance(self, count: int = 1) -> None:
+        self.done = min(self.done + count, self.total or self.done + count)
+
+    def turn_to(self, what: str, done: int, total: int | None, now: float) -> None:
+        """So much of this is done; what is new begins now."""
+        if what != self.what:
+            self.what, self.counted_since = what, now
+        self.done, self.total = done, total
+
+    def look(self, now: float) -> None:
+        """Say what is due by now."""
+        if now - self.began < self.wait or Progress._all[-1:] not in ([], [self]):
+            return
+        draws = self.voice.draws
+        silent = now - self.last_line
+        counts = bool(self.total or self.done)
+        if not self.said or (counts and silent >= BETWEEN_LINES) or (self.what != self.said and silent >= self.wait):
+            self.said, self.last_line = self.what, now
+            (self.voice.log if draws else self.voice.line)(self.words(now))
+        if draws:
+            self.drawn = True
+            self.voice.draw(self.picture(now, self.voice.width))
+
+    def words(self, now: float) -> str:
+        if not self.total:
+            return f"{self.what} …" if not self.done else f"{self.what}: {self._counted(self.done)}"
+        counted = f"{self.what}: {self._counted(self.done, bare=True)} of {self._counted(self.total)}"
+        return "".join([counted, *self._left(now)])
+
+    def _counted(self, count: int, bare: bool = False) -> str:
+        if self.unit == "bytes":
+            return size(count)
+        return f"{count:,}" if bare or not self.unit else f"{count:,} {self.unit}"
+
+    def _left(self, now: float) -> list[str]:
+        if not (self.total and self.done):
+            return []
+        return [f", {duration((now - self.counted_since) / self.done * max(0, self.total - self.done))} left"]
+
+    def picture(self, now: float, width: int) -> str:
+        """One line of a terminal, which must not be wider."""
+        if not self.total:
+            frame = SPINNER[int((now - self.began) / BETWEEN_FRAMES) % len(SPINNER)]
+            return f"{frame} {self.what} … {duration(now - self.began)}"[:width]
+        full = min(BAR, BAR * self.done // self.total)
+        bar = "━" * full + "╺" * (full < BAR) + " " * (BAR - full - 1)
+        words = self.words(now)
+        return (f"{bar} {words}" if len(bar) + 1 + len(words) <= width else words)[:width]
+
+
+@contextlib.contextmanager
+def doing(
+    what: str,
+    total: int | None = None,
+    unit: str = "",
+    voice: Any = None,
+    wait: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Progress]:
+    """Say what is being done here, if it takes long."""
+    voice = Voice() if voice is None else voice
+    progress = Progress(what, total, unit, voice, after() if wait is None else wait, clock())
+    if not voice.speaks:
+        yield progress
+        return
+    over = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(progress, over, clock), name="patience", daemon=True)
+    Progress._all.append(progress)
+    watcher.start()
+    try:
+        yield progress
+    finally:
+        over.set()
+        watcher.join()
+        Progress._all.remove(progress)
+        if progress.drawn:
+            voice.draw("")
+
+
+def _watch(progress: Progress, over: threading.Event, clock: Callable[[], float]) -> None:
+    if over.wait(min(max(0.0, progress.began + progress.wait - clock()), threading.TIMEOUT_MAX)):
+        return
+    while True:
+        progress.look(clock())
+        if over.wait(BETWEEN_FRAMES):
+            return
+
+
+def load_torch() -> None:
+    """Import torch, and say so where that takes long: from a cold disk ten seconds and more.
+
+    Another process says it. A thread of ours could not: the interpreter's lock is held while a library is loaded.
+    """
+    if "torch" in sys.modules:
+        return
+    with _said_by_another("Loading torch"):
+        import torch  # noqa: F401
+
+
+@contextlib.contextmanager
+def _said_by_another(what: str) -> Iterator[None]:
+    """Only while this process has no threads and no device."""
+    if not (hasattr(os, "fork") and threading.active_count() == 1 and Voice().speaks):
+        yield
+        return
+    watched, held = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        os.close(held)
+        _speak_until_closed(watched, Progress(what, None, "", Voice(), after(), time.monotonic()))
+    os.close(watched)
+    try:
+        yield
+    finally:
+        os.close(held)
+        with contextlib.suppress(OSError):
+            os.waitpid(child, 0)
+
+
+def _speak_until_closed(watched: int, progress: Progress) -> None:
+    """What the other process does, until this pipe is closed or whoever held it is gone."""
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        wait = progress.wait
+        while not select.select([watched], [], [], wait if wait < 1e6 else None)[0]:
+            progress.look(time.monotonic())
+            wait = BETWEEN_FRAMES
+        if progress.drawn:
+            progress.voice.draw("")
+    finally:
+        os._exit(0)
