@@ -201,17 +201,9 @@ class StopWhen(Section):
     @field_validator("at_most")
     @classmethod
     def _one_bound(cls, at_most: float | None, info) -> float | None:
-        if (at_most is None) == (info.data.get("at_least") is None):
+        if "at_least" in info.data and (at_most is None) == (info.data["at_least"] is None):
             raise ValueError("and at_least are two ways to say it: set one of them")
         return at_most
-
-    def is_met(self, scores: dict[str, float]) -> bool:
-        value = scores[self.metric]
-        return value >= self.at_least if self.at_least is not None else value <= self.at_most
-
-    def __str__(self) -> str:
-        bound = f"at least {self.at_least:g}" if self.at_least is not None else f"at most {self.at_most:g}"
-        return f"{self.metric} is {bound}" + (f" in {self.times} evaluations in a row" if self.times > 1 else "")
 
 
 class TrainConfig(Section):
@@ -276,8 +268,8 @@ class Config(Section):
     dataset: DatasetConfig
     model: Annotated[GPTConfig | LlamaConfig, Field(discriminator="name")]
     optimizer: Annotated[AdamWConfig | MuonConfig, Field(discriminator="name")]
-    schedule: ScheduleConfig
     train: TrainConfig
+    schedule: ScheduleConfig
     logger: LoggerConfig
 
     @field_validator("model")

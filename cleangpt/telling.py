@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cleangpt import schedule
+from cleangpt import goal, schedule
 from cleangpt.patience import duration
 from cleangpt.trainer import Trainer
 from cleangpt.verdict import Verdict
@@ -47,7 +47,7 @@ def outlook(trainer: Trainer) -> list[str]:
     every = f", evaluated every {train.eval_every:,}" if train.eval_every else ""
     found = [f"{train.steps:,} steps of {batch} samples{every}"]
     if train.stop_when:
-        found.append(f"it ends as soon as {train.stop_when}")
+        found.append(f"it ends as soon as {goal.in_words(train.stop_when)}")
     if train.early_stopping:
         found.append(f"it ends after {train.early_stopping} evaluations without a better val/loss")
     if train.test_at_end and task.size("test"):
@@ -61,14 +61,14 @@ def _processes(number: int) -> str:
 
 def end(trainer: Trainer, status: str) -> list[str]:
     """Why training ended where it did."""
-    rule, state, steps = trainer.config.train.stop_when, trainer.state, trainer.config.train.steps
+    asked, state, steps = trainer.config.train.stop_when, trainer.state, trainer.config.train.steps
     if status == "early_stopped":
         return [f"Stopped early: no better val/loss in {state.worse} evaluations."]
-    if rule is None:
+    if asked is None:
         return []
     if trainer.is_solved():
-        return [f"Solved after {state.step:,} of {steps:,} steps: {rule}."]
-    return [f"The goal was not reached in {state.step:,} steps: {rule} (train.stop_when)."]
+        return [f"Solved after {state.step:,} of {steps:,} steps: {goal.in_words(asked)}."]
+    return [f"The goal was not reached in {state.step:,} steps: {goal.in_words(asked)} (train.stop_when)."]
 
 
 def farewell(trainer: Trainer, summary: dict[str, Any], judged: Verdict) -> None:

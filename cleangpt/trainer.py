@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from cleangpt import distributed, evaluate, optim, patience, profiling, schedule, snapshot, weights
+from cleangpt import distributed, evaluate, goal, optim, patience, profiling, schedule, snapshot, weights
 from cleangpt.config import Config
 from cleangpt.device import Compute
 from cleangpt.distributed import World
@@ -175,8 +175,8 @@ class Trainer:
 
     def is_solved(self) -> bool:
         """Whether train.stop_when has been reached."""
-        rule = self.config.train.stop_when
-        return rule is not None and self.state.asked == str(rule) and self.state.met >= rule.times
+        asked = self.config.train.stop_when
+        return asked is not None and self.state.asked == goal.in_words(asked) and self.state.met >= asked.times
 
     def stops_early(self) -> bool:
         patience = self.config.train.early_stopping
@@ -338,9 +338,10 @@ class Trainer:
             self.save_weights(self.run.best)
         else:
             state.worse += 1
-        if rule := self.config.train.stop_when:
-            before = state.met if state.asked == str(rule) else 0  # a resumed run may ask for something else
-            state.met, state.asked = before + 1 if rule.is_met(scores) else 0, str(rule)
+        if asked := self.config.train.stop_when:
+            words = goal.in_words(asked)
+            before = state.met if state.asked == words else 0  # a resumed run may ask for something else
+            state.met, state.asked = before + 1 if goal.is_met(asked, scores) else 0, words
         words = [f"val/loss {scores['val/loss']:.5f}"]
         if "val/accuracy" in scores:
             words.append(f"exact match {scores['val/accuracy']:.2%}")

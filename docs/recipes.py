@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from cleangpt import files  # noqa: E402
 from cleangpt.patience import duration  # noqa: E402
-from cleangpt.report.collect import find  # noqa: E402
+from cleangpt.report.collect import FINISHED, find  # noqa: E402
 from cleangpt.rundir import RunDir  # noqa: E402
 
 HEAD = ("preset", "model", "dtype", "seeds", "judged by", "median", "worst", "steps", "time of one", "machine")
@@ -55,6 +55,10 @@ def kept(value: float | None, side: str, bound: float) -> bool:
 def rows(folders: list[Path]) -> list[tuple[str, ...]]:
     groups: dict[tuple[str, ...], list[Path]] = defaultdict(list)
     for folder in folders:
+        ended = files.read_json(RunDir(folder).summary)["status"] if RunDir(folder).summary.exists() else "not ended"
+        if ended not in FINISHED:
+            print(f"{folder} is left out: {ended}", file=sys.stderr)
+            continue
         about = files.read_json(RunDir(folder).run)
         machine, config = about["machine"], files.read_json(RunDir(folder).config)
         words = dict(word.partition("=")[::2] for word in about["overrides"])

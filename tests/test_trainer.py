@@ -125,7 +125,7 @@ def test_clipping_comes_after_the_reduction_and_the_logged_norm_before_it(tmp_pa
 
 
 def test_a_step_uses_the_schedule_of_that_very_step(tmp_path, monkeypatch):
-    trainer = make_trainer(tmp_path, "schedule.lr.warmup=0.5", "schedule.weight_decay.end=0")
+    trainer = make_trainer(tmp_path, "optimizer=adamw", "schedule.lr.warmup=0.5", "schedule.weight_decay.end=0")
     monkeypatch.setattr(schedule, "at", lambda *a: schedule.Values(lr=0.0123, weight_decay=0.25, grad_accum=2))
     used = []
     real = trainer.optimizer.step
@@ -141,7 +141,7 @@ def test_a_step_uses_the_schedule_of_that_very_step(tmp_path, monkeypatch):
 
 
 def test_only_matrices_decay_and_all_of_them(tmp_path):
-    trainer = make_trainer(tmp_path, "model=gpt_tiny")
+    trainer = make_trainer(tmp_path, "optimizer=adamw", "model=gpt_tiny")
     decaying, others = trainer.optimizer.param_groups
     assert all(p.dim() >= 2 for p in decaying["params"])
     assert all(p.dim() < 2 for p in others["params"])
@@ -160,8 +160,11 @@ def test_activation_checkpointing_leaves_the_gradient_as_it_is(tmp_path, model):
     assert torch.equal(plain.gradients.flat, checkpointed.gradients.flat)
 
 
+WILD = ("optimizer=adamw", "optimizer.lr=0.3", "schedule=constant")
+
+
 def test_the_weights_saved_as_best_are_those_that_were_evaluated(tmp_path):
-    trainer = fit(tmp_path, "train.steps=12", "train.eval_every=2", "optimizer.lr=0.3", "schedule=constant")
+    trainer = fit(tmp_path, "train.steps=12", "train.eval_every=2", *WILD)
     evaluations = [(row["val/loss"], row["step"]) for row in rows(tmp_path) if "val/loss" in row]
     best_loss, best_step = min(evaluations)
     assert best_step != 12, "the example should get worse at the end"
@@ -197,8 +200,7 @@ def test_early_stopping_stops_after_so_many_evaluations_without_a_better_loss(tm
         "train.steps=60",
         "train.eval_every=1",
         "train.early_stopping=3",
-        "optimizer.lr=0.5",
-        "schedule=constant",
+        *WILD,
     )
     assert trainer.status == "early_stopped"
     assert trainer.state.step == trainer.state.best_step + 3 < 60
