@@ -151,14 +151,10 @@ def ran(tmp_path_factory):
     common += ["dataset.digits=1", "model.n_layer=1", "train.steps=3", "train.batch_size=8", "device=cpu"]
     for model in ("llama_tiny", "gpt_tiny", "llama_long"):
         commands[model] = ["train.py", f"model={model}", "logger=quiet", "train.test_at_end=false", *common]
-    commands["adamw"] = [*commands["gpt_tiny"], "optimizer=adamw"]
-    diverge = [
-        "schedule=constant",
-        "optimizer=adamw",
-        "optimizer.lr=1e38",
-        "train.nonfinite=skip",
-        "train.nonfinite_limit=1",
-    ]
+    falls = "train.stop_when={metric:val/loss,at_most:1,times:1}"
+    commands["adamw"] = [*commands["gpt_tiny"], "optimizer=adamw", falls]
+    diverge = ["schedule=constant", "optimizer=adamw", "optimizer.lr=1e38"]
+    diverge += ["train.nonfinite=skip", "train.nonfinite_limit=1"]
     commands["logs"] = [*commands["gpt_tiny"], "logger.wandb=true"]
     commands["diverges"] = [*commands["gpt_tiny"], *diverge]
     for name, words in commands.items():
