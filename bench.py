@@ -9,6 +9,11 @@ python bench.py suite=standing
 
 import json
 
+from cleangpt import patience
+
+if __name__ == "__main__":
+    patience.starting()
+
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -26,7 +31,6 @@ def main(config: DictConfig) -> None:
 
 
 def bench(settings: BenchConfig, overrides: list[str]) -> int:
-    from cleangpt import patience
     from cleangpt.benchmark import stand_in, startup
 
     refuse_what_has_no_meaning(settings)

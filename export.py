@@ -4,6 +4,11 @@ python export.py run=latest format=hf out=mine
 python export.py run=openai-community/gpt2 format=cleangpt out=gpt2
 """
 
+from cleangpt import patience
+
+if __name__ == "__main__":
+    patience.starting()
+
 import hydra
 from omegaconf import DictConfig
 
@@ -18,8 +23,6 @@ def main(config: DictConfig) -> None:
 
 def export(settings: ExportConfig) -> int:
     from pathlib import Path
-
-    from cleangpt import patience
 
     patience.load_torch()
     from cleangpt.hf import folder

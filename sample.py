@@ -9,6 +9,11 @@ python sample.py run=latest interactive=true
 import os
 import sys
 
+from cleangpt import patience
+
+if __name__ == "__main__":
+    patience.starting()
+
 import hydra
 from omegaconf import DictConfig
 
@@ -24,7 +29,7 @@ def main(config: DictConfig) -> None:
 
 
 def sample(settings: SampleConfig) -> int:
-    from cleangpt import patience, prompts
+    from cleangpt import prompts
 
     opened = find(settings.run)
     trained = read_config(opened.folder / "config.json")

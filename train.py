@@ -11,6 +11,11 @@ import time
 
 BEGAN = time.monotonic()
 
+from cleangpt import patience  # noqa: E402
+
+if __name__ == "__main__":
+    patience.starting()
+
 import hydra  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 

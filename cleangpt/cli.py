@@ -19,7 +19,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cleangpt import process
+from cleangpt import patience, process
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.schema import Section, expected, keys, nearest, parse
 
@@ -64,6 +64,7 @@ def start(main: Callable[[], Any], schema: type[Section], config_name: str, swee
 
 def leave(error: UserError) -> None:
     """Say once what is wrong, and exit with 2. Under torchrun only rank 0 speaks, and the others let it finish."""
+    patience.started()
     if _rank() not in (None, 0):
         time.sleep(10)  # torchrun ends us as soon as rank 0 has left
     elif isinstance(error, ConfigError) and len(error.mistakes) > 1:
@@ -88,6 +89,7 @@ def run(action: Callable[[], int]) -> None:
         leave(error)  # here, where Hydra does not put a line before it
     except Exception:
         where = "" if _rank() is None else f"rank {_rank()}: "
+        patience.started()
         sys.stderr.write(where + traceback.format_exc())
     sys.stdout.flush()
     sys.exit(status)

@@ -103,6 +103,7 @@ def _torchrun(processes: int, folder: Path) -> None:
 
     from cleangpt import device
 
+    patience.started()
     print(f"Starting {processes} processes (processes=1 keeps to one).", flush=True)
     os.environ |= guard.announced({})
     os.environ.setdefault("OMP_NUM_THREADS", str(device.share_of_cores(processes)))

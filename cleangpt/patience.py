@@ -171,6 +171,7 @@ def doing(
     if not voice.speaks:
         yield progress
         return
+    started()
     over = threading.Event()
     watcher = threading.Thread(target=_watch, args=(progress, over, clock), name="patience", daemon=True)
     Progress._all.append(progress)
@@ -194,48 +195,72 @@ def _watch(progress: Progress, over: threading.Event, clock: Callable[[], float]
             return
 
 
-def load_torch() -> None:
-    """Import torch, and say so where that takes long: from a cold disk ten seconds and more.
+# --------------------------------------------------------------------------------------------------------------
+# The start of a program
+
+_teller: tuple[int, int] | None = None  # the process that speaks while this one loads libraries, and the pipe to it
+
+
+def starting() -> None:
+    """From here on until `started` the start of this program is announced, if it takes long: from a cold disk some
+    libraries take ten seconds and more.
 
     Another process says it. A thread of ours could not: the interpreter's lock is held while a library is loaded.
     """
-    if "torch" in sys.modules:
+    global _teller
+    if _teller is not None or not (hasattr(os, "fork") and threading.active_count() == 1 and Voice().speaks):
         return
-    with _said_by_another("Loading torch"):
-        import torch  # noqa: F401
-
-
-@contextlib.contextmanager
-def _said_by_another(what: str) -> Iterator[None]:
-    """Only while this process has no threads and no device."""
-    if not (hasattr(os, "fork") and threading.active_count() == 1 and Voice().speaks):
-        yield
-        return
-    watched, held = os.pipe()
+    watched, told = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        os.close(held)
-        _speak_until_closed(watched, Progress(what, None, "", Voice(), after(), time.monotonic()))
+        os.close(told)
+        _speak_until_closed(watched, Progress("Starting", None, "", Voice(), after(), time.monotonic()))
     os.close(watched)
-    try:
-        yield
-    finally:
-        os.close(held)
+    _teller = child, told
+
+
+def started() -> None:
+    """Whoever goes on says himself what he does."""
+    global _teller
+    if _teller is not None:
+        (child, told), _teller = _teller, None
+        os.close(told)
         with contextlib.suppress(OSError):
             os.waitpid(child, 0)
 
 
+def load_torch() -> None:
+    """Import torch, which is announced if it takes long."""
+    if "torch" in sys.modules:
+        return
+    starting()
+    if _teller is not None:
+        with contextlib.suppress(OSError):
+            os.write(_teller[1], b"Loading torch\n")
+    import torch  # noqa: F401
+
+    started()
+
+
 def _speak_until_closed(watched: int, progress: Progress) -> None:
-    """What the other process does, until this pipe is closed or whoever held it is gone."""
+    """Say what the other process does, until this pipe is closed or whoever held it is gone."""
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
         wait = progress.wait
-        while not select.select([watched], [], [], wait if wait < 1e6 else None)[0]:
+        while True:
+            told = b""
+            if select.select([watched], [], [], min(wait, 1e6))[0]:
+                told = os.read(watched, 4096)
+                if not told:
+                    break
             progress.look(time.monotonic())
-            wait = BETWEEN_FRAMES
+            for words in told.decode().split("\n")[:-1]:
+                progress.turn_to(words, 0, None, time.monotonic())
+                progress.look(time.monotonic())
+            wait = max(progress.began + progress.wait - time.monotonic(), BETWEEN_FRAMES)
         if progress.drawn:
             progress.voice.draw("")
     finally:

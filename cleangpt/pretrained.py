@@ -9,7 +9,6 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from cleangpt import distributed
 from cleangpt.config import Config, ModelConfig, parse
 from cleangpt.errors import UserError
 from cleangpt.hf import hub
@@ -60,7 +59,7 @@ def _asked(overrides: list[str], model: dict[str, Any]) -> list[str]:
 
 def load(model: Any, source: str, tokenizer: Any) -> None:
     """Put the weights that `init_from` names into the model. Rank 0 reads, and tells the others."""
-    from cleangpt import weights
+    from cleangpt import distributed, weights
 
     distributed.from_main(lambda: _same_tokens(source, tokenizer))
     weights.put_into(model, lambda: _tensors(source, model.config), source)

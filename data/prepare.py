@@ -10,6 +10,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from cleangpt import patience
+
+if __name__ == "__main__":
+    patience.starting()
+
 import hydra
 from omegaconf import DictConfig
 

@@ -13,6 +13,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from cleangpt import patience
+
+if __name__ == "__main__":
+    patience.starting()
+
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -66,7 +71,7 @@ def on_its_task(settings: ScoreConfig, trained: Config | Imported, opened: Opene
 
 def by_the_harness(settings: ScoreConfig, trained: Config | Imported, opened: Opened, judge: Callable, show: Callable):
     """The score on tasks of lm-evaluation-harness; how to show it, and how to save it."""
-    from cleangpt import patience, scoring, weights
+    from cleangpt import scoring, weights
     from cleangpt.errors import UserError
 
     try:
@@ -101,8 +106,6 @@ def score(settings: ScoreConfig) -> int:
     refuse_what_does_not_count(settings)
     opened = find(settings.run)
     from rich.console import Console
-
-    from cleangpt import patience
 
     patience.load_torch()
     with patience.doing("Loading the rest"):

@@ -162,22 +162,24 @@ def test_of_several_processes_only_the_first_speaks(monkeypatch, capsys):
 IMPORT = """
 import sys, time
 from cleangpt import patience
-with patience._said_by_another("Loading torch"):
-    print("begun", flush=True)
-    sys.stdin.readline()
-print("over")
+patience.starting()
+print("begun", flush=True)
+sys.stdin.readline()
+patience.started()
+print("over", flush=True)
+sys.stdin.readline()
 """
 
 
 @pytest.mark.parametrize("seconds", ["0", "inf"])
-def test_a_slow_import_is_announced_by_another_process_once(seconds):
+def test_a_slow_start_is_announced_by_another_process_once(seconds):
     environment = {**os.environ, "CLEANGPT_PATIENCE": seconds, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     process = subprocess.Popen([sys.executable, "-c", IMPORT], env=environment, text=True, **pipes)
     assert process.stdout.readline() == "begun\n"
     if seconds == "0":
-        assert process.stderr.readline() == "Loading torch …\n"  # while it still goes on
-    out, errors = process.communicate("\n", timeout=60)
+        assert process.stderr.readline() == "Starting …\n"  # while it still goes on
+    out, errors = process.communicate("\n\n", timeout=60)
     assert (process.returncode, out, errors) == (0, "over\n", "")
 
 
@@ -190,7 +192,7 @@ def test_a_program_announces_what_is_slow_once_and_keeps_its_output_clean(tmp_pa
     )
     assert told.stdout == quiet.stdout
     lines = told.stderr.splitlines()
-    assert lines.count("Loading torch …") == lines.count("Reading the weights …") == 1
+    assert lines.count("Starting …") == lines.count("Loading torch …") == lines.count("Reading the weights …") == 1
     assert "\r" not in told.stderr
     assert "\033" not in told.stderr
     assert not any("…" in line for line in quiet.stderr.splitlines())

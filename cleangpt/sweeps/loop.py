@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from omegaconf import OmegaConf, open_dict
 
-from cleangpt import alike, cli, files
+from cleangpt import alike, cli, files, patience
 from cleangpt.errors import UserError
 from cleangpt.rundir import RunDir
 from cleangpt.sweeps import jobs, settings
@@ -116,6 +116,7 @@ def run(plan: Plan, executor: Executor, folder: Path) -> int:
     """Run all jobs of a plan; the exit status."""
     asked: list[int] = []
     earlier = {number: signal.signal(number, lambda number, _frame: asked.append(number)) for number in SIGNALS}
+    patience.started()
     board = Board(plan.total)
     executor.say = board.say
     try:

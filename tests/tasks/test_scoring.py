@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers import PLAIN, arithmetic, written
 
-from cleangpt import evaluate, models
+from cleangpt import evaluate, models, patience
 from cleangpt.config import GPTConfig, LlamaConfig
 from cleangpt.distributed import World
 from cleangpt.evaluate import Judge, wilson
@@ -212,6 +212,30 @@ def test_a_choice_by_a_hairs_breadth_is_left_to_the_plain_reading(monkeypatch):
         careless.setattr(evaluate, "HAIR", 0.0)
         assert not np.array_equal(judge(model).predictions(batch), right), "the noise should turn some choice"
     assert np.array_equal(judge(model).predictions(batch), right)
+
+
+@pytest.mark.parametrize("method", ["forced", "generate"])
+@pytest.mark.parametrize("limit", [None, 700])
+def test_a_first_look_shows_a_stratified_sample_and_changes_nothing(limit, method, monkeypatch):
+    monkeypatch.setattr(scoring, "FIRST", 300)
+    task = arithmetic(digits=2)
+    model = rote(task, flawed(task, 0.3))
+    shown = []
+    watched = task.score(model, "test", limit, method, watch=evaluate.Watch(shown.append, patience.Nobody()))
+    assert without_time(watched) == without_time(task.score(model, "test", limit, method))
+    (table,) = shown
+    assert table.title.startswith(f"A first look: 300 of {watched['problems']:,} problems")
+    assert list(table.columns[1].cells) == ["300"]
+    few = task.score(model, "test", 300, method)
+    assert list(table.columns[3].cells) == [f"{few['accuracy']:.3%}"]
+
+
+def test_of_few_problems_there_is_no_first_look(monkeypatch):
+    monkeypatch.setattr(scoring, "FIRST", 300)
+    shown = []
+    task = arithmetic(digits=2)
+    task.score(rote(task), "test", 600, "forced", watch=evaluate.Watch(shown.append, patience.Nobody()))
+    assert shown == []
 
 
 def test_auto_is_the_fast_way():
