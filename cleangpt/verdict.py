@@ -42,6 +42,7 @@ def of(config: Config, rows: list[dict[str, Any]], accuracy: float | None) -> Ve
             "model.qk_norm=true": not config.model.qk_norm,
             f"train.batch_size={2 * config.train.batch_size}": True,
             f"optimizer.lr={config.optimizer.lr / 3:.1g}": True,
+            f"train.steps={2 * config.train.steps}": True,
         }
         advice = f"Try {', '.join(word for word, is_open in helps.items() if is_open)} or another seed."
     elif last.get("train/loss", math.inf) < 0.5 * last.get("val/loss", 0.0):

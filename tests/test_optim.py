@@ -44,7 +44,7 @@ def test_patterns_that_name_nothing_or_everything_are_refused(tmp_path, patterns
 
 
 def test_layer_decay_slows_each_layer_below_the_head(tmp_path):
-    trainer = make_trainer(tmp_path, "optimizer.layer_decay=0.5", "model.n_layer=3")
+    trainer = make_trainer(tmp_path, "optimizer=adamw", "optimizer.layer_decay=0.5", "model.n_layer=3")
     optim.set_schedule(trainer.optimizer, 0.8, 0.1)
     names = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
     rates = {names[id(p)]: group["lr"] for group in trainer.optimizer.param_groups for p in group["params"]}
@@ -56,5 +56,5 @@ def test_layer_decay_slows_each_layer_below_the_head(tmp_path):
 
 
 def test_without_layer_decay_there_are_two_groups(tmp_path):
-    groups = make_trainer(tmp_path).optimizer.param_groups
+    groups = make_trainer(tmp_path, "optimizer=adamw").optimizer.param_groups
     assert [group["decays"] for group in groups] == [True, False]
