@@ -34,6 +34,7 @@ def sample(settings: SampleConfig) -> int:
     opened = find(settings.run)
     trained = read_config(opened.folder / "config.json")
     reader = prompts.Reader(opened.folder, trained)
+    patience.started()  # from here on it may be standard input that is waited for
     asked = [] if settings.interactive else prompts.given(settings, reader)
 
     patience.load_torch()

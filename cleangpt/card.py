@@ -36,10 +36,9 @@ def write(run: RunDir) -> Path:
 
 
 NOT_LEARNED = {
-    "chance": "It did not learn this: it is about as good as guessing, and its loss stood still.",
-    "plateau": "It did not learn this completely: its loss stood still.",
-    "by heart": "It did not learn this completely: it knows its training samples by heart.",
-    "unfinished": "It did not learn this completely: its loss was still moving.",
+    "plateau": "It did not learn this: its loss got no better, and it may have done no more than guess.",
+    "by heart": "It did not learn this: it knows its training samples by heart.",
+    "unfinished": "It did not learn this, or not completely, by then.",
 }
 
 

@@ -202,7 +202,7 @@ class StopWhen(Section):
     @classmethod
     def _one_bound(cls, at_most: float | None, info) -> float | None:
         if "at_least" in info.data and (at_most is None) == (info.data["at_least"] is None):
-            raise ValueError("and at_least are two ways to say it: set one of them")
+            raise ValueError("and train.stop_when.at_least: one has to be a number and the other null")
         return at_most
 
 

@@ -190,16 +190,15 @@ def score(
         hint = f"did you mean {guess}?" if guess else "`lm-eval ls tasks` lists all"
         raise UserError(f"`tasks` names {unknown[0]}, which the harness does not have: {hint}")
     try:
-        with patience.doing("Answering the harness"):
-            found = simple_evaluate(
-                Model(judge, tokenizer),
-                tasks=names,
-                num_fewshot=fewshot,
-                limit=limit,
-                task_manager=manager,
-                bootstrap_iters=BOOTSTRAPS,
-                log_samples=False,
-            )
+        found = simple_evaluate(  # which has bars of its own
+            Model(judge, tokenizer),
+            tasks=names,
+            num_fewshot=fewshot,
+            limit=limit,
+            task_manager=manager,
+            bootstrap_iters=BOOTSTRAPS,
+            log_samples=False,
+        )
     except (OSError, ConnectionError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(

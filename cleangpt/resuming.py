@@ -61,8 +61,9 @@ def _stored(run: RunDir, folder: Path, composed: Config, overrides: list[str]) -
         value = _get(data, key)
         if (key, value) == ("dtype", "auto"):  # decided when the run began, and not anew
             continue
-        # What a group leaves open was filled in by the run.
-        _set(stored, key, _filled(value, _get(stored, key)) if isinstance(value, dict) else value)
+        # What a group leaves open was filled in by the run. A goal has one bound, and no group leaves the other open.
+        is_group = isinstance(value, dict) and key != "train.stop_when"
+        _set(stored, key, _filled(value, _get(stored, key)) if is_group else value)
     old, new = leaves(before), leaves(stored)
     changed = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
     refused = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in sorted(changed) if _is_the_run(key)]

@@ -12,6 +12,7 @@ from cleangpt.errors import ConfigError, UserError
 from cleangpt.hf import hub
 
 LATEST = Path("outputs") / "latest"
+CAME_LATER = (("train", "stop_when"), ("schedule", "steps"))  # keys that older runs lack, and leave open
 
 
 class RunDir:
@@ -72,6 +73,9 @@ def read_config(path: Path) -> Config | Imported:
     """A stored configuration: plain JSON, checked like any other, with no interpolation and nothing to run."""
     try:
         data = files.read_json(path)
+        for section, key in CAME_LATER:
+            if isinstance(data.get(section), dict):
+                data[section].setdefault(key, None)
         return schema.parse(data, Imported) if "source" in data else parse(data)
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"{path} can't be read as a configuration: {error}") from None

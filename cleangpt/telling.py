@@ -71,7 +71,7 @@ def end(trainer: Trainer, status: str) -> list[str]:
     return [f"The goal was not reached in {state.step:,} steps: {goal.in_words(asked)} (train.stop_when)."]
 
 
-def farewell(trainer: Trainer, summary: dict[str, Any], judged: Verdict) -> None:
+def farewell(trainer: Trainer, status: str, summary: dict[str, Any], judged: Verdict) -> None:
     say, state, config = trainer.tracker.say, trainer.state, trainer.config
     for sentence in judged.sentences:
         say(sentence)
@@ -83,5 +83,7 @@ def farewell(trainer: Trainer, summary: dict[str, Any], judged: Verdict) -> None
     say(f"Everything is in {shown}: card.md, {plots}metrics.jsonl, best/ (step {state.best_step}). Next:")
     say(f"    python eval/score.py run={shown}    # every table of the score")
     say(f"    python sample.py run={shown} interactive=true    # talk to it")
-    longer = "train.stop_when=null" if state.step < config.train.steps else f"train.steps={2 * config.train.steps}"
-    say(f"    python train.py resume={shown} {longer}    # train longer")
+    longer = ["train.stop_when=null"] if trainer.is_solved() else []
+    longer += ["train.early_stopping=null"] if status == "early_stopped" else []
+    longer += [f"train.steps={2 * config.train.steps}"] if state.step == config.train.steps else []
+    say(f"    python train.py resume={shown} {' '.join(longer)}    # train longer")

@@ -176,7 +176,7 @@ class Trainer:
     def is_solved(self) -> bool:
         """Whether train.stop_when has been reached."""
         asked = self.config.train.stop_when
-        return asked is not None and self.state.asked == goal.in_words(asked) and self.state.met >= asked.times
+        return asked is not None and self.state.asked == goal.question(asked) and self.state.met >= asked.times
 
     def stops_early(self) -> bool:
         patience = self.config.train.early_stopping
@@ -339,9 +339,9 @@ class Trainer:
         else:
             state.worse += 1
         if asked := self.config.train.stop_when:
-            words = goal.in_words(asked)
-            before = state.met if state.asked == words else 0  # a resumed run may ask for something else
-            state.met, state.asked = before + 1 if goal.is_met(asked, scores) else 0, words
+            question = goal.question(asked)
+            before = state.met if state.asked == question else 0  # a resumed run may ask for something else
+            state.met, state.asked = before + 1 if goal.is_met(asked, scores) else 0, question
         words = [f"val/loss {scores['val/loss']:.5f}"]
         if "val/accuracy" in scores:
             words.append(f"exact match {scores['val/accuracy']:.2%}")

@@ -147,6 +147,8 @@ def _refuse_unknown_goal(config: Config, task: Any) -> None:
             f"`train.stop_when.metric` is {rule.metric}, which dataset={config.dataset.name} does not have: it has "
             + ", ".join(scores)
         )
+    if rule is not None and rule.metric == "val/accuracy" and max(rule.at_least or 0, rule.at_most or 0) > 1:
+        raise UserError("`train.stop_when` is about val/accuracy, a share: write 0.95 for 95%")
 
 
 def _where_to_go_on(config: Config, run: RunDir, resume: Path | None) -> tuple[Path | None, list[str]]:
@@ -270,17 +272,21 @@ def _finish(trainer: Trainer, status: str) -> None:
             scoring.save(task, score, run.score, label, draws=config.logger.plots)
         for table in task.tables(score)[:2]:
             tracker.say(table)
-    judged = verdict.of(config, read_metrics(run.metrics), _accuracy(trainer, score))
+    judged = verdict.of(config, read_metrics(run.metrics), _end(trainer, status, score))
     summary = _summarise(trainer, status, score, judged.name)
     _leave_card(trainer)
-    telling.farewell(trainer, summary, judged)
+    telling.farewell(trainer, status, summary, judged)
 
 
-def _accuracy(trainer: Trainer, score: dict[str, Any] | None) -> float | None:
-    """The share of right answers: of the test split, or of the last evaluation."""
-    if not trainer.task.has_answers:
-        return None
-    return score["accuracy"] if score is not None else (trainer.state.scores or {}).get("val/accuracy", 0.0)
+def _end(trainer: Trainer, status: str, score: dict[str, Any] | None) -> verdict.End:
+    """What a run is judged by: the test split, or where that was not scored, the last evaluation."""
+    accuracy = guessing = None
+    if trainer.task.has_answers:
+        accuracy = score["accuracy"] if score is not None else (trainer.state.scores or {}).get("val/accuracy", 0.0)
+    else:
+        guessing = trainer.task.guessing()
+    solved = trainer.is_solved() if trainer.config.train.stop_when else None
+    return verdict.End(accuracy, guessing, solved, early=status == "early_stopped")
 
 
 def _summarise(

@@ -1,61 +1,75 @@
 """Whether a run learned what it was asked to, and if not, in words: what it reached, why perhaps, and what to try."""
 
-import math
 from typing import Any, NamedTuple
 
 from cleangpt.config import Config
 
 LEARNED = 0.99  # of the answers
-GUESSED = 0.02  # of the answers: fewer are hardly more than luck
-TOLD_APART = 0.9  # of the loss of guessing all tokens alike: above it, a model of text knows next to nothing
+KNOWS_LITTLE = 0.95  # of the loss of knowing only how often each token comes
 FLAT = 0.02  # of a loss: what moves less does not move
 BUCKETS = 20  # means of the training loss, where there are few evaluations
 
 
 class Verdict(NamedTuple):
-    name: str  # learned, chance, plateau, by heart or unfinished, as summary.json has it
+    name: str  # learned, plateau, by heart or unfinished, as summary.json has it
     sentences: list[str]  # for a person; none where it learned
 
 
-def of(config: Config, rows: list[dict[str, Any]], accuracy: float | None) -> Verdict:
-    """`rows` are those of metrics.jsonl; `accuracy` is the share of right answers, where there are answers."""
-    last = {key: value for row in rows for key, value in row.items() if value is not None}
-    guessing = math.log(config.model.vocab_size)
-    if accuracy is not None:
-        learned, reached = accuracy >= LEARNED, f"{accuracy:.2%} of the answers are right"
-        guesses = accuracy < GUESSED
+class End(NamedTuple):
+    """How a run ended."""
+
+    accuracy: float | None  # the share of right answers, where there are answers
+    guessing: float | None  # where there are none, the loss of knowing only how often each token comes
+    solved: bool | None  # whether it reached its goal; None: it had none
+    early: bool = False  # whether it ended since it got no better
+
+
+def of(config: Config, rows: list[dict[str, Any]], end: End) -> Verdict:
+    """`rows` are those of metrics.jsonl."""
+    seen = [row["val/loss"] for row in rows if row.get("val/loss") is not None]
+    made = [row["train/loss"] for row in rows if row.get("train/loss") is not None]
+    if end.accuracy is not None:
+        learned = end.accuracy >= LEARNED and end.solved is not False
+        reached, half = f"{end.accuracy:.2%} of the answers are right", end.accuracy >= 0.5
     else:
-        loss = last.get("val/loss", math.inf)
-        learned = loss <= TOLD_APART * guessing
-        reached = f"val/loss is {loss:.4f}, and guessing all tokens alike gives {guessing:.4f}"
-        guesses = True
-    if learned:
+        learned = not seen or min(seen) <= KNOWS_LITTLE * end.guessing
+        half = False
+        reached = "" if learned else f"val/loss is {min(seen):.4f}, and knowing only how often each token comes gives "
+        reached += "" if learned else f"{end.guessing:.4f}"
+    if end.solved or learned:
         return Verdict("learned", [])
     losses = _losses(rows)
     since = flat_since(losses)
-    if since is not None:
-        name = "chance" if guesses else "plateau"
-        what = "what guessing gets" if guesses else "a plateau"
-        why = f"The loss has been flat since step {since:,} (about {losses[-1][1]:.4f}): this is likely {what}."
-        helps = {
-            "optimizer=muon": config.optimizer.name != "muon",
-            "model.qk_norm=true": not config.model.qk_norm,
-            f"train.batch_size={2 * config.train.batch_size}": True,
-            f"optimizer.lr={config.optimizer.lr / 3:.1g}": True,
-            f"train.steps={2 * config.train.steps}": True,
-        }
-        advice = f"Try {', '.join(word for word, is_open in helps.items() if is_open)} or another seed."
-    elif last.get("train/loss", math.inf) < 0.5 * last.get("val/loss", 0.0):
+    got_no_better = end.early or since is not None or (len(seen) > 1 and seen[-1] > (1 + FLAT) * min(seen))
+    last = sum(made[-5:]) / len(made[-5:]) if made else 0.0
+    if got_no_better and seen and last < 0.5 * min(seen[-1], made[0]):
         name = "by heart"
-        why = (
-            f"The loss is {last['train/loss']:.4f} in training and {last['val/loss']:.4f} in validation: likely it "
-            "learned its samples by heart."
-        )
+        both = f"{last:.4f} in training and {seen[-1]:.4f} in validation"
+        why = f"The loss is {both}: likely it knows its samples by heart."
         advice = "Try more data, a smaller model, or more optimizer.weight_decay."
+    elif got_no_better:
+        name = "plateau"
+        flat = f"has been flat since step {since:,}" if since is not None else "got no better at the end"
+        why = f"The loss {flat} (about {losses[-1][1]:.4f}): likely a plateau, or chance."
+        advice = f"Try {', '.join(_levers(config))} or another seed."
     else:
-        name, why = "unfinished", "The loss was still moving when the run ended."
-        advice = f"Train longer: train.steps={2 * config.train.steps}."
-    return Verdict(name, [f"It did not learn this{'' if guesses else ' completely'}: {reached}.", why, advice])
+        name = "unfinished"
+        still = "The loss was still falling" if len(losses) >= 4 else "Its losses are too few to tell why"
+        why = f"{still} when the run ended."
+        advice = f"Try train.steps={2 * config.train.steps}."
+    return Verdict(name, [f"It did not learn this{' completely' if half else ''}: {reached}.", why, advice])
+
+
+def _levers(config: Config) -> list[str]:
+    """What helps where nothing moves, as far as it is not set already."""
+    found = {
+        "optimizer=muon": config.optimizer.name != "muon",
+        "model.qk_norm=true": not config.model.qk_norm,
+        f"train.batch_size={2 * config.train.batch_size}": True,
+        f"optimizer.lr={config.optimizer.lr / 3:.1g}": True,
+        f"train.steps={2 * config.train.steps}": True,
+    }
+    return [word for word, is_open in found.items() if is_open]
 
 
 def _losses(rows: list[dict[str, Any]]) -> list[tuple[int, float]]:

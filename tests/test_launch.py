@@ -323,14 +323,13 @@ def test_a_run_that_has_reached_its_goal_is_complete_and_can_be_made_longer(tmp_
     done = run([sys.executable, TRAIN, *TOY, *goal, rule % 2.7, "hydra.run.dir=r"], tmp_path)
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "r" / "summary.json").read_text())
-    assert (summary["status"], summary["verdict"] != "learned") == ("completed", True)
+    assert (summary["status"], summary["verdict"]) == ("completed", "learned")
     step = summary["step"]
     assert 4 <= step < 40
     for said in (
         "40 steps of 12 samples, evaluated every 2",
         "it ends as soon as val/loss is at most 2.7 in 2 evaluations in a row",
         f"Solved after {step} of 40 steps: val/loss is at most 2.7 in 2 evaluations in a row.",
-        "It did not learn this",
         "resume=r train.stop_when=null",
     ):
         assert said in done.stdout, said
@@ -340,6 +339,15 @@ def test_a_run_that_has_reached_its_goal_is_complete_and_can_be_made_longer(tmp_
     assert longer.returncode == 0, longer.stderr
     assert json.loads((tmp_path / "r" / "summary.json").read_text())["step"] == 20
     assert json.loads((tmp_path / "r" / "config.json").read_text())["schedule"]["steps"] == 20, "it follows train.steps"
+    other = run(
+        [sys.executable, TRAIN, "resume=r", "train.stop_when={metric:val/accuracy,at_least:0,times:1}"], tmp_path
+    )
+    assert other.returncode == 0, other.stderr
+    assert "val/accuracy is at least 0.0" in other.stdout, "a goal is replaced whole"
+    percent = run(
+        [sys.executable, TRAIN, "resume=r", "train.stop_when={metric:val/accuracy,at_least:95,times:1}"], tmp_path
+    )
+    assert "write 0.95 for 95%" in percent.stderr
     missed = run([sys.executable, TRAIN, *TOY, *goal[1:], rule % 0.1, "hydra.run.dir=s"], tmp_path)
     assert "The goal was not reached in 6 steps" in missed.stdout
     unknown = run([sys.executable, TRAIN, *TOY, "train.stop_when={metric:val/bleu,at_least:1,times:1}"], tmp_path)

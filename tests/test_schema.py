@@ -152,7 +152,7 @@ def test_a_goal_has_one_bound():
         assert parse(toy(**{"train.stop_when": given}), Config).train.stop_when.at_most == 1.5
     for wrong in ({"at_most": None}, {"at_least": 0.5}):
         assert mistake(**{"train.stop_when": {**whole, **wrong}}) == (
-            "`train.stop_when.at_most` and at_least are two ways to say it: set one of them"
+            "`train.stop_when.at_most` and train.stop_when.at_least: one has to be a number and the other null"
         )
     never = {"train.stop_when": whole, "train.eval_every": None}
     assert mistake(**never).startswith("`train.stop_when` is judged at evaluations, and there are none before the end")

@@ -9,7 +9,7 @@ import pytest
 from corpora import prose
 from helpers import ROOT, run_program
 
-from cleangpt import device
+from cleangpt import processor
 from cleangpt.report.collect import find
 from docs import recipes
 
@@ -28,7 +28,7 @@ def new_seeds(count: int = 5) -> str:
 
 def dtypes() -> str:
     """bfloat16 is emulated where the processor lacks it, and takes hours then."""
-    return "float32,bfloat16" if device.has_bfloat16() else "float32"
+    return "float32,bfloat16" if processor.computes_in("bfloat16") else "float32"
 
 
 def keeps_its_promise(tmp_path, preset: str, *words: str) -> None:

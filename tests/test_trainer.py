@@ -237,10 +237,12 @@ def test_a_run_that_goes_on_remembers_what_it_has_shown(tmp_path, monkeypatch):
     rule = stop_when("val/accuracy", at_least=0.9, times=3)
     fit(tmp_path, *SOLVED, "train.steps=4", "schedule.steps=12", rule)
     (snapshot,) = (tmp_path / "snapshots").iterdir()
-    again = fit(tmp_path, *SOLVED, rule, snapshot=snapshot)
+    again = fit(tmp_path / "again", *SOLVED, rule, snapshot=snapshot)
     assert again.state.step == 6, "twice before, once now"
-    other = fit(tmp_path, *SOLVED, stop_when("val/accuracy", at_least=0.8, times=3), snapshot=snapshot)
+    other = fit(tmp_path / "other", *SOLVED, stop_when("val/accuracy", at_least=0.8, times=3), snapshot=snapshot)
     assert other.state.step == 10, "another question is counted anew"
+    less = fit(tmp_path / "less", *SOLVED, stop_when("val/accuracy", at_least=0.9, times=2), snapshot=snapshot)
+    assert less.state.step == 4, "the same question, to be shown less often, is answered already"
 
 
 def test_dropout_does_not_change_initialisation_or_data(tmp_path):

@@ -14,6 +14,7 @@ A task has
     fingerprint()        what tells this data from other data, for a run that is resumed
     val_size             how many samples of val an evaluation looks at
     has_answers          whether a sample is right or wrong, so that there is an accuracy
+    guessing()           without answers: the loss of knowing only how often each token comes
     measures(loss)       what a loss of validation means in other measures, by name
     score(judge, split, limit, method, watch)  the exact score of a model on a split, as a plain dict; `watch` (of
                          evaluate.py, optional) is told how far it is. Whoever prints and stores the score reads

@@ -182,6 +182,12 @@ class Task:
 
         return score(self, judge, split, limit, method, **more)
 
+    def guessing(self) -> float:
+        """The entropy of the tokens of a long beginning of the training text, in nats."""
+        counts = np.bincount(np.asarray(self.data.splits["train"].ids[: 1 << 20]))
+        shares = counts[counts > 0] / counts.sum()
+        return float(-(shares * np.log(shares)).sum())
+
     def headline(self, score: dict) -> dict[str, Any]:
         return {key: score[key] for key in ("loss", "perplexity", "bits_per_byte", "tokens")}
 
