@@ -201,7 +201,7 @@ def _watch(progress: Progress, over: threading.Event, clock: Callable[[], float]
 _teller: tuple[int, int] | None = None  # the process that speaks while this one loads libraries, and the pipe to it
 
 
-def starting() -> None:
+def starting(what: str = "Starting") -> None:
     """From here on until `started` the start of this program is announced, if it takes long: from a cold disk some
     libraries take ten seconds and more.
 
@@ -216,7 +216,7 @@ def starting() -> None:
     child = os.fork()
     if child == 0:
         os.close(told)
-        _speak_until_closed(watched, Progress("Starting", None, "", Voice(), after(), time.monotonic()))
+        _speak_until_closed(watched, Progress(what, None, "", Voice(), after(), time.monotonic()))
     os.close(watched)
     _teller = child, told
 
@@ -235,8 +235,9 @@ def load_torch() -> None:
     """Import torch, which is announced if it takes long."""
     if "torch" in sys.modules:
         return
-    starting()
-    if _teller is not None:
+    if _teller is None:
+        starting("Loading torch")
+    else:
         with contextlib.suppress(OSError):
             os.write(_teller[1], b"Loading torch\n")
     import torch  # noqa: F401
