@@ -6,6 +6,7 @@ torchrun --nproc-per-node=2 eval/score.py run=latest method=generate limit=1000
 python eval/score.py run=latest suite=lm-eval tasks=[lambada_openai,piqa]
 """
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -62,10 +63,14 @@ def on_its_task(settings: ScoreConfig, trained: Config | Imported, opened: Opene
     """The score on what it was trained for; how to show it, and how to save it."""
     from cleangpt import scoring
     from cleangpt.evaluate import Watch
+    from cleangpt.signals import Stop
 
     task = task_to_score(trained, settings.data, opened.folder)
     split = settings.split or ("test" if task.size("test") else "val")
-    found = task.score(judge(), split, settings.limit, settings.method, watch=Watch(show))
+    with Stop() as stop:
+        judging = judge()
+        judging.stop = stop
+        found = task.score(judging, split, settings.limit, settings.method, watch=Watch(show))
     return found, lambda: task.tables(found), lambda folder: scoring.save(task, found, folder, opened.label)
 
 
@@ -111,6 +116,7 @@ def score(settings: ScoreConfig) -> int:
     with patience.doing("Loading the rest"):
         from cleangpt import device, distributed, snapshot, weights
         from cleangpt.evaluate import Judge
+        from cleangpt.signals import Stopped
 
     with patience.doing("Checking the snapshot"):
         snapshot.refuse_damage(opened.folder)
@@ -150,6 +156,9 @@ def score(settings: ScoreConfig) -> int:
             console.print(f"Scored in {found['seconds']:.1f} s. Written:", markup=False)
             for path in paths:
                 console.print(f"    {path}", markup=False)
+    except Stopped as stopped:
+        console.print(f"Stopped by {signal.Signals(stopped.args[0]).name}: nothing was written.", markup=False)
+        return 128 + stopped.args[0]
     finally:
         distributed.stop()
     return 0

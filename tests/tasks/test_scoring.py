@@ -15,6 +15,7 @@ from cleangpt import evaluate, models, patience
 from cleangpt.config import GPTConfig, LlamaConfig
 from cleangpt.distributed import World
 from cleangpt.evaluate import Judge, wilson
+from cleangpt.signals import Stopped
 from cleangpt.tasks.arithmetic import Settings, Task, held_out, scoring
 from cleangpt.tasks.arithmetic import digits as decimal
 
@@ -228,6 +229,24 @@ def test_a_first_look_shows_a_stratified_sample_and_changes_nothing(limit, metho
     assert list(table.columns[1].cells) == ["300"]
     few = task.score(model, "test", 300, method)
     assert list(table.columns[3].cells) == [f"{few['accuracy']:.3%}"]
+
+
+def test_a_signal_at_any_time_of_a_score_stops_it(monkeypatch):
+    task = arithmetic(digits=1)
+    wrong = rote(task, flawed(task, 0.5))
+    for name in ("_divided", "prove", "_wrong"):
+        with monkeypatch.context() as patched:
+            real = getattr(scoring, name)
+
+            def asked(*arguments, real=real):
+                wrong.stop.number = 15
+                return real(*arguments)
+
+            patched.setattr(scoring, name, asked)
+            with pytest.raises(Stopped):
+                task.score(wrong, "train", None, "forced")
+        wrong.stop.number = 0
+    assert task.score(wrong, "train", None, "forced")["wrong"]
 
 
 def test_of_few_problems_there_is_no_first_look(monkeypatch):

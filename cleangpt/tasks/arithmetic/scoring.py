@@ -30,6 +30,8 @@ def score(task: Task, judge: Judge, split: str, limit: int | None, method: str, 
     with watch.doing("Comparing with real decoding"):
         proved = None if method == "generate" else prove(task, judge, sample, right)
     slices = Slices(right, sample.weights)
+    wrong = _wrong(task, judge, sample, right)
+    judge.gather(np.empty(0))  # nobody was asked to stop in the middle of that
     answer, carries = task.answer(sample.a, sample.b)
     leaked = task.belongs("train", sample.b, sample.a) & (sample.a != sample.b).astype(bool)
     lengths = [decimal.lengths(decimal.digits_of(x, task.settings.digits)) for x in (sample.a, sample.b)]
@@ -53,7 +55,7 @@ def score(task: Task, judge: Judge, split: str, limit: int | None, method: str, 
             "leaked": slices.of(leaked),
             "clean": slices.of(~leaked),
         },
-        "wrong": _wrong(task, judge, sample, right),
+        "wrong": wrong,
         "seconds": time.monotonic() - began,
     }
 
@@ -214,7 +216,7 @@ def _positions(task: Task, right_at: np.ndarray, answer: np.ndarray, weights: np
 
 def _wrong(task: Task, judge: Judge, sample: held_out.Sample, right: np.ndarray) -> list[dict[str, str]]:
     """The first wrong answers in full, as the model really gives them."""
-    rows = np.flatnonzero(~right)[:SHOWN]
+    rows = np.flatnonzero(~right)[: SHOWN if not judge.stop.number else 0]
     return answers(task, judge, sample.a[rows], sample.b[rows])
 
 
