@@ -257,6 +257,9 @@ def test_the_tables_of_a_score_fit_80_columns(digits, name, monkeypatch):
         class world:
             size = 1
 
+        class stop:
+            number = 0
+
         def share(self, count):
             return range(count)
 
