@@ -3,7 +3,8 @@
 python train.py -m experiment=adder model=llama,gpt dtype=float32,bfloat16 'seed=range(0,20)'
 python docs/recipes.py outputs/sweeps/<of that sweep>
 
-A row is a preset on one kind of processor in one dtype. Runs that did not end well are told, not left out.
+A row is a preset on one kind of processor in one dtype. Runs that have not ended, or differ from their preset in more
+than the columns say, are told and left out; one that failed counts as one that did not keep the promise.
 """
 
 import sys
@@ -19,6 +20,9 @@ from cleangpt.patience import duration  # noqa: E402
 from cleangpt.report.collect import FINISHED, find  # noqa: E402
 from cleangpt.rundir import RunDir  # noqa: E402
 
+# What a run may say for itself and still be one of its preset.
+ALIKE = ("experiment=", "model=", "dataset=", "dataset.dir=", "dtype=", "seed=", "logger", "hydra.", "resume=")
+ALIKE += ("train.stop_when=", "device=", "processes=")
 HEAD = ("preset", "model", "dtype", "seeds", "judged by", "median", "worst", "steps", "time of one", "machine")
 
 
@@ -56,27 +60,32 @@ def rows(folders: list[Path]) -> list[tuple[str, ...]]:
     groups: dict[tuple[str, ...], list[Path]] = defaultdict(list)
     for folder in folders:
         ended = files.read_json(RunDir(folder).summary)["status"] if RunDir(folder).summary.exists() else "not ended"
-        if ended not in FINISHED:
-            print(f"{folder} is left out: {ended}", file=sys.stderr)
-            continue
         about = files.read_json(RunDir(folder).run)
+        parts = [about, *about.get("resumed", [])]
+        words = dict(word.lstrip("+").partition("=")[::2] for part in parts for word in part["overrides"])
+        other = [key for key in words if not f"{key}=".startswith(ALIKE)]
+        if ended not in (*FINISHED, "failed") or other:
+            print(f"{folder} is left out: {', '.join(other) or ended}", file=sys.stderr)
+            continue
         machine, config = about["machine"], files.read_json(RunDir(folder).config)
-        words = dict(word.partition("=")[::2] for word in about["overrides"])
         threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
         where = f"{machine.get('processor') or machine['device']}, {threads}"
-        preset = words.get("experiment", f"(none) dataset={config['dataset']['name']}")
-        groups[preset, config["model"]["name"], machine["dtype"], where].append(folder)
+        preset = words.get("experiment", f"dataset={config['dataset']['name']}")
+        if words.get("train.stop_when") == "null":  # a run that was continued to its last step, past its goal
+            preset = f"dataset={config['dataset']['name']}"
+        model = words.get("model", config["model"]["name"])
+        groups[preset, model, machine["dtype"], where].append(folder)
     return [row for key, runs in sorted(groups.items()) for row in _rows(*key, runs)]
 
 
 def _rows(preset: str, model: str, dtype: str, where: str, runs: list[Path]) -> list[tuple[str, ...]]:
     summaries = [files.read_json(RunDir(run).summary) for run in runs]
     steps = [summary["step"] for summary in summaries]
-    seconds = [summary["seconds"] for summary in summaries]
+    seconds = [summary["seconds"] for summary in summaries if "seconds" in summary] or [0.0]
     took = f"{duration(median(seconds))}, at most {duration(max(seconds))}"
     made = str(steps[0]) if len(set(steps)) == 1 else f"{median(steps):.0f}, at most {max(steps)}"
     found = []
-    for quantity, side, bound in promises().get(preset.removeprefix("(none) "), [("best/val/loss", "at most", 0.0)]):
+    for quantity, side, bound in promises().get(preset, [("best/val/loss", "at most", 0.0)]):
         values = [reached(run, quantity) for run in runs]
         numbers = sorted((value for value in values if value is not None), reverse=side == "at least")
         if len(numbers) < len(values):

@@ -140,7 +140,7 @@ def test_a_run_directory_has_what_the_design_promises(tmp_path):
     assert "eval/score.py run=" in log
     card = (folder / "card.md").read_text()
     assert "Completed at step 6 of 6." in card
-    assert "| `train.steps` | `6` | `3000` |" in card
+    assert "| `train.steps` | `6` | `600` |" in card
     assert "![loss](plots/loss.png)" in card
     config = json.loads((folder / "config.json").read_text())
     assert config["model"]["vocab_size"] == 15
