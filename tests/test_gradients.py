@@ -32,7 +32,7 @@ def process(rank: int, folder: str) -> None:
 def train(rank: int, folder: Path, buckets: bool, leaves: int | None) -> dict:
     """A training; process `leaves` is asked to stop in step 2."""
     Gradients.SMALL, Gradients.BUCKET = (0, 2000) if buckets else (1 << 24, 1 << 23)
-    words = ("schedule.grad_accum.begin=2", "train.micro_batch_size=2", "train.batch_size=9")
+    words = ("optimizer=adamw", "schedule.grad_accum.begin=2", "train.micro_batch_size=2", "train.batch_size=9")
     trainer = make_trainer(folder / str(rank), *words)
     begun, backward = [0], torch.Tensor.backward
     begin_sum = distributed.begin_sum
