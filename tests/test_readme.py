@@ -6,6 +6,8 @@ import shutil
 
 from helpers import ROOT, run_program
 
+from docs import recipes
+
 COMMANDS = [
     line
     for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -67,3 +69,19 @@ def test_make_has_the_targets_that_the_readme_names():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"`?make ([a-z-]+)`?", (ROOT / "README.md").read_text()):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_what_the_readme_expects_is_what_the_recipes_promise():
+    table = (ROOT / "README.md").read_text().partition("### What to expect")[2].partition("\nNothing was")[0]
+    rows = re.findall(r"^\| `(\w+)`.*\| .* \| ([\d.]+)(%?) \| ([\d.]+)%? of", table, re.MULTILINE)
+    assert len(rows) >= 4
+    for preset, promised, percent, worst in rows:
+        ((_, side, bound),) = recipes.promises()[preset]
+        scale = 100 if percent else 1
+        assert float(promised) / scale == bound, preset
+        assert recipes.kept(float(worst) / scale, side, bound), preset
+
+
+def test_every_preset_is_among_the_recipes():
+    told = (ROOT / "docs" / "recipes.md").read_text()
+    assert [path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml") if f"`{path.stem}`" not in told] == []
