@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 
+import pytest
 from helpers import ROOT, run_program
 
 from docs import recipes
@@ -78,7 +79,7 @@ def test_what_the_readme_expects_is_what_the_recipes_promise():
     for preset, promised, percent, worst in rows:
         ((_, side, bound),) = recipes.promises()[preset]
         scale = 100 if percent else 1
-        assert float(promised) / scale == bound, preset
+        assert float(promised) / scale == pytest.approx(bound), preset
         assert recipes.kept(float(worst) / scale, side, bound), preset
 
 
