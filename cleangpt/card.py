@@ -50,7 +50,7 @@ def _ending(summary: dict[str, Any], steps: int) -> str:
 
 def _status(summary: dict[str, Any], steps: int, at: str) -> str:
     return {
-        "completed": f"Completed {at}.",
+        "completed": f"Completed {at}." if summary["step"] >= steps else f"Solved {at}, as `train.stop_when` asks.",
         "early_stopped": f"Stopped early {at}: the validation loss got no better.",
         "stopped": f"Stopped by a signal {at}; `resume=` continues it.",
         "failed": f"Failed after step {summary['step']:,} of {steps:,}: {_code(summary.get('error', ''))}",

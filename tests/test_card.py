@@ -168,6 +168,13 @@ def test_a_card_says_how_a_run_ended(tmp_path, status, said):
     assert "null" not in text
 
 
+def test_a_card_says_that_a_run_was_solved_or_did_not_learn():
+    solved = {"status": "completed", "step": 5, "verdict": "learned"}
+    assert card._ending(solved, 9) == "Solved at step 5 of 9, as `train.stop_when` asks."
+    stuck = {"status": "completed", "step": 9, "verdict": "plateau"}
+    assert card._ending(stuck, 9).startswith("Completed at step 9 of 9. It did not learn this: its loss got no better")
+
+
 def test_a_card_says_what_was_run_where_and_with_which_changes(tmp_path):
     (tmp_path / "plots").mkdir()
     (tmp_path / "plots" / "loss.png").write_bytes(b"")
