@@ -27,7 +27,7 @@ def introduce(trainer: Trainer, parameters: dict[str, int], snapshot_folder: Pat
         if before != world.size:
             say(
                 f"begun with {_processes(before)}, continued with {world.size}: the same samples in the same order, "
-                "losses equal to about 1e-6"
+                "losses equal to about 1e-6 at first, and rounding grows"
             )
     for sentence in outlook(trainer):
         say(sentence)

@@ -30,19 +30,19 @@ def of(config: Config, rows: list[dict[str, Any]], end: End) -> Verdict:
     made = [row["train/loss"] for row in rows if row.get("train/loss") is not None]
     if end.accuracy is not None:
         learned = end.accuracy >= LEARNED and end.solved is not False
-        reached, half = f"{end.accuracy:.2%} of the answers are right", end.accuracy >= 0.5
+        reached = f"{end.accuracy:.2%} of the answers are right"
     else:
         learned = not seen or min(seen) <= KNOWS_LITTLE * end.guessing
-        half = False
-        reached = "" if learned else f"val/loss is {min(seen):.4f}, and knowing only how often each token comes gives "
-        reached += "" if learned else f"{end.guessing:.4f}"
+        reached = f"val/loss is {min(seen, default=0):.4f}, and knowing only how often each token comes gives "
+        reached += f"{end.guessing:.4f}"
     if end.solved or learned:
         return Verdict("learned", [])
+    partly = " completely" if end.accuracy is not None and end.accuracy >= 0.5 else ""
     losses = _losses(rows)
     since = flat_since(losses)
     got_no_better = end.early or since is not None or (len(seen) > 1 and seen[-1] > (1 + FLAT) * min(seen))
     last = sum(made[-5:]) / len(made[-5:]) if made else 0.0
-    if got_no_better and seen and last < 0.5 * min(seen[-1], made[0]):
+    if got_no_better and seen and made and last < 0.5 * min(seen[-1], made[0]):
         name = "by heart"
         both = f"{last:.4f} in training and {seen[-1]:.4f} in validation"
         why = f"The loss is {both}: likely it knows its samples by heart."
@@ -50,14 +50,15 @@ def of(config: Config, rows: list[dict[str, Any]], end: End) -> Verdict:
     elif got_no_better:
         name = "plateau"
         flat = f"has been flat since step {since:,}" if since is not None else "got no better at the end"
-        why = f"The loss {flat} (about {losses[-1][1]:.4f}): likely a plateau, or chance."
+        level = f" (about {losses[-1][1]:.4f})" if losses else ""
+        why = f"The loss {flat}{level}: likely a plateau, or chance."
         advice = f"Try {', '.join(_levers(config))} or another seed."
     else:
         name = "unfinished"
         still = "The loss was still falling" if len(losses) >= 4 else "Its losses are too few to tell why"
         why = f"{still} when the run ended."
         advice = f"Try train.steps={2 * config.train.steps}."
-    return Verdict(name, [f"It did not learn this{' completely' if half else ''}: {reached}.", why, advice])
+    return Verdict(name, [f"It did not learn this{partly}: {reached}.", why, advice])
 
 
 def _levers(config: Config) -> list[str]:

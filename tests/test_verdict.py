@@ -70,6 +70,12 @@ def test_a_run_that_stopped_early_is_not_told_that_its_loss_was_falling():
     assert judged(FALLING, 0.4, early=True).name == "plateau"
 
 
+def test_a_run_without_one_finite_loss_is_judged_too():
+    nothing = [{"step": 1, "train/loss": None, "val/loss": None}]
+    assert judged(nothing, 0.0, early=True).name == "plateau"
+    assert judged([{"step": 1, "val/loss": 2.0}, {"step": 2, "val/loss": 3.0}], 0.0).name == "plateau"
+
+
 def test_a_plateau_is_dated_and_what_is_set_already_is_not_advised():
     plain, muon = (judged(STUCK, 0.0, words=words) for words in (("optimizer=adamw",), ("model.qk_norm=true",)))
     assert "flat since step 400 (about 1.3860): likely a plateau, or chance" in plain.sentences[1]
