@@ -175,16 +175,18 @@ class Faults:
                 folder, away = self.new(), self.folder / "away"
                 child = self.start(folder)
                 self.some_time()
-                if folder.exists():
-                    folder.rename(away)
-                    if "deleted" in kind:
-                        shutil.rmtree(away, ignore_errors=True)
+                if not folder.exists():  # it has hardly begun
+                    time.sleep(0.2 * self.seconds)
+                folder.rename(away)
+                if "deleted" in kind:
+                    shutil.rmtree(away, ignore_errors=True)
                 status = finish(child)
-                hit = not folder.exists()
-                honest = status == 1 if hit else status == 0
+                honest = status in (0, 1) and not folder.exists()
+                shutil.rmtree(folder, ignore_errors=True)
                 if away.exists() and "moved" in kind:
                     away.rename(folder)
                 shutil.rmtree(away, ignore_errors=True)
+                hit = status != 0
                 self.judge(kind, folder, hit, self.lost(folder), honest)
 
     def full_disks(self, count: int) -> str | None:
