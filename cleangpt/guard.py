@@ -26,7 +26,16 @@ def leave_with_parent() -> None:
     """From here on, this process gets a SIGTERM when whoever started it is gone: the parent that was announced to it,
     or the launcher that made it one of several processes. One that a person started may outlive the shell."""
     if links := _links():
-        threading.Thread(target=_watch, args=(links,), name="guard", daemon=True).start()
+        _begin_to_watch(links)
+
+
+def leave_with(parent: int) -> None:
+    """The same for a child of this process."""
+    _begin_to_watch([(os.getpid(), parent)])
+
+
+def _begin_to_watch(links: list[Link]) -> None:
+    threading.Thread(target=_watch, args=(links,), name="guard", daemon=True).start()
 
 
 def _links() -> list[Link]:

@@ -70,6 +70,35 @@ def test_a_child_does_not_outlive_whoever_started_it(started, how):
             os.kill(child, signal.SIGKILL)
 
 
+POOL = f"""
+import operator, os, sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from cleangpt.corpus import prepare
+if __name__ == "__main__":
+    workers = prepare._Workers(2)
+    workers.size_up(1)
+    list(workers.map(operator.is_, iter([[]] * 9)))
+    print(*workers.pool._processes, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_processes_that_tokenize_do_not_outlive_the_one_that_reads(tmp_path):
+    (tmp_path / "pool.py").write_text(POOL)
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "pool.py")], stdout=subprocess.PIPE, text=True)
+    children = [int(word) for word in parent.stdout.readline().split()]
+    assert len(children) == 2
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while any(map(is_there, children)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = [child for child in children if is_there(child)]
+    for child in left:
+        os.kill(child, signal.SIGKILL)
+    assert left == []
+
+
 def test_what_a_person_started_may_outlive_the_shell(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID", guard.PARENT):
         monkeypatch.delenv(name, raising=False)
