@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,13 +61,24 @@ def point_latest_to(run: RunDir) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a metrics file; one that was being written when a run died is not there yet."""
-    rows = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
-                rows.append(json.loads(line))
-    return rows
+    """The rows of a metrics file; one that was being written when a run died is not there yet."""
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    return [row for row in map(read_row, lines) if row is not None]
+
+
+def read_row(line: bytes) -> dict[str, Any] | None:
+    """A line of a metrics file: a step and numbers by name, of which null is one that was not finite. Else None."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):  # also what is no UTF-8
+        return None
+    if not isinstance(row, dict) or type(row.get("step")) is not int or row["step"] < 0:
+        return None
+    return row if all(value is None or _is_finite(value) for value in row.values()) else None
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def read_config(path: Path) -> Config | Imported:
