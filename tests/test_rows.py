@@ -62,8 +62,10 @@ def test_a_report_skips_it_and_counts_it(metrics):
     np.testing.assert_array_equal(found["val/loss"].values, [2.0])
 
 
-def test_plots_skip_it(metrics):
-    assert [path.name for path in draw(RunDir(metrics.parent))] == ["loss.png"]
+def test_plots_skip_all_of_them(tmp_path):
+    good = [json.dumps(row).encode() for row in GOOD]
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([*good, *NO_ROWS.values()]))
+    assert [path.name for path in draw(RunDir(tmp_path))] == ["loss.png"]
 
 
 def test_a_run_goes_on_behind_lines_that_are_no_rows(tmp_path):
