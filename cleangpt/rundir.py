@@ -49,6 +49,22 @@ class RunDir:
         return str(self.path)
 
 
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether something is a link to what is not in a folder, or to nothing at all."""
+    end = Path(os.path.realpath(path))
+    return path.is_symlink() and (end.is_symlink() or not end.is_relative_to(os.path.realpath(folder)))
+
+
+def refuse_links_outside(folder: Path) -> None:
+    """A run may be somebody else's: what is written into it shall not land elsewhere."""
+    for parent, folders, names in os.walk(folder):
+        for path in (Path(parent) / name for name in (*folders, *names)):
+            if leads_out(path, folder):
+                raise UserError(f"{path} is a link that leads out of the run: put in its place what it leads to")
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                raise UserError(f"{path} is no file and no folder: remove it")
+
+
 def point_latest_to(run: RunDir) -> None:
     """Renew outputs/latest in one rename. Where links are not to be had, there is none."""
     with contextlib.suppress(OSError):

@@ -67,7 +67,7 @@ class Tracker:
         self.drawer = Drawer(run, self.say) if speaks and config.plots else None
         if not speaks:
             return
-        self.log_file = run.log.open("a", encoding="utf-8")
+        self.log_file = files.append_text(run.log)
         self.log_console = Console(file=self.log_file, width=110, highlight=False, soft_wrap=True)
         self.metrics_file: Any = None
         self.unwritten, self.warned = b"", False
@@ -86,8 +86,8 @@ class Tracker:
         if not self.speaks:
             return
         kept = [json.dumps(row) + "\n" for row in read_metrics(self.run.metrics) if row["step"] <= step]
-        files.replace(self.run.metrics, lambda path: path.write_text("".join(kept), encoding="utf-8"))
-        self.metrics_file = self.run.metrics.open("ab", buffering=0)
+        files.write_text(self.run.metrics, "".join(kept))
+        self.metrics_file = files.append_bytes(self.run.metrics)
         if self.bar:
             self.bar.update(self.task, completed=step)
             self.bar.start()

@@ -101,8 +101,7 @@ class Trainer:
     def restore(self, folder: Path) -> None:
         self.state = State(**snapshot.restore(folder, self.model, self.optimizer))
         self.earlier_seconds = self.state.seconds
-        if self.world.is_main:
-            snapshot.restore_best(folder, self.run)
+        distributed.from_main(lambda: snapshot.restore_best(folder, self.run, self.model))
 
     def fit(self) -> str:
         """Train to the end, to an early stop or to a signal; the status of the run."""

@@ -34,7 +34,7 @@ from cleangpt import (
 from cleangpt.config import Config, resolve
 from cleangpt.corpus.store import NotPrepared
 from cleangpt.errors import UserError
-from cleangpt.rundir import RunDir, point_latest_to, read_metrics
+from cleangpt.rundir import RunDir, point_latest_to, read_metrics, refuse_links_outside
 from cleangpt.seeds import derive
 from cleangpt.signals import Stop, Stopped
 from cleangpt.tracking import Tracker
@@ -59,6 +59,7 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
                 f"not {config.train.batch_size}"
             )
         with _alone_in(run, world), Stop() as stop:
+            distributed.from_main(lambda: refuse_links_outside(run.path))
             with patience.doing("Checking the snapshot"):
                 snapshot_folder, complaints = _where_to_go_on(config, run, resume)
             if world.is_main:
@@ -344,7 +345,7 @@ def _failed(trainer: Trainer, error: Exception) -> None:
     told = distributed.told_failure()  # rank 0 often fails only because another one is gone
     text = told.strip().splitlines()[-1] if told else str(error) or type(error).__name__
     with contextlib.suppress(OSError):
-        with run.log.open("a", encoding="utf-8") as log:
+        with files.append_text(run.log) as log:
             log.write(trace + (told or ""))
         summary = {"status": "failed", "step": trainer.state.step, "error": text}
         files.write_json(run.summary, summary)

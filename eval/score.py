@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cleangpt import cli, schema
 from cleangpt.config import Config, Imported, ScoreConfig
-from cleangpt.rundir import Opened, RunDir, find, read_config
+from cleangpt.rundir import Opened, RunDir, find, read_config, refuse_links_outside
 
 
 @hydra.main(version_base=None, config_path=cli.CONF, config_name="score")
@@ -110,6 +110,8 @@ def refuse_what_does_not_count(settings: ScoreConfig) -> None:
 def score(settings: ScoreConfig) -> int:
     refuse_what_does_not_count(settings)
     opened = find(settings.run)
+    around = opened.run or RunDir(opened.folder)
+    refuse_links_outside(around.path)
     from rich.console import Console
 
     patience.load_torch()
@@ -152,7 +154,7 @@ def score(settings: ScoreConfig) -> int:
                 )
                 console.print(same, markup=False)
             with patience.doing("Drawing the pictures"):
-                paths = save((opened.run or RunDir(opened.folder)).score)
+                paths = save(around.score)
             console.print(f"Scored in {found['seconds']:.1f} s. Written:", markup=False)
             for path in paths:
                 console.print(f"    {path}", markup=False)

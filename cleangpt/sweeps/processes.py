@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from cleangpt import cli, files, guard
 from cleangpt.errors import UserError
@@ -106,7 +105,7 @@ class LocalProcesses:
         environment.setdefault("OMP_NUM_THREADS", str(share.threads))
         if share.gpus is not None:
             environment["CUDA_VISIBLE_DEVICES"] = share.gpus
-        with Path(job.log).open("ab") as log:
+        with files.append_bytes(job.log) as log:
             process = subprocess.Popen(
                 command(job), env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )
