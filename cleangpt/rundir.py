@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +48,16 @@ class RunDir:
         with contextlib.suppress(ValueError):
             return str(self.path.relative_to(Path.cwd()))
         return str(self.path)
+
+
+@contextlib.contextmanager
+def writable(run: RunDir) -> Iterator[None]:
+    """A run that can't write its first files does not begin."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"{run.shown()} can't be written ({why}): make room, or choose another hydra.run.dir") from None
 
 
 def leads_out(path: Path, folder: Path) -> bool:

@@ -68,7 +68,7 @@ class Writer:
                 job()
             except OSError as error:
                 reason = error.strerror or error
-                self.complaints.put(f"{what} could not be written ({reason}): training goes on")
+                self.complaints.put(f"{what} could not be written ({reason})")
             except Exception as error:  # a mistake in the program: whoever waits shall see it
                 self._failure = error
             finally:

@@ -79,8 +79,10 @@ def farewell(trainer: Trainer, status: str, summary: dict[str, Any], judged: Ver
     say(f"Done: {state.step} steps, {tokens}, {summary['tokens_per_second']:,.0f} tokens a second.")
     say(f"{min(1.0, summary['epochs']):.1%} of the training samples were seen, {summary['epochs']:.3g} times.")
     shown = trainer.run.shown()
-    plots = "plots/, " if config.logger.plots else ""
-    say(f"Everything is in {shown}: card.md, {plots}metrics.jsonl, best/ (step {state.best_step}). Next:")
+    run = trainer.run
+    best = f"best/ (step {state.best_step})" if state.best else f"final/ (step {state.step})"
+    there = [name for name, path in (("card.md", run.card), ("plots/", run.plots)) if path.exists()]
+    say(f"Everything is in {shown}: {', '.join([*there, 'metrics.jsonl', best])}. Next:")
     say(f"    python eval/score.py run={shown}    # every table of the score")
     say(f"    python sample.py run={shown} interactive=true    # talk to it")
     longer = ["train.stop_when=null"] if trainer.is_solved() else []

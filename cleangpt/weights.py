@@ -64,6 +64,14 @@ def about(folder: Path) -> dict[str, Any]:
         return json.loads((file.metadata() or {}).get("cleangpt", "{}"))
 
 
+def step(folder: Path) -> int | None:
+    """The step of the weights that a folder holds, if it holds any."""
+    try:
+        return about(folder).get("step")
+    except (OSError, SafetensorError, ValueError, AttributeError):
+        return None
+
+
 def load_into(model: Decoder, path: Path) -> None:
     """The tensors of a safetensors file, which has to fit exactly. Rank 0 reads it, and tells the others."""
     put_into(model, lambda: read(path), path)

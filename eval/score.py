@@ -71,7 +71,12 @@ def on_its_task(settings: ScoreConfig, trained: Config | Imported, opened: Opene
         judging = judge()
         judging.stop = stop
         found = task.score(judging, split, settings.limit, settings.method, watch=Watch(show))
-    return found, lambda: task.tables(found), lambda folder: scoring.save(task, found, folder, opened.label)
+    label = opened.label
+
+    def save(folder: Path) -> list[Path]:
+        return [scoring.save(found, folder, label), *scoring.draw(task, found, folder, label)]
+
+    return found, lambda: task.tables(found), save
 
 
 def by_the_harness(settings: ScoreConfig, trained: Config | Imported, opened: Opened, judge: Callable, show: Callable):
