@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from cleangpt import files, patience
+from cleangpt import files, patience, streams
 from cleangpt.config import Config, LoggerConfig
 from cleangpt.drawing import Drawer
 from cleangpt.loggers import Loggers
@@ -198,7 +198,8 @@ class Tracker:
 
     def log(self, what: Any) -> None:
         with contextlib.suppress(OSError):  # a full disk must not end a training
-            self.log_console.print(what, markup=not isinstance(what, str))
+            for line in [*streams.losses(), what]:
+                self.log_console.print(line, markup=not isinstance(line, str))
             self.log_file.flush()
 
     def pause(self) -> None:
