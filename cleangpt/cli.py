@@ -19,7 +19,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cleangpt import patience, process
+from cleangpt import patience, process, streams
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.schema import Section, expected, keys, nearest, parse
 
@@ -42,6 +42,7 @@ def start(main: Callable[[], Any], schema: type[Section], config_name: str, swee
         sys.argv[1:] = [_with_quoted_path(word) for word in sys.argv[1:]]
         arguments = get_args_parser().parse_args()
         asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info
+        streams.settle(goes_on=sweeps and not asks)
         if arguments.multirun and not sweeps:
             raise UserError(f"{Path(sys.argv[0]).name} has no sweeps (-m): start it once for each value")
         if arguments.multirun and _rank() is not None:
@@ -60,6 +61,8 @@ def start(main: Callable[[], Any], schema: type[Section], config_name: str, swee
         if sentence is None:
             raise
         leave(ConfigError([sentence]))
+    finally:
+        sys.stdout.flush()  # while it can still be said that this fails
 
 
 def leave(error: UserError) -> None:

@@ -247,7 +247,7 @@ def test_metrics_are_followed_also_when_a_resumed_run_has_replaced_them(tmp_path
     with path.open("a") as file:
         file.write("}\n")
     assert [row["step"] for row in watched.new_rows()] == [2]
-    files.replace(path, lambda other: other.write_text('{"step": 1, "val/loss": 2.0}\n'))
+    files.replace(path, lambda file: file.write(b'{"step": 1, "val/loss": 2.0}\n'))
     assert [row["step"] for row in watched.new_rows()] == [1]
     assert watched.last == {"step": 1, "val/loss": 2.0}
 

@@ -4,7 +4,6 @@ The files of many long runs have millions of lines. Where all lines are flat obj
 metrics.jsonl that a run writes, a column is found by one pattern; other files go through the JSON parser.
 """
 
-import contextlib
 import json
 import re
 from pathlib import Path
@@ -12,7 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cleangpt.rundir import read_row
+
 AXES = ("step", "tokens", "seconds")
+OTHER = [b"\\", b"\0", b"["] + [colon + word for colon in (b":", b": ") for word in (b"t", b"f", b"N", b"I", b"-I")]
 SCORES = re.compile(rb'"(train/[^"]*)":'), re.compile(rb'"(val/[^"]*)":')
 
 
@@ -24,19 +26,16 @@ class Column(NamedTuple):
 
 
 def read(path: Path) -> tuple[dict[str, Column], int]:
-    """tokens, seconds and every train/… and val/… of a metrics file, and how many lines can't be read.
+    """tokens, seconds and every train/… and val/… of a metrics file, and how many lines are no rows.
 
     A last line without an end is one that is being written, or was when the run died: no mistake.
     """
     data = path.read_bytes()
     end = data.rfind(b"\n") + 1
-    with contextlib.suppress(ValueError):
-        json.loads(data[end:])
-        data, end = data + b"\n", len(data) + 1
-    data = data[:end]
+    data = data + b"\n" if read_row(data[end:]) is not None else data[:end]
     try:
         found, bad = (_by_pattern(data), 0) if _is_flat(data) else _by_parser(data)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         found, bad = _by_parser(data)
     if "step" not in found:
         return {}, bad
@@ -50,9 +49,10 @@ def read(path: Path) -> tuple[dict[str, Column], int]:
 
 
 def _is_flat(data: bytes) -> bool:
-    """Whether each line is one object without escapes, so that `"name":` can only be a name of that object."""
+    """Whether each line looks like one object of numbers, without escapes: then `"name":` can only be a name of it."""
     lines = data.count(b"\n")
-    return data.count(b"{") == data.count(b"}") == lines and b"\\" not in data and b"\0" not in data
+    objects = data.count(b"{") == data.count(b"}") == lines and data.count(b'"') == 2 * data.count(b'":')
+    return objects and data.isascii() and not any(part in data for part in OTHER)
 
 
 def _by_pattern(data: bytes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -68,23 +68,26 @@ def _by_pattern(data: bytes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         else:
             where = np.searchsorted(ends, [match.start() for match in pattern.finditer(data)])
         if values:
-            found[name] = where, np.array(json.loads(b"[" + b",".join(values) + b"]"), float)
+            numbers = np.array(json.loads(b"[" + b",".join(values) + b"]"), float)
+            if np.isinf(numbers).any():
+                raise ValueError(f"{name} is infinite")
+            found[name] = where, numbers
+    where, steps = found.get("step", ((), np.empty(0)))
+    if len(where) < len(ends) or not np.all((steps >= 0) & (steps == np.floor(steps))):
+        raise ValueError("a line without a step")
     return found
 
 
 def _by_parser(data: bytes) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], int]:
-    """The same for any file, and how many of its lines are no JSON objects."""
+    """The same for any file, and how many of its lines are no rows."""
     rows: dict[str, list[tuple[int, float]]] = {}
     bad = 0
     for line, text in enumerate(data.split(b"\n")[:-1]):
-        try:
-            items = json.loads(text).items()
-        except (ValueError, AttributeError):
+        if (row := read_row(text)) is None:
             bad += 1
             continue
-        for name, value in items:
-            number = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-            if number and (name in AXES or name.startswith(("train/", "val/"))):
+        for name, value in row.items():
+            if name in AXES or name.startswith(("train/", "val/")):
                 rows.setdefault(name, []).append((line, np.nan if value is None else value))
     return {
         name: (np.array([line for line, _ in pairs]), np.array([value for _, value in pairs], float))
