@@ -177,6 +177,7 @@ def _fit(trainer: Trainer, asked: Config, overrides: list[str], snapshot_folder:
         changed = record.changes(config, asked, overrides, before)
         now = record.circumstances(overrides, changed, trainer.compute, world, parameters)
         now["data"] = trainer.task.fingerprint()
+        now["more_is_better"] = trainer.task.more_is_better
         remarks = _about_the_machine(trainer, parameters["total"], before, now)
         files.write_json(run.run, {**before, "resumed": [*record.parts(before)[1:], now]} if before else now)
         point_latest_to(run)

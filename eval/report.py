@@ -38,9 +38,9 @@ def report(settings: ReportConfig) -> int:
         paths = collect.find(settings.runs)
     out = write.folder_for(paths, settings.out)
     with patience.doing("Reading", len(paths), "runs") as progress:
-        runs = collect.read(paths, progress.advance)
+        runs = collect.read(paths, progress.advance, settings.curves)
     with patience.doing("Comparing the runs"):
-        found = compare(runs, settings.metric)
+        found = compare(runs, settings.metric, settings.curves)
     with patience.doing("Drawing the pictures"):
         made = write.write(found, out, settings.title)
     console = Console(highlight=False, soft_wrap=True)
