@@ -6,11 +6,11 @@ import time
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from cleangpt import patience
 from cleangpt.corpus import store
 from cleangpt.errors import UserError
+from cleangpt.narrow import Table
 from cleangpt.patience import size
 
 
