@@ -89,7 +89,7 @@ class Profiler:
         recorder.export_chrome_trace(str(self.folder / "trace.json"))
         tables = [self._phases(), self._operations(recorder)]
         with (self.folder / "table.txt").open("w", encoding="utf-8") as file:
-            console = Console(file=file, width=240, highlight=False)  # names are whole there
+            console = Console(file=file, width=240, highlight=False, soft_wrap=True)  # names are whole there
             for table in tables:
                 console.print(table)
         for table in tables:

@@ -70,6 +70,7 @@ class Tracker:
         self.run, self.steps, self.speaks = run, steps, speaks
         self.console = Console(highlight=False, soft_wrap=True)
         bar = config.progress if config.progress != "auto" else sys.stdout.isatty()
+        bar = bar and not self.console.is_dumb_terminal  # on which nothing moves
         self.voice = RunVoice(self, shows=bar)
         self.bar: Progress | None = None
         self.loggers: Loggers | None = None

@@ -2,6 +2,7 @@
 
 import io
 import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -10,6 +11,8 @@ from cleangpt import conversation, narrow, profiling, tracking
 from cleangpt.config import LoggerConfig
 from cleangpt.report import write
 from cleangpt.rundir import RunDir
+from cleangpt.sweeps.jobs import Job, Outcome
+from cleangpt.sweeps.table import Board
 from cleangpt.tasks.arithmetic import scoring
 
 WIDTHS = [120, 80, 60, 40]
@@ -118,6 +121,50 @@ def test_what_does_not_fit_into_the_bar_is_left_out_whole():
         found = tracking.fitting(ROW, 30000.0, room)
         assert len(found) <= room
         assert set(filter(None, re.split(" {2,}", found))) <= words
+
+
+@pytest.mark.parametrize("progress", ["auto", True])
+def test_on_a_terminal_that_moves_nothing_there_are_lines_and_no_bar(tmp_path, monkeypatch, progress):
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr("sys.stdout", Terminal())
+    config = LoggerConfig.model_construct(progress=progress, plots=False)
+    tracker = tracking.Tracker(RunDir(tmp_path), config, 100, speaks=True)
+    tracker.progress(100, ROW, 0.0)
+    assert tracker.bar is None
+    tracker.close()
+    assert "step 100/100  loss 2.7100" in tracker.console.file.getvalue()
+    board = Board(1)
+    board.started(job(0))
+    board.close()
+    assert "0000 model=llama_tiny" in board.console.file.getvalue()
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+# ---- a sweep
+
+
+def job(number):
+    label = "model=llama_tiny,optimizer.lr=0.003,dataset.reversed=False,seed=1"
+    return Job(number, (), label, Path("nowhere"), {"train": {"steps": 18000}})
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_table_of_a_sweep_is_whole(width):
+    board = Board(2, Console(file=io.StringIO(), width=width))
+    for number in range(2):
+        board.started(job(number))
+        board.ended(
+            job(number), Outcome("completed", summary={"step": 18000, "val/loss": 0.11714, "val/accuracy": 1.0})
+        )
+    text = printed(board.table(), width)
+    assert is_within(text, width)
+    words = re.findall(r"[^\s┏┳┓┃┡╇┩│└┴┘━─]+", text)
+    for word in ("0001", "model=llama_tiny,", "dataset.reversed=False,", "18000/18000", "0.11714", "100.00%", "0:00"):
+        assert word in words
 
 
 # ---- a conversation
