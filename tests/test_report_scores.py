@@ -54,7 +54,7 @@ def test_settings_that_share_the_best_accuracy_are_ranked_by_their_loss(tmp_path
     said = words.findings(found)
     assert said[:2] == [
         "3 settings share the best final val/accuracy, 100.00%.",
-        "Of these lr=1.1 has the best final val/loss, 0.1000 (1 seed).",
+        "Of these lr=1.1 has the best final val/loss, 0.1000 of 1 seed.",
     ]
     make(tmp_path / "4", 0.1, accuracy=[1.0], optimizer__lr=5.0)
     found = compared(tmp_path)
@@ -147,6 +147,8 @@ def test_an_axis_of_equal_values_is_not_stretched_to_their_rounding(tmp_path, dr
     assert drawn["effect_optimizer.lr"].axes[0].get_ylim() == (-2, 102)
     bar = drawn["pair_model.n_layer_optimizer.lr"].axes[1]
     assert bar.get_ylim() == (0, 100)
+    assert [axis.get_xlim()[0] for axis in drawn["val_accuracy"].axes] == [0, 0, 0]
+    assert drawn["val_accuracy"].axes[2].get_xlabel() == "seconds of wall time"
     draw.draw(compared(tmp_path, "val/loss"), tmp_path)
     low, high = drawn["effect_optimizer.lr"].axes[0].get_ylim()
     assert high - low > 0.1

@@ -36,6 +36,7 @@ PLAIN = FuncFormatter(lambda value, _: f"{value:g}")  # not 10^-3, which is math
 BETWEEN = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
 KEYS_AT_MOST = 8  # with an effect plot of their own
 PAIRS_AT_MOST = 6
+BRIEF = 180  # seconds: what is over sooner is not told in minutes
 
 
 @dataclass
@@ -89,10 +90,16 @@ def _curves(found: Comparison, metric: Metric, folder: Path) -> Picture | None:
     low, high = (values.min(), values.max()) if len(values) else (1, 1)
     logarithmic = not metric.is_share and low > 0 and high / low > 20
 
+    is_brief = all((run.total("seconds") or 0) < BRIEF for run in found.runs)
+
+    def reached(runs: list[Any], x: str, steps: Any) -> Any:
+        places = along(runs, x, steps)
+        return places * 60 if x == "seconds" and is_brief and places is not None else places
+
     def panel(axis: Any, x: str) -> None:
         for number, group in enumerate(found.groups):
             line = lines[id(group)]
-            if line is not None and (places := along(group.finished, x, line.steps)) is not None:
+            if line is not None and (places := reached(group.finished, x, line.steps)) is not None:
                 several = len(group.finished) > 1
                 if several:
                     band = axis.fill_between(
@@ -107,7 +114,7 @@ def _curves(found: Comparison, metric: Metric, folder: Path) -> Picture | None:
                 if len(places) == 1:
                     drawn_line.set_marker("o")
             for owner, run, single in alone:
-                if owner is group and (places := along([run], x, single.steps)) is not None:
+                if owner is group and (places := reached([run], x, single.steps)) is not None:
                     (drawn_line,) = axis.plot(
                         places, single.mean * scale, color=colour[id(group)], linewidth=1, linestyle=(0, (4, 2))
                     )
@@ -126,7 +133,9 @@ def _curves(found: Comparison, metric: Metric, folder: Path) -> Picture | None:
             axis.set_ylim(-2, 102)
         elif room := limits(low, high):
             axis.set_ylim(*room)
-        axis.set(xlabel=AXES[x], ylabel=_unit(metric))
+        axis.set(xlabel=AXES[x].replace("minutes", "seconds" if is_brief else "minutes"), ylabel=_unit(metric))
+        if 0 < axis.dataLim.x1 < np.inf:
+            axis.set_xlim(0, 1.04 * axis.dataLim.x1)  # from the beginning, also of a single point
         if x == "tokens":
             axis.xaxis.set_major_formatter(EngFormatter(sep=""))
 

@@ -50,7 +50,7 @@ def findings(found: Comparison) -> list[str]:
 
 
 def _seeds(estimate: Estimate) -> str:
-    return " (1 seed)" if estimate.count == 1 else f" over {estimate.count} seeds"
+    return " of 1 seed" if estimate.count == 1 else f" over {estimate.count} seeds"
 
 
 def show_value(value: float | None, metric: Metric) -> str:
