@@ -69,6 +69,7 @@ def test_a_word_longer_than_the_line_makes_a_list_of_each_row():
     lines = [line.strip() for line in printed(table, 50).splitlines()]
     first = [f"run                {'x' * 30}", "best val/accuracy  1.00%", "val/loss           0.12345", ""]
     assert lines == ["Runs", *first, "run                y", "best val/accuracy  2.00%", "val/loss           1"]
+    assert printed(table, 30).count("x") == 30, "a word that is longer than any line goes on in the next"
 
 
 @pytest.mark.parametrize("width", WIDTHS)
