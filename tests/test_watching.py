@@ -7,7 +7,6 @@ import time
 
 import pytest
 import torch
-from rich.console import Console
 from runs import fit, make_trainer, rows
 from runs import weights as flat_weights
 
