@@ -353,6 +353,7 @@ class ReportConfig(Section):
     metric: str | None = Field(
         min_length=1, description="what judges the runs; null: val/accuracy where there is one, else val/loss"
     )
+    curves: list[str] = Field(description="columns of metrics.jsonl to draw too, as in [lr,grad_norm,'weight_norm/*']")
     title: str | None = Field(min_length=1, description="heading of the page; null: the name of the folder")
 
 

@@ -30,6 +30,18 @@ def save_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
+def limits(low: float, high: float, is_share: bool = False) -> tuple[float, float] | None:
+    """Of an axis whose values all are the same, but for rounding: not that rounding. None where they differ.
+
+    Shares are in percent.
+    """
+    if not high - low <= 1e-6 * max(abs(low), abs(high)):
+        return None
+    if is_share:
+        return (-2.0, 102.0)
+    return (min(0.9 * low, 1.1 * low), max(0.9 * high, 1.1 * high)) if low else (0.0, 1.0)
+
+
 def _column(rows: list[dict[str, Any]], key: str) -> tuple[list[int], list[float]]:
     found = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
     return [step for step, _ in found], [value for _, value in found]

@@ -126,6 +126,5 @@ def farewell(trainer: Trainer, status: str, summary: dict[str, Any], judged: Ver
     remark = f": {', '.join(leaps)}" if leaps else ""
     say(f"    python train.py resume={shown} {' '.join(longer)}    # train longer{remark}")
     if leaps and (run := record.begun(trainer.run.run)):
-        say(
-            f"    {_from_the_beginning(record.parts(run), 2 * state.step)}    # as long from the beginning, without that leap"
-        )
+        command = _from_the_beginning(record.parts(run), 2 * state.step)
+        say(f"    {command}    # as long from the beginning, without that leap")

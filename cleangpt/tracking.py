@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task
+from rich.table import Column
+from rich.text import Text
 
 from cleangpt import files, patience, streams
 from cleangpt.config import Config, LoggerConfig
@@ -57,11 +59,19 @@ class RunVoice(patience.Voice):
             self.tracker.bar.update(self.tracker.task, description=text)
 
 
+class _Words(ProgressColumn):
+    """What is said beside the bar, in one line: where the terminal has become narrower this gives way."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.description, no_wrap=True, overflow="ellipsis")
+
+
 class Tracker:
     def __init__(self, run: RunDir, config: LoggerConfig, steps: int, speaks: bool):
         self.run, self.steps, self.speaks = run, steps, speaks
         self.console = Console(highlight=False, soft_wrap=True)
         bar = config.progress if config.progress != "auto" else sys.stdout.isatty()
+        bar = bar and not self.console.is_dumb_terminal  # on which nothing moves
         self.voice = RunVoice(self, shows=bar)
         self.bar: Progress | None = None
         self.loggers: Loggers | None = None
@@ -77,8 +87,8 @@ class Tracker:
         if bar:
             self.bar = Progress(
                 BarColumn(bar_width=self._bar_width()),
-                MofNCompleteColumn(),
-                TextColumn("{task.description}", markup=False),
+                MofNCompleteColumn(table_column=Column(no_wrap=True)),  # which is never cut
+                _Words(),
                 console=self.console,
             )
             self.task = self.bar.add_task("", total=steps)
@@ -170,6 +180,7 @@ class Tracker:
         if not (self.bar or says):
             return
         if self.bar:
+            self.bar.columns[0].bar_width = self._bar_width()
             self.bar.update(self.task, completed=step, description=fitting(row, left, self.room()))
         if says:
             self.last_line = now
@@ -242,12 +253,12 @@ def fitting(row: dict[str, Any], left: float | None, room: int) -> str:
     if left is not None:
         parts["left"] = (f"{duration(left)} left",) * 2
     words = "  ".join(long for long, _ in parts.values())
-    for dropped in (None, "batch", "mfu", "lr", "speed"):
+    for dropped in (None, "batch", "mfu", "lr", "speed", "left", "loss"):
         if len(words) <= room:
             break
         parts.pop(dropped, None)
         words = "  ".join(short for _, short in parts.values())
-    return words[: max(0, room)]
+    return words
 
 
 def _parts(row: dict[str, Any]) -> dict[str, tuple[str, str]]:

@@ -23,6 +23,8 @@ from cleangpt.stream import Stream
 from cleangpt.tracking import Tracker, only_finite
 from cleangpt.watching import Watch
 
+NARROW = 80  # characters of a line on many terminals
+
 
 class NonFinite(Exception):
     """A loss or gradient that is not a number: the weights were not touched."""
@@ -356,7 +358,8 @@ class Trainer:
         self.tracker.say(f"step {state.step}: {'  '.join(words)}")
         if self.config.logger.samples and self.world.is_main:
             shown = self.task.show(self.judge, self.config.logger.samples)
-            self.tracker.say("    " + ("    " if sum(map(len, shown)) < 100 else "\n    ").join(shown))
+            line = "".join(f"    {sample}" for sample in shown)
+            self.tracker.say(line if len(line) <= NARROW else "\n".join(f"    {sample}" for sample in shown))
         return scores
 
     def save_weights(self, folder: Path) -> None:

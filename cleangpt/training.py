@@ -161,6 +161,7 @@ def _fit(trainer: Trainer, asked: Config, overrides: list[str], snapshot_folder:
         changed = record.changes(config, asked, overrides, before)
         now = record.circumstances(overrides, changed, trainer.compute, world, parameters)
         now["data"] = trainer.task.fingerprint()
+        now["more_is_better"] = trainer.task.more_is_better
         remarks = _about_the_machine(trainer, parameters["total"], before, now)
         if snapshot_folder is not None:
             earlier, parts = read_config(snapshot_folder / "config.json"), [*record.parts(before or {}), now]

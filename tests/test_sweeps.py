@@ -333,7 +333,14 @@ def quick(monkeypatch):
 
 
 def test_all_jobs_run_and_a_failing_one_is_told_with_its_own_words(tmp_path, quick, capsys):
-    fake = Fake(2, {1: 1})
+    first = {}
+
+    def look(run):
+        first.update(json.loads((tmp_path / "sweep.json").read_text()))
+        complete(run.job, **{"val/loss": 1.5, "val/accuracy": 0.5})
+        return 0
+
+    fake = Fake(2, {0: look, 1: 1})
     plan = Grid(None, ["seed=0,1,2,3,4"], composing(tmp_path))
     assert loop.run(plan, fake, tmp_path) == loop.FAILED
     said = capsys.readouterr().out
@@ -344,7 +351,9 @@ def test_all_jobs_run_and_a_failing_one_is_told_with_its_own_words(tmp_path, qui
     assert "5 jobs: 4 finished, 1 failed." in said
     assert said.rstrip().splitlines()[-3] == "    0001_seed=1 failed: words of 1"
     assert f"Continue with: python train.py -m seed=0,1,2 hydra.sweep.dir={tmp_path}" in said
-    told = json.loads((tmp_path / "sweep.json").read_text())["jobs"]
+    about = json.loads((tmp_path / "sweep.json").read_text())
+    told = about["jobs"]
+    assert about["of"] == first["of"] == 5, "so that what was never begun can be missed"
     assert [one["status"] for one in told] == ["completed", "failed", "completed", "completed", "completed"]
     again = Fake(2, {})
     assert loop.run(Grid(None, ["seed=0,1,2,3,4"], composing(tmp_path)), again, tmp_path) == 0
@@ -513,6 +522,16 @@ def test_a_trial_that_is_worse_than_the_median_is_stopped_and_known_as_pruned(tm
     said = capsys.readouterr().out
     assert "pruned at step 1" in said
     assert "Best val/loss: 0.5, trial 2" in said
+
+
+def test_what_is_searched_for_is_what_the_task_calls_better(tmp_path):
+    chosen = [
+        ("val/accuracy", "auto", "MAXIMIZE"),
+        ("val/loss", "auto", "MINIMIZE"),
+        ("val/accuracy", "minimize", "MINIMIZE"),
+    ]
+    for n, (metric, direction, found) in enumerate(chosen):
+        assert searching(tmp_path / str(n), metric=metric, direction=direction).study.direction.name == found
 
 
 def test_a_metric_that_no_evaluation_has_fails_with_those_that_it_has(tmp_path):

@@ -1,11 +1,13 @@
 """What was measured, as a table and a few sentences for a person."""
 
+import sys
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-WIDTH = 120  # also where the terminal is narrower: a table with broken numbers is read wrongly
+from cleangpt.narrow import Table
+
+WIDTH = 120  # where there is no terminal
 
 
 def show(result: dict[str, Any]) -> None:
@@ -26,7 +28,7 @@ def show(result: dict[str, Any]) -> None:
         if trains:
             cells += [f"{side['mfu']:.1%}", f"{side['memory_gb']:.2f}" if "memory_gb" in side else ""]
         table.add_row(name, side["dtype"], *cells)
-    console = Console(highlight=False, soft_wrap=True, width=WIDTH)
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
     console.print(table)
     for sentence in sentences(result):
         console.print(sentence, markup=False)

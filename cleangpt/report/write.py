@@ -55,7 +55,8 @@ def write(found: Comparison, out: Path, title: str | None) -> list[Path]:
 def spoken(found: Comparison) -> list[Any]:
     """The settings in short, what they show, and what is to be said of single runs."""
     from rich.markup import escape
-    from rich.table import Table
+
+    from cleangpt.narrow import Table
 
     groups = tables.of_groups(found)
     columns = [*range(len(found.keys) or 1), *(n for n, title in enumerate(groups.titles) if title in BRIEF)]

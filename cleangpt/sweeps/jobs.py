@@ -12,6 +12,7 @@ from cleangpt import files
 from cleangpt.errors import UserError
 from cleangpt.rundir import RunDir, read_row
 
+ABOUT, SWEEP = "job.json", "sweep.json"  # in the folder of a job, and of all
 DONE = ("completed", "early_stopped")
 STOPPING = {128 + number for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
 STOPPING |= {-number for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
@@ -38,7 +39,7 @@ class Job:
 
     @property
     def about(self) -> Path:
-        return self.folder / "job.json"
+        return self.folder / ABOUT
 
     def steps(self) -> int:
         return self.config["train"]["steps"]
@@ -101,6 +102,20 @@ def _leaves(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in data.items():
         found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return found
+
+
+def number_in(folder: Path) -> int | None:
+    """The number of the job whose folder this is, if it is one's: as it says, or in older sweeps as the folder says."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, OverflowError):
+        return int(files.read_json(folder / ABOUT)["number"])
+    return int(folder.name) if folder.name.isdecimal() else None
+
+
+def count_in(folder: Path) -> int:
+    """How many jobs the sweep in this folder has, as far as it says so."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, OverflowError):
+        return int(files.read_json(folder / SWEEP)["of"])
+    return 0
 
 
 def summary(job: Job) -> dict[str, Any]:

@@ -118,6 +118,8 @@ def run(plan: Plan, executor: Executor, folder: Path) -> int:
     earlier = {number: signal.signal(number, lambda number, _frame: asked.append(number)) for number in SIGNALS}
     patience.started()
     board = Board(plan.total)
+    if not (folder / jobs.SWEEP).exists():
+        _write(folder, plan.total, [])
     executor.say = board.say
     try:
         board.say(_introduction(plan, executor, folder))
@@ -225,7 +227,7 @@ def _report(plan: Plan, board: Board, folder: Path, asked: int) -> int:
     for line in [*plan.report(), *_not_alike(rows)]:
         board.say(line)
     unfinished = bool(asked or failed or counts.get("stopped") or waiting)
-    _write(folder, rows)
+    _write(folder, plan.total, rows)
     if unfinished:
         board.say(f"Continue with: {continuing(shown)}")
     return 128 + asked if asked else FAILED if unfinished else 0
@@ -238,8 +240,8 @@ def _not_alike(rows: list[Any]) -> list[str]:
     return [sentence] if sentence else []
 
 
-def _write(folder: Path, rows: list[Any]) -> None:
-    """sweep.json: what was run and how it ended, for programs and people."""
+def _write(folder: Path, total: int, rows: list[Any]) -> None:
+    """sweep.json: what was run, of how many jobs, and how it ended, for programs and people."""
     told = [
         {
             "job": row.job.number,
@@ -251,7 +253,8 @@ def _write(folder: Path, rows: list[Any]) -> None:
         }
         for row in rows
     ]
-    files.write_json(folder / "sweep.json", {"command": [Path(sys.argv[0]).name, *sys.argv[1:]], "jobs": told})
+    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    files.write_json(folder / jobs.SWEEP, {"command": command, "of": total, "jobs": told})
 
 
 def continuing(shown: str) -> str:

@@ -68,7 +68,9 @@ class Sweeper(Section):
     params: dict[str, Any] | None = Field(description="key: values, as in a preset of conf/sweep/")
     trials: int = Field(ge=1, description="trials of a search, those of earlier parts included")
     metric: str = Field(min_length=1, description="what a search makes good: a value of evaluations in metrics.jsonl")
-    direction: Literal["minimize", "maximize"] = Field(description="whether a small metric is good, or a large one")
+    direction: Literal["auto", "minimize", "maximize"] = Field(
+        description="whether a small metric is good, or a large one; auto: as the task says"
+    )
     sampler: Literal["tpe", "random"] = Field(description="how values are proposed")
     seed: int = Field(ge=0, lt=2**32, description="of the proposals")
     pruner: Literal["median", "none"] = Field(

@@ -9,8 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
-from rich.table import Table
 
+from cleangpt.narrow import Table
 from cleangpt.patience import duration
 from cleangpt.sweeps.jobs import Job, Outcome, Watched
 
@@ -52,7 +52,7 @@ class Board:
         self.console = console or Console(highlight=False, width=width)
         self.total, self.rows = total, {}
         self.live: Live | None = None
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
             self.live = Live(
                 get_renderable=self.picture, console=self.console, refresh_per_second=REFRESH, transient=True
             )
@@ -108,7 +108,7 @@ class Board:
         lines = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False} if narrow else {}
         table = Table(caption=caption, caption_justify="left", **lines)
         table.add_column("job", justify="right", no_wrap=True)
-        table.add_column("what differs", overflow="fold", min_width=12)
+        table.add_column("what differs", overflow="fold")
         table.add_column("status", overflow="fold")
         for name in ("step", *SHOWN, "time"):
             head = name.replace("/", "/\n") if narrow else name

@@ -95,6 +95,7 @@ class Settings(Section):
 
 class Task:
     has_answers = True  # a sample is right or wrong, so there is an accuracy
+    more_is_better = ("accuracy",)
     reads_disk = False
 
     def __init__(self, settings: Settings, context: int | None = None):

@@ -87,6 +87,7 @@ class Settings(Section):
 
 class Task:
     has_answers = False
+    more_is_better = ()
 
     def __init__(self, settings: Settings, context: int | None = None):
         self.data = Prepared(Path(settings.dir), settings.tokenizer)
