@@ -26,7 +26,7 @@ def export(settings: ExportConfig) -> int:
 
     patience.load_torch()
     from cleangpt.hf import folder
-    from cleangpt.rundir import find
+    from cleangpt.rundir import find, refuse_links_outside
 
     if settings.format == "cleangpt":
         out = Path(settings.out or Path("outputs") / Path(settings.run.partition("@")[0]).name)
@@ -36,7 +36,10 @@ def export(settings: ExportConfig) -> int:
         print(f"    python eval/score.py run={out} suite=lm-eval tasks=lambada_openai")
         return 0
     opened = find(settings.run)
-    out = Path(settings.out) if settings.out else (opened.run.path if opened.run else opened.folder) / "hf"
+    around = opened.run.path if opened.run else opened.folder
+    if not settings.out:
+        refuse_links_outside(around)
+    out = Path(settings.out) if settings.out else around / "hf"
     with patience.doing(f"Copying the weights to {out}"):
         about = folder.export_folder(opened.folder, out, settings.dtype)
     print(f"{opened.folder}: a {about['architectures'][0]} in {settings.dtype}, with its tokenizer, is in {out}. Next:")

@@ -31,7 +31,7 @@ def write(run: RunDir) -> Path:
         shown = [f"![{path.stem}]({path.relative_to(run.path).as_posix()})" for path in pictures]
         sections.append("## Plots\n\n" + "\n\n".join(shown))
     text = "\n\n".join(sections) + "\n"
-    files.replace(run.card, lambda path: path.write_text(text, encoding="utf-8"))
+    files.write_text(run.card, text)
     return run.card
 
 

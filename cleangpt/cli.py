@@ -19,7 +19,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cleangpt import patience, process
+from cleangpt import patience, process, streams
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.schema import Section, expected, keys, nearest, parse
 
@@ -42,6 +42,7 @@ def start(main: Callable[[], Any], schema: type[Section], config_name: str, swee
         sys.argv[1:] = [_with_quoted_path(word) for word in sys.argv[1:]]
         arguments = get_args_parser().parse_args()
         asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info
+        streams.settle(goes_on=sweeps and not asks)
         if arguments.multirun and not sweeps:
             raise UserError(f"{Path(sys.argv[0]).name} has no sweeps (-m): start it once for each value")
         if arguments.multirun and _rank() is not None:
@@ -60,6 +61,8 @@ def start(main: Callable[[], Any], schema: type[Section], config_name: str, swee
         if sentence is None:
             raise
         leave(ConfigError([sentence]))
+    finally:
+        sys.stdout.flush()  # while it can still be said that this fails
 
 
 def leave(error: UserError) -> None:
@@ -78,15 +81,22 @@ def leave(error: UserError) -> None:
 
 def run(action: Callable[[], int]) -> None:
     """Run what a program is for and exit with its status; what fails is shown in full and exits with 1."""
-    status = FAILED
+    status: int | UserError = FAILED
+
+    def answer() -> int | UserError:
+        try:
+            return action()
+        except UserError as error:
+            return error  # no failure that torchrun would show with its traceback
+
     try:
         if _rank() is not None:
             from torch.distributed.elastic.multiprocessing.errors import record
 
-            action = record(action)  # lets torchrun name the root cause
-        status = action()
-    except UserError as error:
-        leave(error)  # here, where Hydra does not put a line before it
+            answer = record(answer)  # lets torchrun name the root cause
+        status = answer()
+        if isinstance(status, UserError):
+            leave(status)  # here, where Hydra does not put a line before it
     except Exception:
         where = "" if _rank() is None else f"rank {_rank()}: "
         patience.started()

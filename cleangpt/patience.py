@@ -22,6 +22,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from cleangpt import streams
+
 BETWEEN_LINES = 5.0  # seconds, where nothing moves
 BETWEEN_FRAMES = 0.2
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -208,6 +210,7 @@ def starting(what: str = "Starting") -> None:
     Another process says it. A thread of ours could not: the interpreter's lock is held while a library is loaded.
     """
     global _teller
+    streams.fill()
     if _teller is not None or not (hasattr(os, "fork") and threading.active_count() == 1 and Voice().speaks):
         return
     watched, told = os.pipe()

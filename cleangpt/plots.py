@@ -25,8 +25,8 @@ def new_figure(width: float, height: float, columns: int = 1, rows: int = 1) -> 
 
 def save_figure(figure: Figure, path: Path) -> Path:
     """At once: whoever looks sees the old picture or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.replace(path, lambda temporary: figure.savefig(temporary, format="png"))
+    path.parent.mkdir(exist_ok=True)
+    files.replace(path, lambda file: figure.savefig(file, format="png"))
     return path
 
 

@@ -165,7 +165,7 @@ def keep(path: Path, prompts: list[Prompt], texts: list[Text]) -> None:
     else:
         lines = [f"{shown(prompts[text.prompt], text)}\n{RULE}\n" for text in texts]
     data = "".join(lines).encode("utf-8", errors="replace")
-    files.replace(path.absolute(), lambda temporary: temporary.write_bytes(data))
+    files.replace(path.absolute(), lambda file: file.write(data))
 
 
 def row(prompt: Prompt, text: Text) -> dict[str, Any]:

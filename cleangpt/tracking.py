@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -17,12 +18,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Column
 from rich.text import Text
 
-from cleangpt import files, patience
+from cleangpt import files, patience, streams
 from cleangpt.config import Config, LoggerConfig
 from cleangpt.drawing import Drawer
 from cleangpt.loggers import Loggers
 from cleangpt.patience import duration
-from cleangpt.rundir import RunDir, read_metrics
+from cleangpt.rundir import RunDir, read_metrics, writable
 
 SECONDS_BETWEEN_LINES = 5.0  # in a log or a pipe, where there is no bar
 
@@ -77,7 +78,8 @@ class Tracker:
         self.drawer = Drawer(run, self.say) if speaks and config.plots else None
         if not speaks:
             return
-        self.log_file = run.log.open("a", encoding="utf-8")
+        self.place, self.gone = _identity(run.path), False
+        self.log_file = files.append_text(run.log)
         self.log_console = Console(file=self.log_file, width=110, highlight=False, soft_wrap=True)
         self.metrics_file: Any = None
         self.unwritten, self.warned = b"", False
@@ -95,12 +97,16 @@ class Tracker:
         """Continue the metrics behind this step: what was logged later is forgotten, it will be made anew."""
         if not self.speaks:
             return
-        kept = [json.dumps(row) + "\n" for row in read_metrics(self.run.metrics) if row["step"] <= step]
-        files.replace(self.run.metrics, lambda path: path.write_text("".join(kept), encoding="utf-8"))
-        self.metrics_file = self.run.metrics.open("ab", buffering=0)
+        with writable(self.run):
+            self._begin_metrics(step)
         if self.bar:
             self.bar.update(self.task, completed=step)
             self.bar.start()
+
+    def _begin_metrics(self, step: int) -> None:
+        kept = [json.dumps(row) + "\n" for row in read_metrics(self.run.metrics) if row["step"] <= step]
+        files.write_text(self.run.metrics, "".join(kept))
+        self.metrics_file = files.append_bytes(self.run.metrics)
 
     def log_to(self, config: Config, step: int) -> None:
         """Pass rows on to the loggers that were asked for."""
@@ -141,6 +147,21 @@ class Tracker:
             if not self.warned:
                 self.warned = True
                 self.say(f"metrics.jsonl could not be written ({error.strerror}): its lines wait until it can be")
+
+    def waiting(self) -> int:
+        """Lines of metrics.jsonl that wait until they can be written."""
+        if self.speaks and self.unwritten:
+            self._write()
+        return self.unwritten.count(b"\n") if self.speaks else 0
+
+    def is_gone(self) -> bool:
+        """Whether the run directory was deleted or moved away, though it may be open still."""
+        if self.speaks and not self.gone:
+            try:
+                self.gone = _identity(self.run.path) != self.place
+            except (FileNotFoundError, NotADirectoryError):
+                self.gone = True
+        return self.speaks and self.gone
 
     def sync(self) -> None:
         """Have the disk hold the metrics, before a snapshot says that this step was made."""
@@ -188,7 +209,8 @@ class Tracker:
 
     def log(self, what: Any) -> None:
         with contextlib.suppress(OSError):  # a full disk must not end a training
-            self.log_console.print(what, markup=not isinstance(what, str))
+            for line in [*streams.losses(), what]:
+                self.log_console.print(line, markup=not isinstance(line, str))
             self.log_file.flush()
 
     def pause(self) -> None:
@@ -208,6 +230,12 @@ class Tracker:
             if self.metrics_file:
                 self.sync()
                 self.metrics_file.close()
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """What tells a folder from a new one of its name, as long as somebody has it open: a training has it locked."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def only_finite(row: dict[str, Any]) -> dict[str, Any]:

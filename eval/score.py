@@ -14,9 +14,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cleangpt import patience
+from cleangpt import guard, patience
 
 if __name__ == "__main__":
+    guard.leave_with_parent()
     patience.starting()
 
 import hydra
@@ -24,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cleangpt import cli, schema
 from cleangpt.config import Config, Imported, ScoreConfig
-from cleangpt.rundir import Opened, RunDir, find, read_config
+from cleangpt.rundir import Opened, RunDir, find, read_config, refuse_links_outside
 
 
 @hydra.main(version_base=None, config_path=cli.CONF, config_name="score")
@@ -71,7 +72,12 @@ def on_its_task(settings: ScoreConfig, trained: Config | Imported, opened: Opene
         judging = judge()
         judging.stop = stop
         found = task.score(judging, split, settings.limit, settings.method, watch=Watch(show))
-    return found, lambda: task.tables(found), lambda folder: scoring.save(task, found, folder, opened.label)
+    label = opened.label
+
+    def save(folder: Path) -> list[Path]:
+        return [scoring.save(found, folder, label), *scoring.draw(task, found, folder, label)]
+
+    return found, lambda: task.tables(found), save
 
 
 def by_the_harness(settings: ScoreConfig, trained: Config | Imported, opened: Opened, judge: Callable, show: Callable):
@@ -110,6 +116,8 @@ def refuse_what_does_not_count(settings: ScoreConfig) -> None:
 def score(settings: ScoreConfig) -> int:
     refuse_what_does_not_count(settings)
     opened = find(settings.run)
+    around = opened.run or RunDir(opened.folder)
+    refuse_links_outside(around.path)
     from rich.console import Console
 
     patience.load_torch()
@@ -152,7 +160,7 @@ def score(settings: ScoreConfig) -> int:
                 )
                 console.print(same, markup=False)
             with patience.doing("Drawing the pictures"):
-                paths = save((opened.run or RunDir(opened.folder)).score)
+                paths = save(around.score)
             console.print(f"Scored in {found['seconds']:.1f} s. Written:", markup=False)
             for path in paths:
                 console.print(f"    {path}", markup=False)

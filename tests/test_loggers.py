@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from runs import fit, make_trainer, rows
 
-from cleangpt import loggers, training
+from cleangpt import ending, loggers
 
 OPTIONS = ("train.steps=6", "train.snapshot_every=3", "train.keep_snapshots=null")
 
@@ -59,7 +59,7 @@ def test_wandb_continues_one_run_offline_where_there_is_no_key(tmp_path, monkeyp
     monkeypatch.setenv("WANDB_SILENT", "true")
     for number, snapshot in enumerate((None, tmp_path / "snapshots" / "step_00000003")):
         trainer = make_trainer(tmp_path, *OPTIONS, "logger.wandb=true", snapshot=snapshot)
-        training._summarise(trainer, trainer.fit(), None)
+        ending._write_summary(trainer, ending._summary(trainer, trainer.fit()))
         trainer.tracker.close()
         assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == number + 1
     name = json.loads((tmp_path / "wandb_id.json").read_text())

@@ -113,7 +113,7 @@ def test_every_logged_column_is_in_the_csv_and_drawn_where_it_is_asked_for(tmp_p
     runs = logged(tmp_path / "runs")
     if nested:  # so that the parser has to read it
         with (runs / "0" / "metrics.jsonl").open("a") as file:
-            file.write('{"step": 21, "note": {"x": {}}, "grad_norm": 7.0}\n')
+            file.write('{"step": 21, "note": {"x": {}}, "grad_norm": 9.0}\n{"step": 22, "grad_norm": 7.0}\n')
     asked = ["lr", "weight_norm/*"]
     found = compare(collect.read(collect.find(str(runs)), curves=asked), None, asked)
     assert [metric.name for metric in found.metrics] == ["val/loss"], "they judge nothing"

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cleangpt import files
 from cleangpt.corpus.kinds import RECORDS, opened, suffix
@@ -301,14 +301,14 @@ def fetch(
         return path
     downloads.mkdir(parents=True, exist_ok=True)
 
-    def download(temporary: Path) -> None:
-        with urllib.request.urlopen(url, timeout=30) as answer, temporary.open("wb") as file:
+    def download(file: BinaryIO) -> None:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             announced = answer.headers.get("Content-Length")
             while part := answer.read(1 << 16):
                 file.write(part)
                 progress(file.tell(), int(announced) if announced is not None else None)
-        if announced is not None and temporary.stat().st_size != int(announced):
-            raise OSError(f"only {temporary.stat().st_size} of {announced} bytes came")
+        if announced is not None and file.tell() != int(announced):
+            raise OSError(f"only {file.tell()} of {announced} bytes came")
 
     try:
         files.replace(path, download)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from cleangpt import files, weights
 from cleangpt.config import Imported, ModelConfig
@@ -34,6 +33,7 @@ def import_folder(source: str, out: Path) -> ModelConfig:
         raise UserError(f"{source} brings no tokenizer.json: put the one that it was trained with beside its weights")
     _refuse_existing(out)
     config = Imported(source=source, dataset=None, model=model)
+    out.parent.mkdir(parents=True, exist_ok=True)
     weights.save(out, tensors.read(folder, model), config, tokenizer, {"source": source})
     return model
 
@@ -53,8 +53,8 @@ def export_folder(source: Path, out: Path, dtype: str) -> dict[str, Any]:
     files.write_json(out / "tokenizer.json", tokens.library(tokenizer))
     files.write_json(out / "tokenizer_config.json", tokens.configuration(tokenizer, model.block_size))
     card = _card(out.name, config, model, weights.about(source), about)
-    files.replace(out / "README.md", lambda path: path.write_text(card, encoding="utf-8"))
-    files.replace(out / hub.ONE_FILE, lambda path: save_file(theirs, path, {"format": "pt"}))
+    files.write_text(out / "README.md", card)
+    files.replace(out / hub.ONE_FILE, lambda file: weights.write(file, theirs, {"format": "pt"}))
     return about
 
 

@@ -4,20 +4,22 @@ The files of many long runs have millions of lines. Where all lines are flat obj
 metrics.jsonl that a run writes, a column is found by one pattern; other files go through the JSON parser.
 """
 
-import contextlib
 import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from cleangpt.rundir import read_row
+
 AXES = ("step", "tokens", "seconds")
 SCORES = ("train/*", "val/*")
-NAME = re.compile(rb'"([^"]+)": ?[-\dnNI]')  # of a number, or of null
+NAME = re.compile(rb'"([^"]+)":')
+OTHER = [b"\\", b"\0", b"["] + [colon + word for colon in (b":", b": ") for word in (b"t", b"f", b"N", b"I", b"-I")]
 
 
 class Column(NamedTuple):
@@ -29,7 +31,7 @@ class Column(NamedTuple):
 
 def read(path: Path, asked: Sequence[str] = ()) -> tuple[dict[str, Column], int]:
     """tokens, seconds, every train/… and val/… of a metrics file, and what else is asked for by name or by pattern
-    (weight_norm/*); and how many lines can't be read.
+    (weight_norm/*); and how many lines are no rows.
     """
     data = _whole_lines(path)
 
@@ -38,7 +40,7 @@ def read(path: Path, asked: Sequence[str] = ()) -> tuple[dict[str, Column], int]
 
     try:
         found, bad = (_by_pattern(data, is_wanted), 0) if _is_flat(data) else _by_parser(data, is_wanted)
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         found, bad = _by_parser(data, is_wanted)
     if "step" not in found:
         return {}, bad
@@ -54,27 +56,27 @@ def read(path: Path, asked: Sequence[str] = ()) -> tuple[dict[str, Column], int]
 def last(path: Path) -> dict[str, float]:
     """The newest value of every column of a metrics file."""
     data = _whole_lines(path)
-    with contextlib.suppress(ValueError, TypeError, OverflowError):
+    try:
         if _is_flat(data):
             newest = {name: pattern.match(data, data.rfind(head)) for name, head, pattern in _columns(data)}
             return {name: _number(json.loads(match[1])) for name, match in newest.items()}
-    return {name: value for _, row in _rows(data) for name, value in row.items()}
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        pass  # the parser has to read it
+    return {name: _number(value) for _, row in _rows(data) for name, value in row.items()}
 
 
 def _whole_lines(path: Path) -> bytes:
     """A last line without an end is one that is being written, or was when the run died: no mistake."""
     data = path.read_bytes()
     end = data.rfind(b"\n") + 1
-    with contextlib.suppress(ValueError):
-        json.loads(data[end:])
-        data, end = data + b"\n", len(data) + 1
-    return data[:end]
+    return data + b"\n" if read_row(data[end:]) is not None else data[:end]
 
 
 def _is_flat(data: bytes) -> bool:
-    """Whether each line is one object without escapes, so that `"name":` can only be a name of that object."""
+    """Whether each line looks like one object of numbers, without escapes: then `"name":` can only be a name of it."""
     lines = data.count(b"\n")
-    return data.count(b"{") == data.count(b"}") == lines and b"\\" not in data and b"\0" not in data
+    objects = data.count(b"{") == data.count(b"}") == lines and data.count(b'"') == 2 * data.count(b'":')
+    return objects and data.isascii() and not any(part in data for part in OTHER)
 
 
 def _columns(data: bytes) -> Iterator[tuple[str, bytes, re.Pattern[bytes]]]:
@@ -96,37 +98,38 @@ def _by_pattern(data: bytes, is_wanted: Callable[[str], bool]) -> dict[str, tupl
             where = np.arange(len(ends))
         else:
             where = np.searchsorted(ends, [match.start() for match in pattern.finditer(data)])
-        found[name] = where, np.array(json.loads(b"[" + b",".join(values) + b"]"), float)
+        numbers = np.array(json.loads(b"[" + b",".join(values) + b"]"), float)
+        if np.isinf(numbers).any():
+            raise ValueError(f"{name} is infinite")
+        found[name] = where, numbers
+    where, steps = found.get("step", ((), np.empty(0)))
+    if len(where) < len(ends) or not np.all((steps >= 0) & (steps == np.floor(steps))):
+        raise ValueError("a line without a step")
     return found
 
 
 def _by_parser(data: bytes, is_wanted: Callable[[str], bool]) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], int]:
-    """The same for any file, and how many of its lines are no JSON objects."""
+    """The same for any file, and how many of its lines are no rows."""
     found: dict[str, list[tuple[int, float]]] = {}
     read = 0
     for line, row in _rows(data):
         read += 1
         for name in filter(is_wanted, row):
-            found.setdefault(name, []).append((line, row[name]))
+            found.setdefault(name, []).append((line, _number(row[name])))
     return {
         name: (np.array([line for line, _ in pairs]), np.array([value for _, value in pairs], float))
         for name, pairs in found.items()
     }, data.count(b"\n") - read
 
 
-def _rows(data: bytes) -> Iterator[tuple[int, dict[str, float]]]:
-    """The lines that are JSON objects, by their number, and the numbers of each."""
+def _rows(data: bytes) -> Iterator[tuple[int, dict[str, float | None]]]:
+    """The lines that are rows, by their number."""
     for line, text in enumerate(data.split(b"\n")[:-1]):
-        with contextlib.suppress(ValueError, AttributeError, OverflowError):
-            items = json.loads(text).items()
-            yield line, {name: _number(value) for name, value in items if value is None or _is_number(value)}
+        if (row := read_row(text)) is not None:
+            yield line, row
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _number(value: Any) -> float:
+def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 

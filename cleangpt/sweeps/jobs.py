@@ -10,7 +10,7 @@ from typing import Any
 
 from cleangpt import files
 from cleangpt.errors import UserError
-from cleangpt.rundir import RunDir
+from cleangpt.rundir import RunDir, read_row
 
 ABOUT, SWEEP = "job.json", "sweep.json"  # in the folder of a job, and of all
 DONE = ("completed", "early_stopped")
@@ -155,11 +155,9 @@ class Watched:
             return []
         whole = text[: text.rfind(b"\n") + 1]
         self.position += len(whole)
-        rows = []
-        for line in whole.splitlines():
-            with contextlib.suppress(ValueError):
-                rows.append(json.loads(line))
-                self.last |= rows[-1]
+        rows = [row for row in map(read_row, whole.split(b"\n")) if row is not None]
+        for row in rows:
+            self.last |= row
         return rows
 
 
