@@ -4,14 +4,13 @@ The files of many long runs have millions of lines. Where all lines are flat obj
 metrics.jsonl that a run writes, a column is found by one pattern; other files go through the JSON parser.
 """
 
-import contextlib
 import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,8 +18,8 @@ from cleangpt.rundir import read_row
 
 AXES = ("step", "tokens", "seconds")
 SCORES = ("train/*", "val/*")
+NAME = re.compile(rb'"([^"]+)":')
 OTHER = [b"\\", b"\0", b"["] + [colon + word for colon in (b":", b": ") for word in (b"t", b"f", b"N", b"I", b"-I")]
-NAME = re.compile(rb'"([^"]+)": ?[-\dnNI]')  # of a number, or of null
 
 
 class Column(NamedTuple):
@@ -57,11 +56,13 @@ def read(path: Path, asked: Sequence[str] = ()) -> tuple[dict[str, Column], int]
 def last(path: Path) -> dict[str, float]:
     """The newest value of every column of a metrics file."""
     data = _whole_lines(path)
-    with contextlib.suppress(ValueError, TypeError, OverflowError, RecursionError):
+    try:
         if _is_flat(data):
             newest = {name: pattern.match(data, data.rfind(head)) for name, head, pattern in _columns(data)}
             return {name: _number(json.loads(match[1])) for name, match in newest.items()}
-    return {name: value for _, row in _rows(data) for name, value in row.items()}
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        pass  # the parser has to read it
+    return {name: _number(value) for _, row in _rows(data) for name, value in row.items()}
 
 
 def _whole_lines(path: Path) -> bytes:
@@ -114,21 +115,21 @@ def _by_parser(data: bytes, is_wanted: Callable[[str], bool]) -> tuple[dict[str,
     for line, row in _rows(data):
         read += 1
         for name in filter(is_wanted, row):
-            found.setdefault(name, []).append((line, row[name]))
+            found.setdefault(name, []).append((line, _number(row[name])))
     return {
         name: (np.array([line for line, _ in pairs]), np.array([value for _, value in pairs], float))
         for name, pairs in found.items()
     }, data.count(b"\n") - read
 
 
-def _rows(data: bytes) -> Iterator[tuple[int, dict[str, float]]]:
-    """The lines that are rows, by their number, and the numbers of each."""
+def _rows(data: bytes) -> Iterator[tuple[int, dict[str, float | None]]]:
+    """The lines that are rows, by their number."""
     for line, text in enumerate(data.split(b"\n")[:-1]):
         if (row := read_row(text)) is not None:
-            yield line, {name: _number(value) for name, value in row.items()}
+            yield line, row
 
 
-def _number(value: Any) -> float:
+def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
