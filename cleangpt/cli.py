@@ -19,7 +19,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cleangpt import patience, process, streams
+from cleangpt import files, patience, process, streams
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.schema import Section, expected, keys, nearest, parse
 
@@ -97,10 +97,10 @@ def run(action: Callable[[], int]) -> None:
         status = answer()
         if isinstance(status, UserError):
             leave(status)  # here, where Hydra does not put a line before it
-    except Exception:
+    except Exception as error:
         where = "" if _rank() is None else f"rank {_rank()}: "
         patience.started()
-        sys.stderr.write(where + traceback.format_exc())
+        sys.stderr.write(where + (files.full_disk(error) or traceback.format_exc()))
     sys.stdout.flush()
     sys.exit(status)
 

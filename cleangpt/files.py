@@ -4,6 +4,7 @@ A folder may be somebody else's, with links in it that lead anywhere: what is wr
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -17,6 +18,7 @@ from typing import Any, BinaryIO, TextIO
 
 NOT_LINKS = getattr(os, "O_NOFOLLOW", 0)  # not on Windows
 LEFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}\.tmp")  # what a killed writer leaves
+FULL = (errno.ENOSPC, errno.EDQUOT)
 LONG = 3600.0  # seconds without a byte, after which nobody writes there any more
 
 
@@ -38,20 +40,29 @@ def replace(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     temporary = f".{path.name}.{secrets.token_hex(8)}.tmp"
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOT_LINKS, 0o666, dir_fd=folder)
         try:
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOT_LINKS, 0o666, dir_fd=folder)
             with os.fdopen(handle, "wb") as file:
                 write(file)
                 file.flush()
                 os.fsync(handle)
             os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                error.filename = str(path)  # the name that a person knows
             with contextlib.suppress(OSError):
                 os.unlink(temporary, dir_fd=folder)
             raise
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def full_disk(error: Exception) -> str | None:
+    """A sentence on what could not be written, where that is all that went wrong."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return f"{error.filename or 'a file'} could not be written ({error.strerror}): make room first\n"
+    return None
 
 
 def sweep(folder: Path, of: str | None = None, idle: float | None = None) -> None:

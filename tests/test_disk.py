@@ -11,7 +11,7 @@ import pytest
 from helpers import TORCHRUN, run_program
 from runs import composed, fit, make_trainer, rows
 
-from cleangpt import config, files, training, weights
+from cleangpt import cli, config, files, training, weights
 from cleangpt.errors import UserError
 from cleangpt.rundir import RunDir
 
@@ -194,6 +194,16 @@ def test_a_best_that_was_lost_is_not_taken_for_what_is_there(monkeypatch, capsys
     assert (
         "best/ does not hold step 6, which could not be written: the next evaluation counts" in capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize("call", ["open", "fsync"])
+def test_other_programs_say_in_one_sentence_what_they_could_not_write(monkeypatch, capsys, call):
+    Disk(monkeypatch, lambda path: path.endswith("report.md"), call)
+    with pytest.raises(SystemExit) as left:
+        cli.run(lambda: files.write_text(Path("report.md"), "words"))
+    assert left.value.code == 1
+    assert capsys.readouterr().err == "report.md could not be written (No space left on device): make room first\n"
+    assert os.listdir() == []
 
 
 # ---- the directory
