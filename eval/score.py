@@ -76,7 +76,7 @@ def on_its_task(settings: ScoreConfig, trained: Config | Imported, opened: Opene
 
 def by_the_harness(settings: ScoreConfig, trained: Config | Imported, opened: Opened, judge: Callable, show: Callable):
     """The score on tasks of lm-evaluation-harness; how to show it, and how to save it."""
-    from cleangpt import scoring, weights
+    from cleangpt import extras, scoring, weights
     from cleangpt.errors import UserError
 
     try:
@@ -85,7 +85,9 @@ def by_the_harness(settings: ScoreConfig, trained: Config | Imported, opened: Op
     except ModuleNotFoundError as error:
         if error.name != "lm_eval":
             raise
-        raise UserError("suite=lm-eval needs lm-evaluation-harness: pip install 'cleangpt[lm-eval]'") from None
+        raise UserError(
+            f"suite=lm-eval needs lm-evaluation-harness: install it by `{extras.command('lm-eval')}`"
+        ) from None
     names = [settings.tasks] if isinstance(settings.tasks, str) else settings.tasks
     tokenizer = weights.load_tokenizer(opened.folder)
     found = harness.score(judge(), tokenizer, names, settings.include, settings.fewshot, settings.limit)

@@ -14,7 +14,7 @@ import pytest
 from helpers import ROOT, look_ahead, run_program, toy
 from rich.console import Console
 
-from cleangpt import cli, files, guard, training
+from cleangpt import cli, extras, files, guard, training
 from cleangpt.distributed import World
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.rundir import RunDir, read_metrics
@@ -164,9 +164,10 @@ def test_what_a_machine_lacks_for_a_launcher_is_said(monkeypatch):
     assert "there is no `srun` here" in sentence
     monkeypatch.setattr(settings, "find_spec", lambda name: None)
     assert look_ahead("-m", "hydra/launcher=submitit_local") == [
-        "`hydra/launcher=submitit_local` needs submitit: pip install 'cleangpt[slurm]'"
+        f"`hydra/launcher=submitit_local` needs submitit: install it by `{extras.command('slurm')}`"
     ]
-    assert look_ahead("-m", "sweep=search") == ["`hydra/sweeper=optuna` needs optuna: pip install 'cleangpt[search]'"]
+    (sentence,) = look_ahead("-m", "sweep=search")
+    assert sentence == f"`hydra/sweeper=optuna` needs optuna: install it by `{extras.command('search')}`"
 
 
 def test_other_programs_say_that_they_have_no_sweeps(tmp_path):
