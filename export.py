@@ -4,15 +4,15 @@ python export.py run=latest format=hf out=mine
 python export.py run=openai-community/gpt2 format=cleangpt out=gpt2
 """
 
-from cleangpt import patience
+from cleangpt import beginning
 
 if __name__ == "__main__":
-    patience.starting()
+    beginning.program()
 
 import hydra
 from omegaconf import DictConfig
 
-from cleangpt import cli, schema
+from cleangpt import cli, patience, schema
 from cleangpt.config import ExportConfig
 
 

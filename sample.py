@@ -9,15 +9,15 @@ python sample.py run=latest interactive=true
 import os
 import sys
 
-from cleangpt import patience
+from cleangpt import beginning
 
 if __name__ == "__main__":
-    patience.starting()
+    beginning.program()
 
 import hydra
 from omegaconf import DictConfig
 
-from cleangpt import cli, schema
+from cleangpt import cli, patience, schema
 from cleangpt.config import SampleConfig
 from cleangpt.rundir import find, read_config
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cleangpt import patience, process
+from cleangpt import beginning, patience, process
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.schema import Section, expected, keys, nearest, parse
 
@@ -84,7 +84,8 @@ def run(action: Callable[[], int]) -> None:
             from torch.distributed.elastic.multiprocessing.errors import record
 
             action = record(action)  # lets torchrun name the root cause
-        status = action()
+        with beginning.unwinding():
+            status = action()
     except UserError as error:
         leave(error)  # here, where Hydra does not put a line before it
     except Exception:

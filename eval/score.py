@@ -6,23 +6,25 @@ torchrun --nproc-per-node=2 eval/score.py run=latest method=generate limit=1000
 python eval/score.py run=latest suite=lm-eval tasks=[lambada_openai,piqa]
 """
 
-import signal
+import os
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from cleangpt import beginning
+
+if __name__ == "__main__":
+    beginning.program()
+
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from cleangpt import patience
-
-if __name__ == "__main__":
-    patience.starting()
-
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from cleangpt import cli, schema
+from cleangpt import cli, patience, schema
 from cleangpt.config import Config, Imported, ScoreConfig
 from cleangpt.rundir import Opened, RunDir, find, read_config
 
