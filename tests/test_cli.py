@@ -5,9 +5,12 @@ import re
 import pytest
 import yaml
 from helpers import ROOT, TORCHRUN, look_ahead, run_program
+from hydra._internal.utils import get_args_parser
 
+from cleangpt import cli
 from cleangpt.cli import key_help
 from cleangpt.config import Config, ReportConfig, ScoreConfig
+from cleangpt.errors import ConfigError, UserError
 from cleangpt.schema import keys
 
 GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "hydra")
@@ -218,6 +221,95 @@ def test_a_sweep_under_torchrun_is_refused_with_the_command_that_does_it(tmp_pat
     sentence = rf"run `python {re.escape(str(ROOT / 'train.py'))} -m seed=1,2 processes=2` without torchrun"
     assert len(re.findall(sentence, done.stdout + done.stderr)) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+OPTIONS = {
+    "--steps 5": "`--steps` is no option: write train.steps=5",
+    "--optimizer.lr=1e-3": "`--optimizer.lr` is no option: write optimizer.lr=1e-3",
+    "--lr 1e-3": "`--lr` is no option: write optimizer.lr=1e-3",
+    "--model gpt": "`--model` is no option: write model=gpt",
+    "--batch-size=8": "`--batch-size` is no option: write train.batch_size=8",
+    "--profile": "`--profile` is no option: write profile=true",
+    "--resume -m": "`--resume` is no option: write resume=…",
+    "--epochs 3": "`--epochs` is no option: write key=value, as --help shows",
+    "-x": "unrecognized arguments: -x: write key=value, as --help shows",
+    "--info no": "argument --info/-i: invalid choice: 'no'",
+    "--config x": "ambiguous option: --config could match --config-path, --config-name, --config-dir",
+}
+
+
+@pytest.mark.parametrize("words", OPTIONS)
+def test_what_other_programs_write_as_options_is_told_as_a_key(words):
+    with pytest.raises(UserError) as refused:
+        cli.options(get_args_parser(), words.split(), Config)
+    assert str(refused.value).startswith(OPTIONS[words])
+    assert "\n" not in str(refused.value)
+
+
+def test_hydras_flag_run_is_not_in_the_way_of_the_key():
+    with pytest.raises(ConfigError, match=r"^`--run` is no option: write run=latest$"):
+        cli.options(get_args_parser(), ["--run", "latest"], ScoreConfig)
+    assert cli.options(get_args_parser(), ["--run"], Config).run
+
+
+def test_options_that_are_wrong_are_one_message_of_the_program(light):
+    assert refused(light("train.py", "--steps", "5", "--seeds=3")) == [
+        "`--steps` is no option: write train.steps=5",
+        "`--seeds` is no option: write seed=3",
+    ]
+
+
+def test_options_may_stand_between_keys(light):
+    shown = light("train.py", "model=gpt", "--cfg", "job", "train.steps=77", "-p", "train", "train.log_every=7")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert yaml.safe_load(shown.stdout)["log_every"] == 7
+
+
+# ---- folders of the user's own
+
+
+def test_hydra_looks_for_presets_in_the_folders_that_it_is_given(light, monkeypatch):
+    preset(light.folder, "mine", {"train": {"steps": 7}})
+    folder = light.folder / "mine"
+    (folder / "whole.yaml").write_text(yaml.safe_dump({
+        "defaults": ["train", "_self_"], "hydra": {"searchpath": [f"file://{folder}"]}, "seed": 5,
+    }))  # fmt: skip
+    monkeypatch.chdir(light.folder)
+    flags = (
+        [f"hydra.searchpath=[file://{folder}]"],
+        ["hydra.searchpath=[file://mine]"],
+        ["-cd", "mine"],
+        ["--config-dir=mine", "--config-name=whole"],
+        [
+            f"--config-path={folder}",
+            "--config-name=whole",
+            f"hydra.searchpath=[file://{ROOT / 'conf'},file://{folder}]",
+        ],
+    )
+    for words in flags:
+        assert look_ahead(*words, "experiment=mine") == [], words
+        assert look_ahead("-m", *words, "experiment=mine", "seed=0,1") == [], words
+        (sentence,) = look_ahead(*words, "experiment=min")
+        assert "did you mean `experiment=mine`?" in sentence
+        (sentence,) = look_ahead(*words, "experiment=mine", "train.stepz=3")
+        assert "did you mean `train.steps`?" in sentence
+
+
+def test_hydra_composes_what_was_looked_ahead_at(light):
+    preset(light.folder, "mine", {"train": {"steps": 7}})
+    done = light("train.py", "hydra.searchpath=[file://mine]", "experiment=mine", "--cfg", "job", "-p", "train")
+    assert yaml.safe_load(done.stdout)["steps"] == 7
+    (light.folder / "mine" / "template").mkdir()
+    (light.folder / "mine" / "template" / "loud.yaml").write_text("pattern: '{text}!'\n")
+    for flag in ("hydra.searchpath=[file://mine]", "--config-dir=mine"):
+        (sentence,) = refused(light("sample.py", flag, "template=loud", "run=nowhere"))
+        assert sentence.startswith("run=nowhere is no folder")
+
+
+@pytest.mark.parametrize("path", ["file:///nowhere", "pkg://nothing"])
+def test_a_folder_to_look_in_that_is_not_there_is_named(path, recwarn):
+    assert look_ahead(f"hydra.searchpath=[{path}]") == [f"`hydra.searchpath` names {path}, which is no folder"]
+    assert not recwarn.list
 
 
 # ---- help and completion

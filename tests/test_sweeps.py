@@ -230,10 +230,10 @@ def test_a_folder_with_a_run_that_is_no_job_is_left_alone(tmp_path):
 
 
 def test_a_job_is_trained_by_the_same_program_in_its_own_folder_and_goes_on_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["train.py", "-m", "--config-dir=mine", "-cn", "other", "seed=0,1", "resume=null"])
+    flags = ["--config-dir=mine", "-cn", "other", "hydra.searchpath=[file://more]"]
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", *flags, "seed=0,1", "resume=null"])
     job = Grid(None, ["seed=0,1", "resume=null"], composing(tmp_path)).next()
     there = f"hydra.run.dir='{tmp_path}/0000_seed=0'"
-    flags = ["--config-dir=mine", "-cn", "other"]
     assert command(job) == [sys.executable, "train.py", *flags, "seed=0", "resume=auto", "hydra.mode=RUN", there]
 
 
