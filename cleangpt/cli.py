@@ -52,15 +52,12 @@ def start(main: Callable[[], Any], schema: type[Section], config_name: str, swee
         main()
     except UserError as error:
         leave(error)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        leave(UserError(f"{error.filename} can't be used ({error.strerror}): choose another place"))
     except Exception as error:
-        sentence = composition_mistake(error)
-        if sentence is None:
-            raise
-        leave(ConfigError([sentence]))
+        if sentence := composition_mistake(error):
+            leave(ConfigError([sentence]))
+        if isinstance(error, OSError) and error.filename is not None:
+            leave(UserError(f"{error.filename} can't be used ({error.strerror}): choose another place"))
+        raise
 
 
 def leave(error: UserError) -> None:
@@ -218,14 +215,14 @@ def composition_mistake(error: Exception) -> str | None:
 
 
 # --------------------------------------------------------------------------------------------------------------
-# Resolvers and help
+# Resolvers
 
 
 def register_resolvers(schema: type[Section]) -> None:
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
     OmegaConf.register_new_resolver("run_stamp", _run_stamp, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("key_help", lambda: key_help(keys(schema)), replace=True)
-    OmegaConf.register_new_resolver("sweep_help", _sweep_help, replace=True)
+    for part in ("groups", "keys", "sweep"):
+        OmegaConf.register_new_resolver(f"help_{part}", _help(part, schema), replace=True)
 
 
 def _run_name(experiment: str | None, dataset: str, model: str) -> str:
@@ -241,15 +238,12 @@ def _run_stamp() -> str:
     return _stamp
 
 
-def _sweep_help() -> str:
-    from cleangpt.sweeps import settings
+def _help(part: str, schema: type[Section]) -> Callable[..., str]:
+    """What stands for ${help_keys:} and the like in the templates of --help."""
 
-    return key_help(settings.help_keys())
+    def words(*, _root_: DictConfig) -> str:
+        from cleangpt import program_help
 
+        return getattr(program_help, part)(schema, _root_)
 
-def key_help(found: dict[str, Any]) -> str:
-    """Every key with its meaning and what it may be, for --help. `$` would be Hydra's."""
-    width = max(map(len, found))
-    return "\n".join(
-        f"  {key:{width}}  {field.description} [{expected(field)}]".replace("$", "$$") for key, field in found.items()
-    )
+    return words
