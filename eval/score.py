@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from cleangpt import cli, patience, schema
 from cleangpt.config import Config, Imported, ScoreConfig
 from cleangpt.rundir import Opened, RunDir, find, read_config
+from cleangpt.words import counted, seconds
 
 
 @hydra.main(version_base=None, config_path=cli.CONF, config_name="score")
@@ -150,14 +151,14 @@ def score(settings: ScoreConfig) -> int:
         if world.is_main:
             for table in tables():
                 console.print(table)
-            if found.get("forced_equals_decoded"):
+            if compared := found.get("forced_equals_decoded"):
                 same = (
-                    f"The same verdict as by real decoding on all {found['forced_equals_decoded']} problems compared."
+                    f"The same verdict as by real decoding on {counted(compared, 'problem')}, all that were compared."
                 )
                 console.print(same, markup=False)
             with patience.doing("Drawing the pictures"):
                 paths = save((opened.run or RunDir(opened.folder)).score)
-            console.print(f"Scored in {found['seconds']:.1f} s. Written:", markup=False)
+            console.print(f"Scored in {seconds(found['seconds'])}. Written:", markup=False)
             for path in paths:
                 console.print(f"    {path}", markup=False)
     except Stopped as stopped:

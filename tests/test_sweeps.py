@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT, look_ahead, run_program, toy
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from rich.console import Console
 
 from cleangpt import cli, extras, files, guard, training
@@ -334,6 +336,38 @@ def quick(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "-m", "seed=0,1,2"])
 
 
+def test_a_sweep_ends_with_its_best_job_and_the_command_that_compares_them(tmp_path, quick, capsys):
+    def ends(**values):
+        def status(run):
+            complete(run.job, **values)
+            return 0
+
+        return status
+
+    values = [(0.5, 1.0), (0.9, 3.0), (0.9, 2.0), (0.1, 0.5)]
+    fake = Fake(1, {n: ends(**{"val/accuracy": right, "val/loss": loss}) for n, (right, loss) in enumerate(values)})
+    folder = tmp_path / "my sweep"
+    folder.mkdir()
+    assert loop.run(Grid(None, ["seed=0,1,2,3"], composing(folder)), fake, folder) == 0
+    *_, best, compare = capsys.readouterr().out.splitlines()
+    assert best == "Best: 0002, seed=2: val/loss 2.00000, val/accuracy 90.00%"
+    runs = shlex.split(compare.removeprefix("Compare them: python eval/report.py "))[0]
+    assert parse_value(runs) == str(folder)
+    without = Fake(1, {n: ends(**{"val/loss": loss}) for n, (_, loss) in enumerate(values)})
+    assert loop.run(Grid(None, ["seed=0,1,2,3"], composing(tmp_path / "b")), without, tmp_path) == 0
+    assert "Best: 0003, seed=3: val/loss 0.50000\n" in capsys.readouterr().out
+    assert loop.run(Grid(None, ["seed=0"], composing(tmp_path / "c")), Fake(1, {}), tmp_path) == 0
+    assert "Best" not in capsys.readouterr().out
+    assert loop.run(Grid(None, ["seed=0,1"], composing(tmp_path / "d")), Fake(1, {0: 1, 1: 1}), tmp_path) == 1
+    said = capsys.readouterr().out
+    assert "Best" not in said
+    assert "Compare" not in said
+
+
+def parse_value(word: str) -> str:
+    return OverridesParser.create().parse_override(word).value()
+
+
 def test_all_jobs_run_and_a_failing_one_is_told_with_its_own_words(tmp_path, quick, capsys):
     fake = Fake(2, {1: 1})
     plan = Grid(None, ["seed=0,1,2,3,4"], composing(tmp_path))
@@ -344,7 +378,7 @@ def test_all_jobs_run_and_a_failing_one_is_told_with_its_own_words(tmp_path, qui
     assert re.search(r"0000 seed=0 finished in 0:0\d: val/loss 1.50000, val/accuracy 50.00%\n", said)
     assert "0001 seed=1 failed: words of 1\n" in said
     assert "5 jobs: 4 finished, 1 failed." in said
-    assert said.rstrip().splitlines()[-3] == "    0001_seed=1 failed: words of 1"
+    assert "\n    0001_seed=1 failed: words of 1\nWhat a job said" in said
     assert f"Continue with: python train.py -m seed=0,1,2 hydra.sweep.dir={tmp_path}" in said
     told = json.loads((tmp_path / "sweep.json").read_text())["jobs"]
     assert [one["status"] for one in told] == ["completed", "failed", "completed", "completed", "completed"]
