@@ -6,6 +6,7 @@ process, before torch is imported and before a run directory is made. Then Hydra
 
 import argparse
 import fnmatch
+import itertools
 import os
 import re
 import shlex
@@ -160,7 +161,7 @@ def options(parser: argparse.ArgumentParser, words: list[str], schema: type[Sect
     known = [option for option in parser._option_string_actions if option.startswith("--")]
     known = [option for option in known if option[2:] not in schema.model_fields]  # Hydra's --run says what is usual
     mistakes = []
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in itertools.zip_longest(words, words[1:], fillvalue=""):
         name, _, value = word.partition("=")
         if name.startswith("--") and not any(option.startswith(name) for option in known):
             mistakes.append(_no_option(name, value or after, schema))
