@@ -4,16 +4,17 @@ python export.py run=latest format=hf out=mine
 python export.py run=openai-community/gpt2 format=cleangpt out=gpt2
 """
 
-from cleangpt import patience
+from cleangpt import beginning
 
 if __name__ == "__main__":
-    patience.starting()
+    beginning.program()
 
 import hydra
 from omegaconf import DictConfig
 
-from cleangpt import cli, schema
+from cleangpt import cli, patience, schema
 from cleangpt.config import ExportConfig
+from cleangpt.words import counted
 
 
 @hydra.main(version_base=None, config_path=cli.CONF, config_name="export")
@@ -32,7 +33,9 @@ def export(settings: ExportConfig) -> int:
         out = Path(settings.out or Path("outputs") / Path(settings.run.partition("@")[0]).name)
         with patience.doing(f"Copying the weights to {out}"):
             model = folder.import_folder(settings.run, out)
-        print(f"The weights of {settings.run}, a {model.name} of {model.n_layer} layers, are in {out}. Next:")
+        print(
+            f"The weights of {settings.run}, a {model.name} of {counted(model.n_layer, 'layer')}, are in {out}. Next:"
+        )
         print(f"    python eval/score.py run={out} suite=lm-eval tasks=lambada_openai")
         return 0
     opened = find(settings.run)

@@ -2,19 +2,19 @@
 
 python sample.py run=latest prompt="Once upon a time" temperature=0.9 top_p=0.95
 python sample.py run=<run>/best prompts=prompts.txt output=samples.jsonl num_samples=4
-echo "123+456" | python sample.py run=latest
+printf '123+456\n7+8\n' | python sample.py run=latest
 python sample.py run=latest interactive=true
 """
 
-from cleangpt import patience
+from cleangpt import beginning
 
 if __name__ == "__main__":
-    patience.starting()
+    beginning.program()
 
 import hydra
 from omegaconf import DictConfig
 
-from cleangpt import cli, schema
+from cleangpt import cli, patience, schema
 from cleangpt.config import SampleConfig
 from cleangpt.rundir import find, read_config
 

@@ -11,6 +11,7 @@ from typing import Any
 from cleangpt import files, record
 from cleangpt.patience import duration
 from cleangpt.rundir import RunDir
+from cleangpt.words import counted
 
 
 def write(run: RunDir) -> Path:
@@ -76,7 +77,7 @@ def _results(summary: dict[str, Any]) -> list[tuple[str, str]]:
         return f"{value:.5f}"
 
     problems = summary.get("test/problems")
-    of_test = f" of {problems:,} problems" if problems else ""
+    of_test = f" of {counted(problems, 'problem')}" if problems else ""
     shown = {
         "test/accuracy": ("exact match on test", lambda value: percent(value) + of_test),
         "best/step": ("best step", lambda value: f"{value:,}"),
@@ -118,7 +119,7 @@ def _machine(part: dict[str, Any]) -> list[tuple[str, str]]:
         ("dtype", machine["dtype"]),
         *([("processor", machine["processor"])] if machine.get("processor") else []),
         ("processes", str(part["world_size"])),
-        ("host", f"{machine['host']}, {machine['cores']} cores, {machine['system']}"),
+        ("host", f"{machine['host']}, {counted(machine['cores'], 'core')}, {machine['system']}"),
         ("versions", ", ".join(f"{name} {part['versions'][name]}" for name in ("python", "torch", "cleangpt"))),
         ("commit", f"{git['commit'] or 'unknown'}{dirty}"),
         ("parameters", f"{parameters['total']:,} ({parameters['without_embeddings']:,} without embeddings)"),

@@ -234,6 +234,14 @@ def started() -> None:
             os.waitpid(child, 0)
 
 
+def wipe() -> None:
+    """Take away the line that moves."""
+    started()
+    for progress in Progress._all:
+        if progress.drawn:
+            progress.voice.draw("")
+
+
 def load_torch() -> None:
     """Import torch, which is announced if it takes long."""
     if "torch" in sys.modules:

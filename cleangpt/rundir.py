@@ -130,17 +130,17 @@ class Opened(NamedTuple):
     run: RunDir | None  # the run directory around them, if they still lie in one
 
 
-def find(run: str) -> Opened:
-    """A run directory, one of its snapshots, its best/ or final/, or `latest`."""
+def find(run: str, key: str = "run") -> Opened:
+    """A run directory, one of its snapshots, its best/ or final/, or `latest`. `key` is what named it."""
     path = LATEST if run == "latest" else Path(run)
     if run == "latest" and not path.exists():
-        raise UserError(f"run=latest: there is no {LATEST} here: train a model first, or name a run directory")
+        raise UserError(f"{key}=latest: there is no {LATEST} here: train a model first, or name a run directory")
     if not path.is_dir():
-        raise UserError(f"run={run} is no folder: name a run directory, one of its snapshots, or its best/ or final/")
+        raise UserError(f"{key}={run} is no folder: name a run directory, one of its snapshots, or its best/ or final/")
     path = path.resolve()
     if hub.is_folder(path):
         raise UserError(
-            f"run={run} is a model in Hugging Face's format: make it one of ours by `python export.py run={run} "
+            f"{key}={run} is a model in Hugging Face's format: make it one of ours by `python export.py run={run} "
             "format=cleangpt out=<folder>`, and name that folder"
         )
     if (path / "model.safetensors").exists():
@@ -152,5 +152,5 @@ def find(run: str) -> Opened:
         if (folder / "model.safetensors").exists():
             return Opened(folder, folder.name, here)
     if here.holds_a_run():
-        raise UserError(f"run={run} has no weights yet: it has neither best/ nor final/ nor a snapshot")
-    raise UserError(f"run={run} is no run directory: it has no config.json and no weights")
+        raise UserError(f"{key}={run} has no weights yet: it has neither best/ nor final/ nor a snapshot")
+    raise UserError(f"{key}={run} is no run directory: it has no config.json and no weights")

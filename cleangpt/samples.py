@@ -13,6 +13,7 @@ from cleangpt.generate import Piece, Text
 from cleangpt.prompts import Prompt, Reader
 from cleangpt.rundir import Opened
 from cleangpt.sampling import Sampling
+from cleangpt.words import counted
 
 AUTO_TEMPERATURE = 0.8
 RULE = "-" * 20
@@ -91,7 +92,8 @@ def on_screen(text: str) -> str:
 
 
 def slid_note(context: int) -> str:
-    return f"(A text outgrew the context of {context} tokens: there the model forgot all but the newest half of it.)"
+    whole = counted(context, "token")
+    return f"(A text outgrew the context of {whole}: there the model forgot all but the newest half of it.)"
 
 
 def refuse_unwritable(output: str | None) -> None:
@@ -111,7 +113,7 @@ def answer(voice: Voice, prompts: list[Prompt], settings: SampleConfig) -> int:
                 texts += batch
                 progress.advance(len(batch))
     except KeyboardInterrupt:
-        note(f"Interrupted after {len(texts):,} of {wanted:,} texts.")
+        note(f"Interrupted after {len(texts):,} of {counted(wanted, 'text')}.")
         status = 130
     texts.sort(key=lambda text: (text.prompt, text.sample))
     if settings.output is None:
@@ -120,7 +122,7 @@ def answer(voice: Voice, prompts: list[Prompt], settings: SampleConfig) -> int:
             print(on_screen(shown(prompts[text.prompt], text)), flush=True)
     else:
         keep(Path(settings.output), prompts, texts)
-        note(f"{len(texts):,} texts are in {settings.output}")
+        note(f"Written to {settings.output}: {counted(len(texts), 'text')}.")
     if asked := [text for text in texts if prompts[text.prompt].question]:
         right = sum(prompts[text.prompt].question.is_right(text.tokens) for text in asked)
         note(f"{right:,} of {len(asked):,} right")

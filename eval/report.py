@@ -5,20 +5,20 @@ python eval/report.py runs=[outputs/adder-llama,outputs/adder-gpt] metric=val/lo
 python eval/report.py 'runs="outputs/*/2026-*"'
 """
 
+import os
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from cleangpt import patience
+from cleangpt import beginning
 
 if __name__ == "__main__":
-    patience.starting()
+    beginning.program()
 
 import hydra
 from omegaconf import DictConfig
 
-from cleangpt import cli, schema
+from cleangpt import cli, patience, schema
 from cleangpt.config import ReportConfig
 
 WIDE = 120  # characters of a line of a table, where there is no terminal

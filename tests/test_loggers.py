@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from runs import fit, make_trainer, rows
 
-from cleangpt import ending, loggers
+from cleangpt import ending, extras, loggers
 
 OPTIONS = ("train.steps=6", "train.snapshot_every=3", "train.keep_snapshots=null")
 
@@ -145,4 +145,4 @@ def test_a_logger_that_fails_warns_once_and_training_goes_on(tmp_path, monkeypat
     monkeypatch.setattr(trainer.tracker, "say", said.append)
     assert trainer.fit() == "completed"
     assert len([line for line in said if "logger wandb is left out" in line]) == 1
-    assert ("pip install 'cleangpt[wandb]'" in "".join(said)) == (when == "not installed")
+    assert (f"install it by `{extras.command('wandb')}`" in "".join(said)) == (when == "not installed")

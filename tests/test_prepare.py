@@ -385,7 +385,7 @@ def test_what_needs_a_package_that_is_not_there_names_it(tmp_path, monkeypatch, 
     location = sourced(tmp_path, kind)
     for name in ("datasets", "pyarrow", "pyarrow.parquet"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UserError, match=r"pip install 'cleangpt\[hub\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '.*\[hub\]'`$"):
         prepared(tmp_path, source=location, field="body")
 
 

@@ -6,13 +6,15 @@ from typing import Any
 from rich.console import Console
 
 from cleangpt.narrow import Table
+from cleangpt.words import counted
 
 WIDTH = 120  # where there is no terminal
 
 
 def show(result: dict[str, Any]) -> None:
     model, unit = result["model"], result["unit"]
-    shape = f"{model['layers']} layers, {model['width']} wide, context {model['context']}, batch {model['batch']}"
+    layers = counted(model["layers"], "layer")
+    shape = f"{layers}, {model['width']} wide, context {model['context']}, batch {model['batch']}"
     title = f"{result['what']}: {model['name']}, {model['parameters']:,} parameters, {shape}\n"
     title += f"{result['device']}, torch {result['torch']}"
     table = Table(title=title, title_justify="left", title_style="bold")

@@ -12,6 +12,7 @@ from cleangpt.corpus import store
 from cleangpt.errors import UserError
 from cleangpt.narrow import Table
 from cleangpt.patience import size
+from cleangpt.words import seconds as told
 
 
 def prepare(config: Any) -> int:
@@ -41,7 +42,7 @@ def prepare(config: Any) -> int:
         console.print(note, markup=False)
     console.print(table(prepared))
     text_bytes = sum(tokens.text_bytes for tokens in prepared.splits.values())
-    speed = f"in {seconds:.1f} s, {text_bytes / 1e6 / seconds:.1f} MB/s" if made else "already, and its checksums hold"
+    speed = f"in {told(seconds)}, {text_bytes / 1e6 / seconds:.1f} MB/s" if made else "already, and its checksums hold"
     console.print(f"{settings.dir} is prepared {speed}. Next:", markup=False)
     words = [f"dataset={settings.name}"]
     if settings.dir != f"data/{settings.name}":

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cleangpt import files
+from cleangpt import extras, files
 from cleangpt.corpus.kinds import RECORDS, opened, suffix
 from cleangpt.errors import UserError
 
@@ -340,7 +340,7 @@ def _load(name: str, subset: str | None, revision: str | None, part: str, stream
 
 
 def _needs_extra(what: str) -> UserError:
-    return UserError(f"{what} is read by the package datasets: pip install 'cleangpt[hub]'")
+    return UserError(f"{what} is read by the package datasets: install it by `{extras.command('hub')}`")
 
 
 def _reachable() -> bool:

@@ -11,6 +11,7 @@ from cleangpt.config import Imported, ModelConfig
 from cleangpt.errors import UserError
 from cleangpt.hf import architecture, hub, tensors, tokens
 from cleangpt.rundir import read_config
+from cleangpt.words import counted
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -66,12 +67,13 @@ def _refuse_existing(out: Path) -> None:
 def _card(name: str, config: Any, model: ModelConfig, scores: dict[str, Any], about: dict[str, Any]) -> str:
     """README.md: what the model is, how it was made, how it is used."""
     kind = about["architectures"][0]
-    shape = f"{model.n_layer} layers, {model.n_embd} wide, {model.n_head} heads, context {model.block_size}"
+    layers, heads = counted(model.n_layer, "layer"), counted(model.n_head, "head")
+    shape = f"{layers}, {model.n_embd} wide, {heads}, context {model.block_size}"
     trained = "weights that were imported, and not trained further"
     if config.dataset is not None:
         steps = scores.get("step", config.train.steps)
         begun = f", from the weights of {config.init_from}" if config.init_from else ""
-        trained = f"{steps} steps on `{config.dataset.name}`, seed {config.seed}{begun}"
+        trained = f"{counted(steps, 'step')} on `{config.dataset.name}`, seed {config.seed}{begun}"
     rows = "".join(f"| {key} | {value:.5g} |\n" for key, value in scores.items() if isinstance(value, float))
     table = f"\n| score | |\n| --- | --- |\n{rows}" if rows else ""
     remarks = "\nIt has no biases; the class has, and they are zero.\n" if getattr(model, "bias", True) is False else ""

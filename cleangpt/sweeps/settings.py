@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model, field_validator
 
+from cleangpt import extras
 from cleangpt.errors import ConfigError
 from cleangpt.schema import Section, keys, parse
 
@@ -108,9 +109,10 @@ def mistakes(hydra: dict[str, Any]) -> list[str]:
 def _lacking(chosen: Section) -> list[str]:
     """What this machine lacks for what was chosen."""
     if isinstance(chosen, Sweeper) and chosen.name == "optuna" and find_spec("optuna") is None:
-        return ["`hydra/sweeper=optuna` needs optuna: pip install 'cleangpt[search]'"]
+        return [f"`hydra/sweeper=optuna` needs optuna: install it by `{extras.command('search')}`"]
     if isinstance(chosen, Submitit) and find_spec("submitit") is None:
-        return [f"`hydra/launcher=submitit_{chosen.cluster}` needs submitit: pip install 'cleangpt[slurm]'"]
+        command = extras.command("slurm")
+        return [f"`hydra/launcher=submitit_{chosen.cluster}` needs submitit: install it by `{command}`"]
     if isinstance(chosen, Submitit) and chosen.cluster == "slurm" and shutil.which("srun") is None:
         return ["`hydra/launcher=submitit_slurm` needs a machine of a Slurm cluster, and there is no `srun` here"]
     return []

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from cleangpt.narrow import Table
 from cleangpt.patience import duration
-from cleangpt.sweeps.jobs import Job, Outcome, Watched
+from cleangpt.sweeps.jobs import DONE, Job, Outcome, Watched
 
 COLORS = {"running": "cyan", "failed": "red", "stopped": "yellow", "pruned": "yellow", "waiting": "dim"}
 WIDE = 100  # columns: on a narrower terminal there are no lines between the columns
@@ -86,6 +86,15 @@ class Board:
     def _line(self, row: Row, what: str) -> None:
         if self.live is None:
             self.say(" ".join(filter(None, [f"{row.job.number:04}", row.job.label, what])))
+
+    def best(self) -> list[str]:
+        """Of several jobs that finished, the one with the best values: the accuracy, then the loss."""
+        found = [row for row in self.rows.values() if row.status in (*DONE, "done before")]
+        found = [row for row in found if row.value("val/loss") is not None]
+        if len(found) < 2:
+            return []
+        row = min(found, key=lambda row: (-(row.value("val/accuracy") or 0.0), row.value("val/loss")))
+        return [f"Best: {row.job.number:04}, {row.job.label}: {row.values()}"]
 
     def close(self) -> None:
         if self.live:
