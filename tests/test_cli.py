@@ -443,8 +443,8 @@ def test_a_shown_configuration_is_the_whole_one(light):
     ],
 )
 def test_the_tab_key_completes(light, line, completed):
-
-    environment = {"COMP_LINE": typed, "COMP_POINT": str(len(typed))}
+    command = f"python train.py {line}"
+    environment = {"COMP_LINE": command, "COMP_POINT": str(len(command))}
     done = light("train.py", "-sc", "query=bash", **environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.split()) == sorted(completed)
