@@ -6,13 +6,12 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cleangpt import files, schema
+from cleangpt import files, migrations, schema, untrusted
 from cleangpt.config import Config, Imported, parse
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.hf import hub
 
 LATEST = Path("outputs") / "latest"
-CAME_LATER = (("train", "stop_when"), ("schedule", "steps"))  # keys that older runs lack, and leave open
 
 
 class RunDir:
@@ -69,18 +68,19 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def write_config(path: Path, config: Config | Imported) -> None:
+    files.write_json(path, migrations.stamped(config.model_dump(mode="json")))
+
+
 def read_config(path: Path) -> Config | Imported:
     """A stored configuration: plain JSON, checked like any other, with no interpolation and nothing to run."""
     try:
-        data = files.read_json(path)
-        for section, key in CAME_LATER:
-            if isinstance(data.get(section), dict):
-                data[section].setdefault(key, None)
+        data = migrations.to_today(untrusted.json_object(path))
         return schema.parse(data, Imported) if "source" in data else parse(data)
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} can't be read as a configuration: {error}") from None
     except ConfigError as error:
         raise UserError(f"{path} is not a configuration of this version: {'; '.join(error.mistakes)}") from None
+    except (OSError, ValueError, UserError) as error:
+        raise UserError(f"{path} can't be read as a configuration: {error}") from None
 
 
 class Opened(NamedTuple):

@@ -34,7 +34,7 @@ from cleangpt import (
 from cleangpt.config import Config, resolve
 from cleangpt.corpus.store import NotPrepared
 from cleangpt.errors import UserError
-from cleangpt.rundir import RunDir, point_latest_to, read_metrics
+from cleangpt.rundir import RunDir, point_latest_to, read_metrics, write_config
 from cleangpt.seeds import derive
 from cleangpt.signals import Stop, Stopped
 from cleangpt.tracking import Tracker
@@ -172,7 +172,7 @@ def _fit(trainer: Trainer, asked: Config, overrides: list[str], snapshot_folder:
     parameters = models.parameter_counts(trainer.model)
     remarks = []
     if world.is_main:
-        files.write_json(run.config, config.model_dump(mode="json"))
+        write_config(run.config, config)
         before = record.begun(run.run) if snapshot_folder else None
         changed = record.changes(config, asked, overrides, before)
         now = record.circumstances(overrides, changed, trainer.compute, world, parameters)

@@ -13,6 +13,7 @@ from cleangpt import distributed, files, models, tokenizers
 from cleangpt.config import Config, Imported
 from cleangpt.errors import UserError
 from cleangpt.models.layers import Decoder
+from cleangpt.rundir import write_config
 
 WEIGHTS = "model.safetensors"
 
@@ -27,7 +28,7 @@ def save(
 ) -> None:
     """Write or renew the folder. The weights change in one rename, and carry in themselves what they are."""
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_json(folder / "config.json", config.model_dump(mode="json"))
+    write_config(folder / "config.json", config)
     files.write_json(folder / "tokenizer.json", tokenizer.to_json())
     metadata = {"cleangpt": json.dumps(about)}  # one entry, since several are written in any order
     files.replace(folder / WEIGHTS, lambda temporary: save_file(tensors, temporary, metadata))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cleangpt import alike, files
+from cleangpt import alike, migrations, untrusted
 from cleangpt.errors import UserError
 from cleangpt.report import columns
 from cleangpt.report.columns import Column
@@ -185,11 +185,11 @@ def read(paths: list[Path], seen: Callable[[], None] = lambda: None) -> list[Run
 def read_run(path: Path) -> Run:
     run, place = Run(path), RunDir(path)
     try:
-        run.config = dotted(_object(place.config))
+        run.config = dotted(migrations.to_today(untrusted.json_object(place.config)))
         run.status = "unfinished"
     except FileNotFoundError:
         run.notes.append("config.json is not there: the run failed before it began, or its folder is not complete.")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UserError) as error:
         run.notes.append(f"config.json can't be read: {error}.")
     try:
         run.columns, bad = columns.read(place.metrics)
@@ -206,7 +206,7 @@ def read_run(path: Path) -> Run:
 
 def _read_record(run: Run, place: RunDir) -> None:
     try:
-        record = _object(place.run)
+        record = untrusted.json_object(place.run)
         parts = [record, *record.get("resumed", [])]
         words = [word for part in parts for word in part.get("overrides", [])]
         pairs = [word.lstrip("+~").partition("=") for word in words]
@@ -225,7 +225,7 @@ def _read_summary(run: Run, place: RunDir) -> None:
     """How the run ended, if it has. A summary of an earlier part of a run that went on since is not its end."""
     logged = run.step
     try:
-        run.summary = _object(place.summary)
+        run.summary = untrusted.json_object(place.summary)
         status = str(run.summary.get("status", "unfinished"))
         ended_at = run.summary.get("step")
         if logged is not None and _number(ended_at) and logged > ended_at:
@@ -243,13 +243,6 @@ def _read_summary(run: Run, place: RunDir) -> None:
         run.notes.append(f"summary.json can't be read, so how it ended is unknown: {error}.")
     if run.is_comparable or status == "failed":
         run.status = status
-
-
-def _object(path: Path) -> dict[str, Any]:
-    found = files.read_json(path)
-    if not isinstance(found, dict):
-        raise ValueError("it holds no JSON object")
-    return found
 
 
 def dotted(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:

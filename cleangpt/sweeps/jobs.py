@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cleangpt import files
+from cleangpt import files, migrations
 from cleangpt.errors import UserError
 from cleangpt.rundir import RunDir
 
@@ -58,7 +58,8 @@ def prepare(job: Job) -> None:
         raise UserError(complaint)
     job.folder.mkdir(parents=True, exist_ok=True)
     if not job.about.exists():
-        files.write_json(job.about, {"number": job.number, "overrides": job.overrides, "config": job.config})
+        stored = migrations.stamped(job.config)
+        files.write_json(job.about, {"number": job.number, "overrides": job.overrides, "config": stored})
 
 
 def conflict(job: Job) -> str | None:
@@ -71,12 +72,12 @@ def conflict(job: Job) -> str | None:
             return _refusal(f"job {job.number} is {same[0].name} there and {job.folder.name} here", job)
         return None
     try:
-        stored = files.read_json(job.about)["config"]
+        stored = migrations.to_today(files.read_json(job.about)["config"])
     except FileNotFoundError:
         if job.run.holds_a_run():
             return _refusal(f"{job.folder.name} holds a run that is no job of a sweep", job)
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
         return _refusal(f"{job.folder.name}/{job.about.name} can't be read ({error})", job)
     changed = differences(stored, job.config)
     return _refusal(f"{job.folder.name} has another configuration ({changed})", job) if changed else None
