@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from helpers import ROOT
+from runs import composed
 
 import export as export_program
 import sample as sample_program
-from cleangpt import cli, config, schema, training
+from cleangpt import cli, config, resuming, schema, training
 from cleangpt.rundir import RunDir
 
 
@@ -30,21 +31,19 @@ def _asked(name: str, section: type[schema.Section], **keys: Any) -> Any:
 
 def train(folder: Path, *overrides: str) -> int:
     """Go on with a run."""
-    from runs import composed
-
-    from cleangpt import resuming
-
     words = [f"resume={folder}", "device=cpu", *overrides]
     run, decided, source = resuming.decide(config.parse(composed(*words)), RunDir(folder), words[1:], restarted=False)
     return training.train(decided, run, words, source, time.monotonic())
 
 
+def train_new(out: Path, *overrides: str) -> int:
+    """Begin a run."""
+    words = ["device=cpu", *overrides]
+    return training.train(config.parse(composed(*words)), RunDir(out), words, None, time.monotonic())
+
+
 def train_from(source: Path, out: Path, *overrides: str) -> int:
     """Begin a run with the weights of another."""
-    from runs import composed
-
-    from cleangpt import resuming
-
     words = [f"init_from={source}", "device=cpu", *overrides]
     run, decided, _ = resuming.decide(config.parse(composed(*words)), RunDir(out), words, restarted=False)
     return training.train(decided, run, words, None, time.monotonic())
@@ -52,10 +51,7 @@ def train_from(source: Path, out: Path, *overrides: str) -> int:
 
 def train_on(data: Path, out: Path, *overrides: str) -> int:
     """Begin a run on prepared text."""
-    from runs import composed
-
-    words = ["dataset=text", f"dataset.dir={data}", "device=cpu", *overrides]
-    return training.train(config.parse(composed(*words)), RunDir(out), words, None, time.monotonic())
+    return train_new(out, "dataset=text", f"dataset.dir={data}", *overrides)
 
 
 def score(folder: Path, **keys: Any) -> int:
