@@ -61,6 +61,8 @@ def _stored(run: RunDir, folder: Path, composed: Config, overrides: list[str]) -
         value = _get(data, key)
         if (key, value) == ("dtype", "auto"):  # decided when the run began, and not anew
             continue
+        if key == "dataset":  # what the prepared data decided then is not chosen anew by naming its group
+            value = value | dict.fromkeys(composed.dataset.from_data)
         # What a group leaves open was filled in by the run. A goal has one bound, and no group leaves the other open.
         is_group = isinstance(value, dict) and key != "train.stop_when"
         _set(stored, key, _filled(value, _get(stored, key)) if is_group else value)

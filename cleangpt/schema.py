@@ -20,6 +20,7 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     verbatim: ClassVar[tuple[str, ...]] = ()  # keys whose value on the command line is text as it stands there
+    from_data: ClassVar[tuple[str, ...]] = ()  # keys that take their value from prepared data, whatever is composed
 
 
 def parse(data: dict[str, Any], schema: type[Section]) -> Any:

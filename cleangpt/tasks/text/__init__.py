@@ -9,7 +9,7 @@ Places may be drawn one by one instead, with replacement, as nanoGPT does.
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -23,11 +23,13 @@ from cleangpt.tokenizers import END
 
 WINDOW = 256  # tokens, where neither the data set nor the model says how many
 LARGE = 1 << 30  # bytes of a file that may not stay in memory
-READS = ("source", "val_source", "test_source", "field", "separator", "subset")
-CUTS = ("tokenizer", "bpe_vocab_size", "split", "split_seed", "val_fraction", "test_fraction")
+_READS = ("source", "val_source", "test_source", "field", "separator", "subset")
+_CUTS = ("tokenizer", "bpe_vocab_size", "split", "split_seed", "val_fraction", "test_fraction")
 
 
 class Settings(Section):
+    from_data: ClassVar = (*_READS, *_CUTS)
+
     name: Literal["text", "shakespeare_char", "shakespeare", "tinystories", "openwebtext"] = Field(
         description="what is to be learned; data of your own is text"
     )
@@ -80,7 +82,7 @@ class Settings(Section):
 
     def preparation(self) -> dict[str, Any]:
         """What decides what prepared data holds."""
-        return {key: getattr(self, key) for key in (*READS, *CUTS)}
+        return {key: getattr(self, key) for key in self.from_data}
 
 
 class Task:
