@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cleangpt import untrusted
+
 
 def sync(path: Path) -> None:
     """Have the disk hold what was written to a file or a folder."""
@@ -36,7 +38,7 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return untrusted.parsed(path.read_bytes())
 
 
 def sha256(path: Path) -> str:

@@ -9,8 +9,6 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from cleangpt.errors import UserError
-
 VERSION = 2
 
 
@@ -20,13 +18,13 @@ def stamped(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_today(stored: dict[str, Any]) -> dict[str, Any]:
-    """A stored configuration in today's keys, without its version."""
+    """A stored configuration in today's keys, without its version; a ValueError where that is none that we know."""
     data = copy.deepcopy(stored)
     version = data.pop("version", 1)
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise UserError(f"its `version` is {version!r}, and not a whole number from 1 on")
+        raise ValueError(f"its `version` is {version!r}, and not a whole number from 1 on")
     if version > VERSION:
-        raise UserError(
+        raise ValueError(
             f"it is of version {version}, and this CleanGPT reads versions up to {VERSION}: use a newer CleanGPT"
         )
     for number in range(version, VERSION):

@@ -12,6 +12,7 @@ from cleangpt.errors import ConfigError, UserError
 from cleangpt.hf import hub
 
 LATEST = Path("outputs") / "latest"
+DERIVED = ("block_size", "vocab_size", "head_dim", "n_kv_head", "ffn_dim")  # null while a run is not begun, at most
 
 
 class RunDir:
@@ -75,12 +76,15 @@ def write_config(path: Path, config: Config | Imported) -> None:
 def read_config(path: Path) -> Config | Imported:
     """A stored configuration: plain JSON, checked like any other, with no interpolation and nothing to run."""
     try:
-        data = migrations.to_today(untrusted.json_object(path))
-        return schema.parse(data, Imported) if "source" in data else parse(data)
+        with untrusted.reading(path, "a configuration"):
+            data = migrations.to_today(untrusted.json_object(path))
+            config = schema.parse(data, Imported) if "source" in data else parse(data)
+            for key in DERIVED:
+                if getattr(config.model, key, 0) is None:
+                    raise ValueError(f"its `model.{key}` is null, and in a stored one every value is given")
+            return config
     except ConfigError as error:
         raise UserError(f"{path} is not a configuration of this version: {'; '.join(error.mistakes)}") from None
-    except (OSError, ValueError, UserError) as error:
-        raise UserError(f"{path} can't be read as a configuration: {error}") from None
 
 
 class Opened(NamedTuple):

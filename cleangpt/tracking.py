@@ -12,11 +12,11 @@ import sys
 import time
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from cleangpt import files, patience
 from cleangpt.config import Config, LoggerConfig
+from cleangpt.console import Console
 from cleangpt.drawing import Drawer
 from cleangpt.loggers import Loggers
 from cleangpt.patience import duration

@@ -19,6 +19,7 @@ from cleangpt import (
     distributed,
     evaluate,
     files,
+    memory,
     models,
     optim,
     patience,
@@ -58,6 +59,7 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
                 f"`train.batch_size` must be at least {world.size}, one sequence for each process, "
                 f"not {config.train.batch_size}"
             )
+        memory.refuse_too_large(config, task.sequence_length, world.size, compute.device)
         with _alone_in(run, world), Stop() as stop:
             with patience.doing("Checking the snapshot"):
                 snapshot_folder, complaints = _where_to_go_on(config, run, resume)
@@ -93,7 +95,9 @@ def _dtype(config: Config, run: RunDir, resume: Path | None) -> str:
     def say() -> str:
         before = record.begun(run.run) if resume is not None else None
         machine = record.parts(before)[-1].get("machine", {}) if before else {}
-        return machine.get("dtype") or device.fastest_dtype(device.fastest(config.device), models.size(config.model))
+        if machine.get("dtype") in ("float32", "bfloat16", "float16"):
+            return machine["dtype"]
+        return device.fastest_dtype(device.fastest(config.device), models.size(config.model))
 
     return config.dtype if config.dtype != "auto" else distributed.told_by_main("dtype", say)
 
@@ -213,7 +217,7 @@ def _about_the_machine(
 
 def _refuse_other_data(trainer: Trainer) -> None:
     """A run that goes on has to go on with the data that it began with."""
-    before = files.read_json(trainer.run.run).get("data") if trainer.run.run.exists() else None
+    before = (record.begun(trainer.run.run) or {}).get("data")
     if before is not None and before != trainer.task.fingerprint():
         raise UserError(
             f"{trainer.config.dataset.dir} was prepared anew since {trainer.run.shown()} began, and holds other data: "

@@ -1,7 +1,9 @@
 """A folder from which a model can be used anywhere: weights, configuration, tokenizer. Nothing in it is code."""
 
+import contextlib
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from cleangpt import distributed, files, models, tokenizers
-from cleangpt.config import Config, Imported
+from cleangpt import distributed, files, models, tokenizers, untrusted
+from cleangpt.config import Config, Imported, ModelConfig
 from cleangpt.errors import UserError
 from cleangpt.models.layers import Decoder
 from cleangpt.rundir import write_config
@@ -36,8 +38,8 @@ def save(
 
 def about(folder: Path) -> dict[str, Any]:
     """What the weights say of themselves: their step and scores."""
-    with safe_open(folder / WEIGHTS, framework="pt") as file:
-        return json.loads((file.metadata() or {}).get("cleangpt", "{}"))
+    with reading(folder / WEIGHTS), safe_open(folder / WEIGHTS, framework="pt") as file:
+        return untrusted.parsed_object((file.metadata() or {}).get("cleangpt", "{}"))
 
 
 def load_into(model: Decoder, path: Path) -> None:
@@ -56,13 +58,44 @@ def put_into(model: Decoder, reads: Callable[[], dict[str, torch.Tensor]], where
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
+    """The weights of a safetensors file, in float32."""
+    with reading(path):
+        return {name: usable(tensor, name, path) for name, tensor in load_file(path).items()}
+
+
+@contextlib.contextmanager
+def reading(path: Path, remedy: str = ": use another snapshot, best/ or final/") -> Iterator[None]:
+    """What is wrong with a safetensors file becomes a sentence."""
     try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} can't be read as weights ({error}): use another snapshot, best/ or final/") from None
+        with untrusted.reading(path, "weights", remedy):
+            yield
+    except SafetensorError as error:
+        raise UserError(f"{path} can't be read as weights ({error}){remedy}") from None
+
+
+def usable(tensor: torch.Tensor, name: str, path: Path) -> torch.Tensor:
+    """A tensor as weights that a model can compute with, in float32."""
+    if tensor.dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise UserError(f"{path} has {name} in {kind}, and weights are in float32, float64, bfloat16 or float16")
+    tensor = tensor.float()
+    if not tensor.isfinite().all():
+        raise UserError(f"{path} has {name} with numbers that are not finite: no model can compute with it")
+    return tensor
+
+
+def _refuse_another_size(path: Path, model: ModelConfig) -> None:
+    """Before anything is made of a configuration, which may ask for any size: the weights are there, or it is wrong."""
+    with reading(path), safe_open(path, framework="pt") as file:
+        stored = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 it is no dict
+    if stored != (asked := models.size(model)):
+        raise UserError(
+            f"{path} does not fit the model: it holds {stored:,} numbers, and its config.json means {asked:,}"
+        )
 
 
 def load_model(folder: Path, config: Config | Imported, device: torch.device) -> Decoder:
+    distributed.from_main(lambda: _refuse_another_size(folder / WEIGHTS, config.model))
     model = models.build(config.model, device)
     load_into(model, folder / WEIGHTS)
     return model.eval()

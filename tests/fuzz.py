@@ -43,6 +43,7 @@ SECONDS = 20  # an opening may take
 MEMORY = 8 << 30  # more than the process has already
 TINY = ("model.n_layer=1", "model.n_embd=8", "model.n_head=1", "model.n_kv_head=1", "logger.plots=false")
 SHORT = ("train.batch_size=4", "train.snapshot_every=2", "train.eval_every=2", "train.test_at_end=true")
+READ = (".json", ".jsonl", ".safetensors", ".tokens")
 RIGHT = ("works", "sentence")
 OUTCOMES = (*RIGHT, "several lines", "traceback", "hang", "crash")
 
@@ -251,7 +252,16 @@ def _open(opens: Callable[[], int], said: Path) -> None:
         os._exit(status)
 
 
-def agree(folder: Path, path: Path) -> None:
+def files_of(source: Path, pattern: str) -> list[Path]:
+    return sorted(path.relative_to(source) for path in source.glob(pattern) if path.suffix in READ)
+
+
+def renewed(source: Path, copy: Path) -> Path:
+    shutil.rmtree(copy.parent, ignore_errors=True)
+    return shutil.copytree(source, copy)
+
+
+def agree(path: Path) -> None:
     """Have the manifest of a snapshot say of a changed file what it is now."""
     manifest = path.parent / snapshot.MANIFEST
     if manifest.exists() and path != manifest:
@@ -262,26 +272,26 @@ def agree(folder: Path, path: Path) -> None:
 
 def fuzz(folder: Path, count: int, seed: int) -> int:
     """So many openings; the exit status."""
-    kinds = Kinds(folder)
+    copy, out = folder / "case" / "copy", folder / "case" / "out"
+    openers = Kinds(folder).openings()
+    for name, (source, opens, _) in openers.items():  # what nobody has touched works
+        renewed(source, copy)
+        outcome, said = in_child(lambda opens=opens: opens(copy, out), copy.parent)
+        assert outcome == "works", (name, said)
     table: dict[str, Counter] = {}
     wrong: dict[str, list[str]] = {}
-    openers = kinds.openings()
     weights = [1 if name == "report.py" else 4 for name in openers]
     for number in range(count):
         draw = random.Random(f"{seed} {number}")
         name = draw.choices(list(openers), weights)[0]
         source, opens, pattern = openers[name]
         kind = draw.choices(list(MUTATIONS), [often for _, often in MUTATIONS.values()])[0]
-        candidates = sorted(path for path in source.glob(pattern) if path.is_file() and path.suffix not in (".png", ".log"))
-        file = draw.choice(candidates).relative_to(source)
-        here = folder / "case"
-        shutil.rmtree(here, ignore_errors=True)
-        shutil.copytree(source, here / "copy")
-        path = here / "copy" / file
+        file = draw.choice(files_of(source, pattern))
+        path = renewed(source, copy) / file
         path.write_bytes(MUTATIONS[kind][0](path.read_bytes(), draw))
         if draw.random() < 0.8:
-            agree(here / "copy", path)
-        outcome, said = in_child(lambda opens=opens: opens(here / "copy", here / "out"), here)
+            agree(path)
+        outcome, said = in_child(lambda opens=opens: opens(copy, out), copy.parent)
         table.setdefault(name, Counter())[outcome] += 1
         if outcome not in RIGHT:
             wrong.setdefault(f"{outcome}: {said}", []).append(f"number {number}: {name}, {file} {kind}")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from cleangpt import files, weights
+from cleangpt import files, untrusted, weights
 from cleangpt.config import Imported, ModelConfig
 from cleangpt.errors import UserError
 from cleangpt.hf import architecture, hub, tensors, tokens
@@ -18,11 +18,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def read_model(folder: Path) -> ModelConfig:
     """The model section of a folder in Hugging Face's format."""
-    try:
-        hf = files.read_json(folder / "config.json")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / 'config.json'} can't be read: {error}") from None
-    return architecture.section(hf, str(folder))
+    with untrusted.reading(folder / "config.json", "the configuration of a model"):
+        return architecture.section(untrusted.json_object(folder / "config.json"), str(folder))
 
 
 def import_folder(source: str, out: Path) -> ModelConfig:

@@ -189,7 +189,7 @@ def read_run(path: Path) -> Run:
         run.status = "unfinished"
     except FileNotFoundError:
         run.notes.append("config.json is not there: the run failed before it began, or its folder is not complete.")
-    except (OSError, ValueError, UserError) as error:
+    except (OSError, ValueError) as error:
         run.notes.append(f"config.json can't be read: {error}.")
     try:
         run.columns, bad = columns.read(place.metrics)

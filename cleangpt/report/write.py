@@ -59,11 +59,12 @@ def spoken(found: Comparison) -> list[Any]:
     columns = [*range(len(found.keys) or 1), *(n for n, title in enumerate(groups.titles) if title in BRIEF)]
     columns += [n for n, title in enumerate(groups.titles) if title == f"final {found.metric.name}"]
     shown = Table(title=statuses(found), title_justify="left", title_style="")
-    for n in sorted(set(columns)):
+    columns = sorted({n for n in columns if n < len(groups.titles)})  # without a configuration there are none
+    for n in columns:
         title = found.keys[n].label if n < len(found.keys) else groups.titles[n]
         shown.add_column(escape(title), justify="right" if groups.numeric[n] else "left", overflow="fold")
     for row in groups.rows[:ROWS]:
-        shown.add_row(*(escape(row[n].text) for n in sorted(set(columns))))
+        shown.add_row(*(escape(row[n].text) for n in columns))
     if len(groups.rows) > ROWS:
         shown.caption = f"and {len(groups.rows) - ROWS} more settings in {PAGE}"
     return [shown, *not_alike(found), *findings(found), *remarks(found)]

@@ -77,7 +77,7 @@ def conflict(job: Job) -> str | None:
         if job.run.holds_a_run():
             return _refusal(f"{job.folder.name} holds a run that is no job of a sweep", job)
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return _refusal(f"{job.folder.name}/{job.about.name} can't be read ({error})", job)
     changed = differences(stored, job.config)
     return _refusal(f"{job.folder.name} has another configuration ({changed})", job) if changed else None

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from cleangpt.console import Console
 from cleangpt.patience import duration
 from cleangpt.sweeps.jobs import Job, Outcome, Watched
 
