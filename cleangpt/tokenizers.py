@@ -230,9 +230,10 @@ def from_json(data: dict[str, Any], path: Path | str) -> Tokenizer:
 
 def _made(kind: type[Tokenizer], data: dict[str, Any]) -> Tokenizer:
     """A tokenizer of this kind, its values being of the types that it asks for."""
-    for name, hint in typing.get_type_hints(kind.__init__).items():
+    hints = typing.get_type_hints(kind.__init__)
+    for name in hints.keys() & data.keys():
         try:
-            TypeAdapter(hint).validate_python(data.get(name), strict=True)
+            TypeAdapter(hints[name]).validate_python(data[name], strict=True)
         except ValidationError:
             raise ValueError(f"its `{name}` is not what it should be") from None
     return kind(**data)

@@ -84,7 +84,7 @@ def usable(tensor: torch.Tensor, name: str, path: Path) -> torch.Tensor:
     return tensor
 
 
-def _refuse_another_size(path: Path, model: ModelConfig) -> None:
+def refuse_another_size(path: Path, model: ModelConfig) -> None:
     """Before anything is made of a configuration, which may ask for any size: the weights are there, or it is wrong."""
     with reading(path), safe_open(path, framework="pt") as file:
         stored = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 it is no dict
@@ -95,7 +95,7 @@ def _refuse_another_size(path: Path, model: ModelConfig) -> None:
 
 
 def load_model(folder: Path, config: Config | Imported, device: torch.device) -> Decoder:
-    distributed.from_main(lambda: _refuse_another_size(folder / WEIGHTS, config.model))
+    distributed.from_main(lambda: refuse_another_size(folder / WEIGHTS, config.model))
     model = models.build(config.model, device)
     load_into(model, folder / WEIGHTS)
     return model.eval()

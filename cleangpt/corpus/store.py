@@ -225,13 +225,15 @@ def _header(path: Path) -> Header:
 
 
 def _refuse_wrong_ends(ends: np.ndarray, count: int, path: Path) -> None:
-    """Documents end one after the other, and none behind the last token."""
+    """Documents end one after the other, and the last of them where the tokens do."""
     before = 0
     for start in range(0, len(ends), BLOCK):
         block = np.concatenate([[before], ends[start : start + BLOCK]])
-        if (np.diff(block) < 0).any() or block[-1] > count:
+        if (np.diff(block) < 0).any():
             raise UserError(f"{path} has documents that end where they can't{PREPARE}")
         before = block[-1]
+    if len(ends) and before != count:
+        raise UserError(f"{path} has documents that end where they can't{PREPARE}")
 
 
 def _legacy_tokenizer(folder: Path, name: str | None) -> tokenizers.Tokenizer:

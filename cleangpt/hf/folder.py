@@ -41,6 +41,7 @@ def export_folder(source: Path, out: Path, dtype: str) -> dict[str, Any]:
     model = config.model
     special = tokens.special_ids(tokenizer)
     about = architecture.configuration(model, dtype, special)
+    weights.refuse_another_size(source / weights.WEIGHTS, model)
     ours = weights.read(source / weights.WEIGHTS)
     _refuse_existing(out)
     out.mkdir(parents=True, exist_ok=True)
