@@ -27,20 +27,24 @@ def export(settings: ExportConfig) -> int:
     patience.load_torch()
     from cleangpt.hf import folder
     from cleangpt.rundir import find
+    from cleangpt.shown import visible
+
+    def say(words: str) -> None:
+        print(visible(words))
 
     if settings.format == "cleangpt":
         out = Path(settings.out or Path("outputs") / Path(settings.run.partition("@")[0]).name)
         with patience.doing(f"Copying the weights to {out}"):
             model = folder.import_folder(settings.run, out)
-        print(f"The weights of {settings.run}, a {model.name} of {model.n_layer} layers, are in {out}. Next:")
-        print(f"    python eval/score.py run={out} suite=lm-eval tasks=lambada_openai")
+        say(f"The weights of {settings.run}, a {model.name} of {model.n_layer} layers, are in {out}. Next:")
+        say(f"    python eval/score.py run={out} suite=lm-eval tasks=lambada_openai")
         return 0
     opened = find(settings.run)
     out = Path(settings.out) if settings.out else (opened.run.path if opened.run else opened.folder) / "hf"
     with patience.doing(f"Copying the weights to {out}"):
         about = folder.export_folder(opened.folder, out, settings.dtype)
-    print(f"{opened.folder}: a {about['architectures'][0]} in {settings.dtype}, with its tokenizer, is in {out}. Next:")
-    print(f'    python -c \'from transformers import pipeline; print(pipeline("text-generation", "{out}")("…"))\'')
+    say(f"{opened.folder}: a {about['architectures'][0]} in {settings.dtype}, with its tokenizer, is in {out}. Next:")
+    say(f'    python -c \'from transformers import pipeline; print(pipeline("text-generation", "{out}")("…"))\'')
     return 0
 
 

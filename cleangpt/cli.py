@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from cleangpt import patience, process
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.schema import Section, expected, keys, nearest, parse
+from cleangpt.shown import visible
 
 CONF = str(Path(__file__).resolve().parent.parent / "conf")
 WRONG_USE, FAILED = 2, 1
@@ -90,7 +91,7 @@ def run(action: Callable[[], int]) -> None:
     except Exception:
         where = "" if _rank() is None else f"rank {_rank()}: "
         patience.started()
-        sys.stderr.write(where + traceback.format_exc())
+        sys.stderr.write(where + visible(traceback.format_exc()))
     sys.stdout.flush()
     sys.exit(status)
 

@@ -17,6 +17,15 @@ def visible(text: str) -> str:
     return _HIDDEN.sub(lambda found: _PICTURES.get(ord(found[0])) or _escaped(found[0]), text)
 
 
+def visible_in(data: Any) -> Any:
+    """The same of all words in what a JSON file holds."""
+    if isinstance(data, dict):
+        return {visible(key): visible_in(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [visible_in(value) for value in data]
+    return visible(data) if isinstance(data, str) else data
+
+
 def _escaped(character: str) -> str:
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -37,6 +37,7 @@ from cleangpt.corpus.store import NotPrepared
 from cleangpt.errors import UserError
 from cleangpt.rundir import RunDir, point_latest_to, read_metrics, write_config
 from cleangpt.seeds import derive
+from cleangpt.shown import visible
 from cleangpt.signals import Stop, Stopped
 from cleangpt.tracking import Tracker
 from cleangpt.trainer import Trainer
@@ -349,7 +350,7 @@ def _failed(trainer: Trainer, error: Exception) -> None:
     text = told.strip().splitlines()[-1] if told else str(error) or type(error).__name__
     with contextlib.suppress(OSError):
         with run.log.open("a", encoding="utf-8") as log:
-            log.write(trace + (told or ""))
+            log.write(visible(trace + (told or "")))
         summary = {"status": "failed", "step": trainer.state.step, "error": text}
         files.write_json(run.summary, summary)
         trainer.tracker.finish(summary)

@@ -12,6 +12,7 @@ from cleangpt.config import Imported, ModelConfig
 from cleangpt.errors import UserError
 from cleangpt.hf import architecture, hub, tensors, tokens
 from cleangpt.rundir import read_config
+from cleangpt.shown import visible
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -51,7 +52,7 @@ def export_folder(source: Path, out: Path, dtype: str) -> dict[str, Any]:
     files.write_json(out / "tokenizer.json", tokens.library(tokenizer))
     files.write_json(out / "tokenizer_config.json", tokens.configuration(tokenizer, model.block_size))
     card = _card(out.name, config, model, weights.about(source), about)
-    files.replace(out / "README.md", lambda path: path.write_text(card, encoding="utf-8"))
+    files.replace(out / "README.md", lambda path: path.write_text(visible(card), encoding="utf-8"))
     files.replace(out / hub.ONE_FILE, lambda path: save_file(theirs, path, {"format": "pt"}))
     return about
 

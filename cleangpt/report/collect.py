@@ -15,6 +15,7 @@ from cleangpt.errors import UserError
 from cleangpt.report import columns
 from cleangpt.report.columns import Column
 from cleangpt.rundir import LATEST, RunDir
+from cleangpt.shown import visible, visible_in
 
 PARTS_OF_A_RUN = ("snapshots", "best", "final", "plots", "profile", "score", "tensorboard", "wandb", "report")
 FINISHED = ("completed", "early_stopped")  # what a setting is judged by; others were cut off somewhere
@@ -178,21 +179,22 @@ def read(paths: list[Path], seen: Callable[[], None] = lambda: None) -> list[Run
         seen()
     for run in runs:
         below = run.path.relative_to(around)
-        run.name = run.path.name if below == Path(".") else str(below)
+        run.name = visible(run.path.name if below == Path(".") else str(below))
     return runs
 
 
 def read_run(path: Path) -> Run:
     run, place = Run(path), RunDir(path)
     try:
-        run.config = dotted(migrations.to_today(untrusted.json_object(place.config)))
+        run.config = dotted(migrations.to_today(_read(place.config)))
         run.status = "unfinished"
     except FileNotFoundError:
         run.notes.append("config.json is not there: the run failed before it began, or its folder is not complete.")
     except (OSError, ValueError) as error:
         run.notes.append(f"config.json can't be read: {error}.")
     try:
-        run.columns, bad = columns.read(place.metrics)
+        found, bad = columns.read(place.metrics)
+        run.columns = {visible(name): column for name, column in found.items()}
         if bad:
             run.notes.append(f"{bad} {'line' if bad == 1 else 'lines'} of metrics.jsonl can't be read.")
     except FileNotFoundError:
@@ -206,7 +208,7 @@ def read_run(path: Path) -> Run:
 
 def _read_record(run: Run, place: RunDir) -> None:
     try:
-        record = untrusted.json_object(place.run)
+        record = _read(place.run)
         parts = [record, *record.get("resumed", [])]
         words = [word for part in parts for word in part.get("overrides", [])]
         pairs = [word.lstrip("+~").partition("=") for word in words]
@@ -225,7 +227,7 @@ def _read_summary(run: Run, place: RunDir) -> None:
     """How the run ended, if it has. A summary of an earlier part of a run that went on since is not its end."""
     logged = run.step
     try:
-        run.summary = untrusted.json_object(place.summary)
+        run.summary = _read(place.summary)
         status = str(run.summary.get("status", "unfinished"))
         ended_at = run.summary.get("step")
         if logged is not None and _number(ended_at) and logged > ended_at:
@@ -243,6 +245,10 @@ def _read_summary(run: Run, place: RunDir) -> None:
         run.notes.append(f"summary.json can't be read, so how it ended is unknown: {error}.")
     if run.is_comparable or status == "failed":
         run.status = status
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return visible_in(untrusted.json_object(path))
 
 
 def dotted(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:

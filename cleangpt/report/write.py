@@ -9,6 +9,7 @@ from cleangpt.report import collect, tables
 from cleangpt.report.compare import Comparison
 from cleangpt.report.words import findings, not_alike, remarks, statuses
 from cleangpt.rundir import RunDir
+from cleangpt.shown import visible
 
 PAGE, MARKDOWN, RUNS, GROUPS = "report.html", "report.md", "runs.csv", "groups.csv"
 
@@ -38,7 +39,7 @@ def write(found: Comparison, out: Path, title: str | None) -> list[Path]:
     said += map(tables.plain, [*not_alike(found), *findings(found)])
     said += ["## Settings", tables.markdown(groups), "## Runs", tables.markdown(runs)]
     said += ["## Notes", *(f"- {tables.plain(note)}" for note in remarks(found))] if remarks(found) else []
-    said += [f"![{tables.plain(picture.title)}]({picture.png.name})\n\n{picture.caption}" for picture in pictures]
+    said += [f"![{tables.plain(picture.title)}]({picture.png.name})\n\n{tables.plain(picture.caption)}" for picture in pictures]
     texts = {
         PAGE: page(found, groups, runs, pictures, title, [MARKDOWN, RUNS, GROUPS]),
         MARKDOWN: "\n\n".join(said) + "\n",
@@ -46,7 +47,7 @@ def write(found: Comparison, out: Path, title: str | None) -> list[Path]:
         GROUPS: tables.groups_csv(found),
     }
     for name, text in texts.items():
-        files.replace(out / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
+        files.replace(out / name, lambda path, text=text: path.write_text(visible(text), encoding="utf-8"))
     return [*(out / name for name in texts), *(picture.png for picture in pictures)]
 
 
