@@ -11,9 +11,10 @@ import time
 
 BEGAN = time.monotonic()
 
-from cleangpt import patience  # noqa: E402
+from cleangpt import guard, patience  # noqa: E402
 
 if __name__ == "__main__":
+    guard.leave_with_parent()
     patience.starting()
 
 import hydra  # noqa: E402

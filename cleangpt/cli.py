@@ -79,15 +79,22 @@ def leave(error: UserError) -> None:
 
 def run(action: Callable[[], int]) -> None:
     """Run what a program is for and exit with its status; what fails is shown in full and exits with 1."""
-    status = FAILED
+    status: int | UserError = FAILED
+
+    def answer() -> int | UserError:
+        try:
+            return action()
+        except UserError as error:
+            return error  # no failure that torchrun would show with its traceback
+
     try:
         if _rank() is not None:
             from torch.distributed.elastic.multiprocessing.errors import record
 
-            action = record(action)  # lets torchrun name the root cause
-        status = action()
-    except UserError as error:
-        leave(error)  # here, where Hydra does not put a line before it
+            answer = record(answer)  # lets torchrun name the root cause
+        status = answer()
+        if isinstance(status, UserError):
+            leave(status)  # here, where Hydra does not put a line before it
     except Exception:
         where = "" if _rank() is None else f"rank {_rank()}: "
         patience.started()

@@ -74,13 +74,21 @@ def _this_attempt(key: str) -> str:
 
 
 def told_by_main(key: str, say: Callable[[], str]) -> str:
-    """What rank 0 says, on every rank, before there is a process group."""
+    """What rank 0 says, on every rank, before there is a process group. A UserError of its is raised on all."""
     if not launched():
         return say()
+    key = _this_attempt(key)
     if world().is_main:
-        store().set(_this_attempt(key), say())
-    store().wait([_this_attempt(key)], timedelta(days=1))  # it may fetch weights first
-    return store().get(_this_attempt(key)).decode()
+        try:
+            store().set(key, "+" + say())
+        except UserError as error:
+            store().set(key, f"-{error}")
+            raise
+    store().wait([key], timedelta(days=1))  # it may fetch weights first
+    told = store().get(key).decode()
+    if told.startswith("-"):
+        raise UserError(told[1:])
+    return told[1:]
 
 
 def happened(key: str) -> bool:

@@ -1,7 +1,7 @@
-"""No orphans: a process whose parent is gone saves a snapshot and leaves.
+"""No orphans: a process whose launcher is gone saves a snapshot and leaves.
 
-Whoever starts trainings names itself in their environment. A sweep that is killed at once (SIGKILL, out of memory)
-can't tell its jobs, nor a torchrun its workers; they notice by themselves, in the same way on every system.
+Whoever is killed at once (SIGKILL, out of memory) can't tell the processes that it started: a sweep its jobs, a
+torchrun its workers. They notice by themselves, in the same way on every system.
 """
 
 import os
@@ -10,8 +10,11 @@ import threading
 import time
 from collections.abc import Mapping
 
-PARENT = "CLEANGPT_PARENT"
+PARENT = "CLEANGPT_PARENT"  # in the environment: the process that says so itself
 LOOK_EVERY = 0.5  # seconds
+STUCK_AFTER = 300.0  # seconds, for a snapshot to be written; others may be gone that this process waits for
+
+Link = tuple[int, int]  # a process, and the one that started it
 
 
 def announced(environment: Mapping[str, str]) -> dict[str, str]:
@@ -20,16 +23,55 @@ def announced(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def leave_with_parent() -> None:
-    """From here on, this process gets a SIGTERM when the parent that was announced to it is gone."""
-    parent = os.environ.pop(PARENT, None)
+    """From here on, this process gets a SIGTERM when whoever started it is gone: the parent that was announced to it,
+    or the launcher that made it one of several processes. One that a person started may outlive the shell."""
+    if links := _links():
+        _begin_to_watch(links)
+
+
+def leave_with(parent: int) -> None:
+    """The same for a child of this process."""
+    _begin_to_watch([(os.getpid(), parent)])
+
+
+def _begin_to_watch(links: list[Link]) -> None:
+    threading.Thread(target=_watch, args=(links,), name="guard", daemon=True).start()
+
+
+def _links() -> list[Link]:
+    me, parent = os.getpid(), os.environ.pop(PARENT, None)
     if parent is not None:
-        threading.Thread(target=_watch, args=(int(parent),), name="guard", daemon=True).start()
+        return [(me, int(parent))]
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ or not hasattr(os, "getsid"):
+        return []
+    links = [(me, os.getppid())]
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # there may be a script between torchrun and this process
+        while links[-1][0] != os.getsid(0) and (above := _parent_of(links[-1][1])):  # torchrun's own children lead one
+            links.append((links[-1][1], above))
+    elif signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # started with nohup, to outlive whoever did
+        return []
+    return links
 
 
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
+def _watch(links: list[Link]) -> None:
+    while all(_is_held(*link) for link in links):
         time.sleep(LOOK_EVERY)
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(STUCK_AFTER)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _is_held(child: int, parent: int) -> bool:
+    return (os.getppid() if child == os.getpid() else _parent_of(child)) == parent
+
+
+def _parent_of(pid: int) -> int | None:
+    """Where the system tells it."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except (OSError, IndexError):
+        return None
 
 
 def kill_with_descendants(pid: int) -> None:
@@ -45,12 +87,7 @@ def _descendants(pid: int) -> list[int]:
     """Processes that this one started, and they in turn, as far as the system tells."""
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc") if os.path.isdir("/proc") else []:
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
-                    parent = int(file.read().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
+        if name.isdigit() and (parent := _parent_of(int(name))) is not None:
             children.setdefault(parent, []).append(int(name))
     found, look = [], [pid]
     while look:

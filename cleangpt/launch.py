@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from cleangpt import cli, guard, patience, resuming
+from cleangpt import claim, cli, guard, patience, resuming
 from cleangpt.config import Config, parse
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.rundir import RunDir
@@ -20,37 +20,49 @@ def train(data: dict[str, Any], began: float) -> None:
     hydra = HydraConfig.get()
     proposed, overrides = Path(hydra.runtime.output_dir), list(hydra.overrides.task)
     assert hydra.mode == RunMode.RUN, "the jobs of a sweep are started by hydra_plugins/cleangpt_sweeps.py"
-    guard.leave_with_parent()
-    try:
-        run, config, resume = _decide(parse(data), proposed, overrides)
-        if run.path != proposed:
-            _remove_if_empty(proposed)
-        processes = _processes(config)
-        if processes > 1:
-            _torchrun(processes, proposed)
-        _can_compute(config)
-    except UserError as error:
-        _remove_if_empty(proposed)
-        cli.leave(error)
-
-    def action() -> int:
-        patience.load_torch()
-        with patience.doing("Loading the rest"):
-            from cleangpt import training
-
+    with contextlib.ExitStack() as claimed:
         try:
-            return training.train(config, run, overrides, resume, began)
-        except UserError:
-            _remove_if_empty(run.path)
-            raise
+            run, config, resume = _decide(parse(data), proposed, overrides, claimed)
+            if run.path != proposed:
+                _remove_if_empty(proposed)
+            processes = _processes(config)
+            if processes > 1:
+                claimed.close()  # the first of them takes the directory, and looks again
+                _torchrun(processes, proposed)
+            _can_compute(config)
+        except UserError as error:
+            _remove_if_empty(proposed)
+            cli.leave(error)
 
-    cli.run(action)
+        def action() -> int:
+            patience.load_torch()
+            with patience.doing("Loading the rest"):
+                from cleangpt import training
+
+            try:
+                return training.train(config, run, overrides, resume, began)
+            except UserError:
+                _remove_if_empty(run.path)
+                raise
+
+        cli.run(action)
 
 
-def _decide(config: Config, proposed: Path, overrides: list[str]) -> tuple[RunDir, Config, Path | None]:
-    """Run directory, configuration and what to resume: rank 0 decides, and needs to be the only one with the disk."""
+def _decide(
+    config: Config, proposed: Path, overrides: list[str], claimed: contextlib.ExitStack
+) -> tuple[RunDir, Config, Path | None]:
+    """Run directory, configuration and what to resume: rank 0 decides, and needs to be the only one with the disk.
+
+    The run directory is claimed before it is looked at.
+    """
+
+    def decide(proposed: Path, restarted: bool) -> tuple[RunDir, Config, Path | None]:
+        run = resuming.directory(config, RunDir(proposed))
+        claimed.enter_context(claim.alone_in(run, waits=config.resume is not None or restarted))
+        return resuming.decide(config, RunDir(proposed), overrides, restarted)
+
     if "RANK" not in os.environ:
-        return resuming.decide(config, RunDir(proposed), overrides, restarted=False)
+        return decide(proposed, restarted=False)
 
     patience.load_torch()
     from cleangpt import distributed
@@ -58,7 +70,7 @@ def _decide(config: Config, proposed: Path, overrides: list[str]) -> tuple[RunDi
     agreed = Path(distributed.agree("run directory", str(proposed)))
 
     def say() -> str:
-        run, decided, resume = resuming.decide(config, RunDir(agreed), overrides, distributed.happened("begun"))
+        run, decided, resume = decide(agreed, distributed.happened("begun"))
         distributed.note("begun")
         return json.dumps([str(run.path), decided.model_dump(mode="json"), resume and str(resume)])
 

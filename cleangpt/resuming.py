@@ -24,15 +24,10 @@ def decide(config: Config, run: RunDir, overrides: list[str], restarted: bool) -
     if config.resume not in (None, "auto"):
         if config.init_from is not None:
             raise UserError("`init_from` begins a run and `resume` continues one: leave one of them out")
-        path = Path(config.resume) if config.resume != "latest" else LATEST
-        if not path.is_dir():
-            raise UserError(f"`resume` is {config.resume}, and there is no such folder: name a run or a snapshot")
-        path = path.resolve()
-        is_snapshot = path.name.startswith("step_")
-        run = RunDir(path.parent.parent if is_snapshot else path)
+        path, run = _named(config.resume), directory(config, run)
         if not run.snapshot_folders():
             raise UserError(f"`resume` is {config.resume}, which has no snapshot to continue from")
-        source = path if is_snapshot and not restarted else run.path
+        source = path if _is_snapshot(path) and not restarted else run.path
         return run, _stored(run, source, config, overrides), source
     if run.snapshot_folders() and (config.resume == "auto" or restarted):
         return run, _stored(run, run.path, config, overrides), run.path
@@ -45,13 +40,34 @@ def decide(config: Config, run: RunDir, overrides: list[str], restarted: bool) -
     return run, config, None
 
 
+def directory(config: Config, proposed: RunDir) -> RunDir:
+    """Where to train: the run that `resume` names, or a part of, or else the directory that was proposed."""
+    if config.resume in (None, "auto"):
+        return proposed
+    path = _named(config.resume)
+    return RunDir(path.parent.parent if _is_snapshot(path) else path)
+
+
+def _named(resume: str) -> Path:
+    path = Path(resume) if resume != "latest" else LATEST
+    if not path.is_dir():
+        raise UserError(f"`resume` is {resume}, and there is no such folder: name a run or a snapshot")
+    return path.resolve()
+
+
+def _is_snapshot(path: Path) -> bool:
+    return path.name.startswith("step_")
+
+
 def _stored(run: RunDir, folder: Path, composed: Config, overrides: list[str]) -> Config:
     """The run's own configuration, with the values of this command line laid over it."""
     stored = read_config(folder / "config.json").model_dump(mode="json")
     before = copy.deepcopy(stored)
     data = composed.model_dump(mode="json")
+    named = set()
     for line in overrides:
         key = OverridesParser.create().parse_override(line).key_or_group
+        named.add(key)
         if key in ("resume", "init_from") or key.startswith("hydra"):
             continue
         if key in ("experiment", "sweep"):
@@ -74,7 +90,7 @@ def _stored(run: RunDir, folder: Path, composed: Config, overrides: list[str]) -
             f"resuming {run.shown()} can't change what it is ({'; '.join(refused)}): leave that out, or start a new "
             "run with init_from="
         )
-    _let_follow(stored, before, changed)
+    _let_follow(stored, before, changed, named)
     return parse({**stored, "resume": composed.resume})
 
 
@@ -82,21 +98,22 @@ def _is_the_run(key: str) -> bool:
     return key.split(".")[0] in IS_THE_RUN or key == "optimizer.name"  # whose state the snapshot holds
 
 
-def _let_follow(stored: dict[str, Any], before: dict[str, Any], changed: set[str]) -> None:
-    """Values that were derived from one that has changed are derived anew."""
+def _let_follow(stored: dict[str, Any], before: dict[str, Any], changed: set[str], named: set[str]) -> None:
+    """Values that were derived from one that has changed are derived anew, but for those that are named."""
+    said = changed | named
     for source, ramp in FOLLOWS.items():
         begin = _get(before, f"{ramp}.begin")
-        moved = source in changed and f"{ramp}.begin" not in changed and begin == _get(before, source)
+        moved = source in changed and f"{ramp}.begin" not in said and begin == _get(before, source)
         if moved:
             _set(stored, f"{ramp}.begin", None)
-        ends_alike = f"{ramp}.end" not in changed and _get(before, f"{ramp}.end") == begin
+        ends_alike = f"{ramp}.end" not in said and _get(before, f"{ramp}.end") == begin
         if (moved or f"{ramp}.begin" in changed) and ends_alike:
             _set(stored, f"{ramp}.end", None)
     lr, matrix_lr = (_get(before, f"optimizer.{key}") for key in ("lr", "matrix_lr"))
-    if "optimizer.lr" in changed and "optimizer.matrix_lr" not in changed and matrix_lr == 2 * lr:
+    if "optimizer.lr" in changed and "optimizer.matrix_lr" not in said and matrix_lr == 2 * lr:
         _set(stored, "optimizer.matrix_lr", None)
     horizon, steps = (_get(before, key) for key in ("schedule.steps", "train.steps"))
-    if "train.steps" in changed and "schedule.steps" not in changed and horizon == steps:
+    if "train.steps" in changed and "schedule.steps" not in said and horizon == steps:
         _set(stored, "schedule.steps", None)
 
 

@@ -73,6 +73,22 @@ def ignored(schedule: ScheduleConfig, train_steps: int) -> list[str]:
     ]
 
 
+def jumps(before: ScheduleConfig, now: ScheduleConfig, step: int) -> list[str]:
+    """What leaps behind this step where `now` takes over from `before`, in words."""
+    names = Values("the learning rate", "weight decay", "accumulation")
+    return [
+        f"{name} goes from {_shown(was)} to {_shown(comes)}"
+        for name, was, would, comes in zip(
+            names, at(before, step), at(before, step + 1), at(now, step + 1), strict=True
+        )
+        if not math.isclose(would, comes, rel_tol=0.01, abs_tol=1e-12)
+    ]
+
+
+def _shown(value: float) -> str:
+    return f"{value:.2e}" if 0 < value < 0.01 else f"{value:g}"
+
+
 def micro_steps_before(schedule: ScheduleConfig, step: int) -> int:
     """How many micro-steps the steps before this one take: where its data begins."""
     return sum(at(schedule, s).grad_accum for s in range(1, step))

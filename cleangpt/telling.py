@@ -1,9 +1,11 @@
 """What a training says of itself: at its beginning what will happen, at its end what came of it and what is next."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
-from cleangpt import goal, schedule
+from cleangpt import goal, record, schedule
+from cleangpt.config import Config, ScheduleConfig
 from cleangpt.patience import duration
 from cleangpt.trainer import Trainer
 from cleangpt.verdict import Verdict
@@ -55,6 +57,32 @@ def outlook(trainer: Trainer) -> list[str]:
     return found
 
 
+def stretching(before: Config, now: Config, step: int, run: dict[str, Any]) -> list[str]:
+    """Where a run that goes on has a schedule over another number of steps: what leaps, and how it would not."""
+    there, here = (_over(config, config.schedule.steps or config.train.steps) for config in (before, now))
+    leaps = schedule.jumps(there, here, step) if there.steps != here.steps else []
+    if not leaps:
+        return []
+    keeps = f"schedule.steps={there.steps} keeps it as it was" if schedule.at(there, step + 1).lr else ""
+    anew = f"without a leap, from the beginning: {_from_the_beginning(run, now.train.steps)}"
+    return [
+        f"the schedule is stretched from {there.steps:,} to {here.steps:,} steps: after step {step:,} "
+        + ", ".join(leaps),
+        "; ".join(filter(None, [keeps, anew])),
+    ]
+
+
+def _over(config: Config, steps: int) -> ScheduleConfig:
+    return config.schedule.model_copy(update={"steps": steps})
+
+
+def _from_the_beginning(run: dict[str, Any], steps: int) -> str:
+    """The command of a run that is the same but for its number of steps; `run` is what run.json says."""
+    words = {word.partition("=")[0]: word for part in record.parts(run) for word in part.get("overrides", [])}
+    kept = [word for key, word in words.items() if key.lstrip("+") not in ("resume", "train.steps")]
+    return shlex.join(["python", "train.py", *kept, f"train.steps={steps}"])
+
+
 def _processes(number: int) -> str:
     return "1 process" if number == 1 else f"{number} processes"
 
@@ -86,4 +114,11 @@ def farewell(trainer: Trainer, status: str, summary: dict[str, Any], judged: Ver
     longer = ["train.stop_when=null"] if trainer.is_solved() else []
     longer += ["train.early_stopping=null"] if status == "early_stopped" else []
     longer += [f"train.steps={2 * config.train.steps}"] if state.step == config.train.steps else []
-    say(f"    python train.py resume={shown} {' '.join(longer)}    # train longer")
+    leaps = []
+    if state.step == config.train.steps:
+        follows = config.schedule.steps == config.train.steps
+        leaps = schedule.jumps(config.schedule, _over(config, 2 * state.step), state.step) if follows else []
+    remark = f": {', '.join(leaps)}" if leaps else ""
+    say(f"    python train.py resume={shown} {' '.join(longer)}    # train longer{remark}")
+    if leaps and (run := record.begun(trainer.run.run)):
+        say(f"    {_from_the_beginning(run, 2 * state.step)}    # as long from the beginning, without that leap")

@@ -1,11 +1,9 @@
 """One training from a checked configuration to a complete run directory."""
 
 import contextlib
-import os
 import shlex
 import signal
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +33,7 @@ from cleangpt import (
 from cleangpt.config import Config, resolve
 from cleangpt.corpus.store import NotPrepared
 from cleangpt.errors import UserError
-from cleangpt.rundir import RunDir, point_latest_to, read_metrics, write_config
+from cleangpt.rundir import RunDir, point_latest_to, read_config, read_metrics, write_config
 from cleangpt.seeds import derive
 from cleangpt.shown import visible
 from cleangpt.signals import Stop, Stopped
@@ -44,7 +42,10 @@ from cleangpt.trainer import Trainer
 
 
 def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None, began: float) -> int:
-    """Train; the exit status. `resume` is the run or snapshot to continue, already checked against `config`."""
+    """Train; the exit status. `resume` is the run or snapshot to continue, already checked against `config`.
+
+    Whoever calls this has claimed the run directory.
+    """
     process.keep_memory()
     device.share_threads(distributed.world().local_size)
     task = _task(config, overrides)
@@ -61,10 +62,11 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
                 f"not {config.train.batch_size}"
             )
         memory.refuse_too_large(config, task.sequence_length, world.size, compute.device)
-        with _alone_in(run, world), Stop() as stop:
+        with Stop() as stop:
             with patience.doing("Checking the snapshot"):
                 snapshot_folder, complaints = _where_to_go_on(config, run, resume)
             if world.is_main:
+                run.path.mkdir(parents=True, exist_ok=True)
                 snapshot.sweep(run)
             with patience.doing("Building the model"):
                 model = models.build(config.model, compute.device)
@@ -101,26 +103,6 @@ def _dtype(config: Config, run: RunDir, resume: Path | None) -> str:
         return device.fastest_dtype(device.fastest(config.device), models.size(config.model))
 
     return config.dtype if config.dtype != "auto" else distributed.told_by_main("dtype", say)
-
-
-@contextlib.contextmanager
-def _alone_in(run: RunDir, world: distributed.World) -> Iterator[None]:
-    """No two trainings write to one run directory, even where one of them is what a killed launcher left behind."""
-    handle = None
-
-    def take() -> None:
-        nonlocal handle
-        run.path.mkdir(parents=True, exist_ok=True)
-        handle = files.lock(run.path)
-        if handle is None:
-            raise UserError(f"{run.shown()} is being trained by another process: wait until it has ended, or stop it")
-
-    distributed.from_main(take)
-    try:
-        yield
-    finally:
-        if handle is not None:
-            os.close(handle)
 
 
 def _task(config: Config, overrides: list[str]) -> Any:
@@ -183,7 +165,11 @@ def _fit(trainer: Trainer, asked: Config, overrides: list[str], snapshot_folder:
         now = record.circumstances(overrides, changed, trainer.compute, world, parameters)
         now["data"] = trainer.task.fingerprint()
         remarks = _about_the_machine(trainer, parameters["total"], before, now)
-        files.write_json(run.run, {**before, "resumed": [*record.parts(before)[1:], now]} if before else now)
+        story = {**before, "resumed": [*record.parts(before)[1:], now]} if before else now
+        if snapshot_folder is not None:
+            earlier = read_config(snapshot_folder / "config.json")
+            remarks += telling.stretching(earlier, config, trainer.state.step, story)
+        files.write_json(run.run, story)
         point_latest_to(run)
     prepare(trainer)
     telling.introduce(trainer, parameters, snapshot_folder, remarks)

@@ -14,9 +14,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cleangpt import patience
+from cleangpt import guard, patience
 
 if __name__ == "__main__":
+    guard.leave_with_parent()
     patience.starting()
 
 import hydra

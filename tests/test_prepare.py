@@ -211,6 +211,21 @@ def test_what_is_prepared_stays_as_it_is_until_it_is_to_be_made_anew(tmp_path):
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_data_that_another_process_made_meanwhile_is_not_replaced(tmp_path, monkeypatch):
+    real = preparing._claim
+
+    def held_back(folder):
+        monkeypatch.setattr(preparing, "_claim", real)
+        prepared(tmp_path, prose(500), tokenizer="bytes")
+        return real(folder)
+
+    monkeypatch.setattr(preparing, "_claim", held_back)
+    with pytest.raises(UserError, match=r"prepared with dataset\.tokenizer=bytes, not characters"):
+        prepared(tmp_path, prose(500))
+    assert store.Prepared(tmp_path / "data").tokenizer.kind == "bytes"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
 def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("the power is gone")

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from corpora import prose
+from faults_of_torchrun import UnderTorchrun, busy
 from helpers import ROOT, run_program
 
 from cleangpt import processor
@@ -110,3 +111,14 @@ def test_damaged_and_hostile_files_are_refused_in_a_sentence():
 def test_every_fault_leaves_the_right_bits():
     done = subprocess.run([sys.executable, str(ROOT / "tests" / "faults.py")], timeout=3600)
     assert done.returncode == 0
+
+
+# ---- what takes several processes to interrupt
+
+
+def test_ranks_whose_torchrun_was_killed_leave_and_the_same_command_has_the_same_bits(tmp_path):
+    with busy():
+        faults = UnderTorchrun(tmp_path, seed=random.SystemRandom().randrange(10**6))
+        faults.launchers(2)
+    (tally,) = faults.tallies.values()
+    assert (tally.injected, tally.hit, tally.right) == (2, 2, 2)

@@ -14,8 +14,7 @@ import pytest
 from helpers import ROOT, look_ahead, run_program, toy
 from rich.console import Console
 
-from cleangpt import cli, files, guard, training
-from cleangpt.distributed import World
+from cleangpt import cli, files
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.rundir import RunDir, read_metrics
 from cleangpt.schema import keys
@@ -408,15 +407,6 @@ def test_two_sweeps_do_not_share_a_directory(tmp_path):
         pass
 
 
-def test_two_trainings_do_not_share_a_directory(tmp_path):
-    run, world = RunDir(tmp_path), World(0, 1, 0, 1)
-    refused = pytest.raises(UserError, match="is being trained by another process")
-    with training._alone_in(run, world), refused, training._alone_in(run, world):
-        pass
-    with training._alone_in(run, world):
-        pass
-
-
 def test_the_table_on_a_terminal_has_what_runs_when_not_all_fits(tmp_path):
     console = Console(file=io.StringIO(), width=100, height=12, force_terminal=True)
     board = Board(50, console)
@@ -434,50 +424,6 @@ def test_the_table_on_a_terminal_has_what_runs_when_not_all_fits(tmp_path):
     text = shown.file.getvalue()
     assert all(f"seed={seed} " in text for seed in (24, 25, 26, 27, 28, 29))
     assert "0.25000" in text
-
-
-# ---- no orphans
-
-CHILD = """
-import os, sys, time
-sys.path.insert(0, {root!r})
-from cleangpt import guard
-guard.leave_with_parent()
-assert guard.PARENT not in os.environ
-print(os.getpid(), flush=True)
-time.sleep(60)
-"""
-PARENT = """
-import os, subprocess, sys, time
-sys.path.insert(0, {root!r})
-from cleangpt import guard
-subprocess.Popen([sys.executable, "-c", {child!r}], env=guard.announced(os.environ), start_new_session=True)
-time.sleep(60)
-"""
-
-
-def is_there(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-@pytest.mark.parametrize("how", ["orphaned", "killed with it"])
-def test_a_child_in_a_session_of_its_own_does_not_outlive_its_parent(how):
-    source = PARENT.format(root=str(ROOT), child=CHILD.format(root=str(ROOT)))
-    parent = subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True)
-    child = int(parent.stdout.readline())
-    assert is_there(child)
-    if how == "orphaned":
-        parent.kill()
-    else:
-        guard.kill_with_descendants(parent.pid)
-    parent.wait()
-    deadline = time.monotonic() + 20
-    while is_there(child) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not is_there(child)
 
 
 # ---- searches

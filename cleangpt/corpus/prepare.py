@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from cleangpt import files, tokenizers
+from cleangpt import files, guard, tokenizers
 from cleangpt.corpus import store
 from cleangpt.corpus.sources import Piece, Source, fetch
 from cleangpt.errors import UserError
@@ -33,22 +33,33 @@ Progress = Callable[[str, int, int | None], None]  # what is done, bytes that we
 def prepare(settings: Any, workers: int | str, force: bool, progress: Progress) -> tuple[store.Prepared, bool]:
     """Prepared data of these settings, and whether it had to be made."""
     folder = Path(settings.dir)
-    wanted = settings.preparation()
-    if (folder / "train.bin").exists():
-        raise UserError(f"{folder} is a folder of nanoGPT's, which is read as it is: choose another dataset.dir")
-    if (folder / store.ABOUT).exists() and not force:
-        progress("checking what is there", 0, None)
-        return _as_it_is(folder, wanted), False
-    if folder.exists() and any(folder.iterdir()) and not (folder / store.ABOUT).exists():
-        raise UserError(f"{folder} holds other files: choose another dataset.dir, or empty it")
+    if (there := _found(settings, force, progress)) is not None:
+        return there, False
     temporary = _claim(folder)
     try:
+        if (there := _found(settings, force, progress)) is not None:  # another process made it meanwhile
+            return there, False
         with _Workers(workers) as pool:
             _write(settings, temporary, pool, progress)
         store.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return store.Prepared(folder), True
+
+
+def _found(settings: Any, force: bool, progress: Progress) -> store.Prepared | None:
+    """What is prepared already, unless it is to be made anew."""
+    folder = Path(settings.dir)
+    if (folder / "train.bin").exists():
+        raise UserError(f"{folder} is a folder of nanoGPT's, which is read as it is: choose another dataset.dir")
+    if (folder / store.ABOUT).exists():
+        if force:
+            return None
+        progress("checking what is there", 0, None)
+        return _as_it_is(folder, settings.preparation())
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} holds other files: choose another dataset.dir, or empty it")
+    return None
 
 
 def _as_it_is(folder: Path, wanted: dict[str, Any]) -> store.Prepared:
@@ -70,14 +81,16 @@ def _claim(folder: Path) -> Path:
     """A new folder beside `folder`, for this process alone. What a process that is gone left there is removed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     stem = f".{folder.name}.preparing-"
-    for other in folder.parent.glob(f"{stem}*"):
+    mine = folder.with_name(f"{stem}{os.getpid()}")
+    shutil.rmtree(mine, ignore_errors=True)  # of a process that had this number
+    mine.mkdir()
+    for other in set(folder.parent.glob(f"{stem}*")) - {mine}:
         number = other.name.removeprefix(stem)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(int(number), 0)
+            mine.rmdir()
             raise UserError(f"process {number} is preparing {folder} already: wait for it")
         shutil.rmtree(other)
-    mine = folder.with_name(f"{stem}{os.getpid()}")
-    mine.mkdir()
     return mine
 
 
@@ -246,8 +259,9 @@ def _encode(end: np.ndarray, tokenizer: Tokenizer, job: list[Piece]) -> dict[str
 _tokenizer_here: Tokenizer | None = None  # of a worker
 
 
-def _begin(tokenizer: dict[str, Any] | None) -> None:
+def _begin(tokenizer: dict[str, Any] | None, parent: int) -> None:
     global _tokenizer_here
+    guard.leave_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that reads is the one to stop
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _tokenizer_here = tokenizer and tokenizers.from_json(tokenizer, "the tokenizer")
@@ -281,7 +295,7 @@ class _Workers:
                 yield function(self.tokenizer, job)
             return
         if self.pool is None:
-            told = (self.tokenizer and self.tokenizer.to_json(),)
+            told = (self.tokenizer and self.tokenizer.to_json(), os.getpid())
             spawn = multiprocessing.get_context("spawn")
             self.pool = ProcessPoolExecutor(self.count, spawn, _begin, told)
         under_way: deque = deque()

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cleangpt import cli, files, guard
-from cleangpt.errors import UserError
+from cleangpt import claim, cli, guard
 from cleangpt.sweeps.jobs import Job
 from cleangpt.sweeps.settings import Processes
 
@@ -26,15 +25,7 @@ def command(job: Job) -> list[str]:
 
 def until_free(job: Job, say=print) -> None:
     """Wait for processes that still train in the folder of a job: their sweep was killed, and they are leaving."""
-    deadline, told = time.monotonic() + SECONDS_TO_LEAVE, False
-    while (handle := files.lock(job.folder)) is None:
-        if time.monotonic() > deadline:
-            raise UserError(f"{job.run.shown()} is being trained by another process: wait until it has ended")
-        if not told:
-            say(f"waiting for a process that still trains in {job.folder.name}")
-            told = True
-        time.sleep(0.2)
-    os.close(handle)
+    os.close(claim.lock(job.folder, SECONDS_TO_LEAVE, say))
 
 
 @dataclass
