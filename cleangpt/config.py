@@ -259,7 +259,7 @@ class Config(Section):
     compile: bool | Literal["auto", "graphs"] = Field(
         description="torch.compile; auto: where it pays within the run; graphs: with CUDA graphs, for small models"
     )
-    processes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+    processes: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         description="processes that `python train.py` starts; auto: one for each visible GPU"
     )
     profile: bool = Field(description="trace a few steps for Perfetto, into profile/, then go on")

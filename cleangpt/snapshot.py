@@ -132,6 +132,8 @@ def damage(folder: Path) -> str | None:
             return f"{MANIFEST} does not list {min(lacking)}"
         for name, expected in manifest.items():
             path = folder / name
+            if path.parent != folder or (path.exists() and not path.is_file()):
+                return f"{MANIFEST} lists {name}, which is no file of it"
             if not path.exists():
                 return f"{name} is missing"
             if path.stat().st_size != expected["bytes"]:

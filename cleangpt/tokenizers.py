@@ -21,6 +21,7 @@ from cleangpt.errors import UserError
 from cleangpt.shown import in_line
 
 END = "<|endoftext|>"
+MOST_HOLES = 1_000_000  # numbers below that of the last token that have none
 ENDS = (END, "</s>", "<|end_of_text|>", "<eos>")  # what other people's tokenizers call it
 
 
@@ -125,7 +126,7 @@ class Tiktoken:
         if len(ranks) < len(tokens) or min(special.values(), default=len(tokens)) < len(tokens):
             raise ValueError("two of its tokens are one")
         self.encoding = tiktoken.Encoding("stored", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
-        self.vocab_size = self.encoding.n_vocab
+        self.vocab_size = _refuse_holes(self.encoding.n_vocab, len(tokens) + len(special))
         self.end = next((special[name] for name in ENDS if name in special), None)
 
     def encode(self, text: str) -> list[int]:
@@ -170,7 +171,7 @@ class HuggingFace:
         vocabulary = self.tokenizer.get_vocab(with_added_tokens=True)
         if not vocabulary:
             raise ValueError("it has no tokens")
-        self.vocab_size = max(vocabulary.values()) + 1
+        self.vocab_size = _refuse_holes(max(vocabulary.values()) + 1, len(vocabulary))
         ends = ENDS if end is None else (end,)
         self.end = next((vocabulary[name] for name in ends if name in vocabulary), None)
         unknown = tokenizer["model"].get("unk_token")
@@ -196,6 +197,13 @@ class HuggingFace:
     def to_json(self) -> dict[str, Any]:
         end = {} if self.end_token is None else {"end": self.end_token}
         return {"kind": self.kind, "tokenizer": self.data, **end}
+
+
+def _refuse_holes(vocab_size: int, tokens: int) -> int:
+    """The size of a vocabulary, some numbers of which may have no token; but libraries walk over all of them."""
+    if vocab_size > tokens + MOST_HOLES:
+        raise ValueError(f"it has {tokens:,} tokens, and one of them is number {vocab_size - 1:,}")
+    return vocab_size
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """What somebody else wrote is read as data, and refused in one sentence where it is not what it says."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -12,7 +13,7 @@ from helpers import within
 from runs import composed
 from safetensors.torch import load_file, save_file
 
-from cleangpt import config, models, record, tokenizers, untrusted, weights
+from cleangpt import config, files, models, record, snapshot, tokenizers, untrusted, weights
 from cleangpt.corpus import store
 from cleangpt.errors import UserError
 from cleangpt.rundir import RunDir
@@ -277,12 +278,12 @@ def test_a_tokenizer_that_is_none_is_refused(tmp_path, data):
     assert "tokenizer" in refused(lambda: tokenizers.load(path))
 
 
-def test_a_token_of_a_billion_is_refused_by_the_model(run):
-    for data in (library(vocab={"a": 0, "b": 10**9}), tiktoken(special={"<|endoftext|>": 10**9})):
+@pytest.mark.parametrize("number", [10**9, 10**5])
+def test_a_token_of_a_billion_is_refused_in_every_program(run, number):
+    for data in (library(vocab={"a": 0, "b": number}), tiktoken(special={"<|endoftext|>": number})):
         (run / "best" / "tokenizer.json").write_text(json.dumps(data))
-        assert "they do not belong together" in refused(lambda: openings.sample(run))
-        assert "another tokenizer" in refused(lambda: openings.train_from(run, run / "new", *TINY))
-        assert "tokenizer.json" in refused(lambda: openings.score(run))
+        for opens in (openings.sample, openings.score, lambda path: openings.train_from(path, path / "new", *TINY)):
+            assert "token" in refused(lambda opens=opens: opens(run))
 
 
 def test_ids_without_a_token_are_read_as_nothing():
@@ -437,3 +438,17 @@ def test_another_optimizer_is_refused(run):
         save_file(tensors, path)
         agree(path)
         assert "does not fit the optimizer" in refused(lambda: openings.train(run, "train.steps=3"))
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "../../config.json", "a/../../x", "", ".", "pipe"])
+def test_a_manifest_lists_files_of_its_snapshot_only(run, name):
+    (folder,) = RunDir(run).snapshot_folders()
+    os.mkfifo(folder / "pipe")  # reading it would wait without end
+    changed(folder / "manifest.json", files={**files.read_json(folder / "manifest.json")["files"], name: {"bytes": 0}})
+    with within(20):
+        assert "which is no file of it" in snapshot.damage(folder)
+
+
+def test_a_stored_number_of_processes_is_not_started_blindly(run):
+    changed(run / "config.json", processes=10**9)
+    assert "`processes` must be" in refused(lambda: openings.train(run))

@@ -39,7 +39,8 @@ def write(found: Comparison, out: Path, title: str | None) -> list[Path]:
     said += map(tables.plain, [*not_alike(found), *findings(found)])
     said += ["## Settings", tables.markdown(groups), "## Runs", tables.markdown(runs)]
     said += ["## Notes", *(f"- {tables.plain(note)}" for note in remarks(found))] if remarks(found) else []
-    said += [f"![{tables.plain(picture.title)}]({picture.png.name})\n\n{tables.plain(picture.caption)}" for picture in pictures]
+    for picture in pictures:
+        said += [f"![{tables.plain(picture.title)}]({picture.png.name})", tables.plain(picture.caption)]
     texts = {
         PAGE: page(found, groups, runs, pictures, title, [MARKDOWN, RUNS, GROUPS]),
         MARKDOWN: "\n\n".join(said) + "\n",

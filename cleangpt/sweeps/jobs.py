@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cleangpt import files, migrations
+from cleangpt import files, migrations, untrusted
 from cleangpt.errors import UserError
 from cleangpt.rundir import RunDir
 
@@ -106,13 +106,13 @@ def _leaves(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def summary(job: Job) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
-        return files.read_json(job.run.summary)
+        return untrusted.json_object(job.run.summary)
     return {}
 
 
 def machines(job: Job) -> list[dict[str, Any]]:
     """Where each part of a job was computed."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
         record = files.read_json(job.run.run)
         return [part.get("machine", {}) for part in [record, *record.get("resumed", [])]]
     return []
