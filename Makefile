@@ -6,7 +6,7 @@ TRAINS := $(VENV)/.trains
 READY := $(VENV)/.ready
 JOBS ?= 2
 
-.PHONY: setup train test test-slow faults bench lint format clean
+.PHONY: setup train test test-slow faults fuzz bench lint format clean
 
 setup: $(READY)
 
@@ -32,6 +32,9 @@ test-slow: $(READY)
 
 faults: $(READY)
 	OMP_NUM_THREADS=1 $(RUN) tests/faults.py
+
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 $(RUN) tests/fuzz.py
 
 bench: $(READY)
 	$(RUN) bench.py suite=standing

@@ -28,15 +28,18 @@ def export(settings: ExportConfig) -> int:
     patience.load_torch()
     from cleangpt.hf import folder
     from cleangpt.rundir import find, refuse_links_outside
+    from cleangpt.shown import visible
+
+    def say(words: str) -> None:
+        print(visible(words))
 
     if settings.format == "cleangpt":
         out = Path(settings.out or Path("outputs") / Path(settings.run.partition("@")[0]).name)
         with patience.doing(f"Copying the weights to {out}"):
             model = folder.import_folder(settings.run, out)
-        print(
-            f"The weights of {settings.run}, a {model.name} of {counted(model.n_layer, 'layer')}, are in {out}. Next:"
-        )
-        print(f"    python eval/score.py run={out} suite=lm-eval tasks=lambada_openai")
+        model_is = f"a {model.name} of {counted(model.n_layer, 'layer')}"
+        say(f"The weights of {settings.run}, {model_is}, are in {out}. Next:")
+        say(f"    python eval/score.py run={out} suite=lm-eval tasks=lambada_openai")
         return 0
     opened = find(settings.run)
     around = opened.run.path if opened.run else opened.folder
@@ -45,8 +48,8 @@ def export(settings: ExportConfig) -> int:
     out = Path(settings.out) if settings.out else around / "hf"
     with patience.doing(f"Copying the weights to {out}"):
         about = folder.export_folder(opened.folder, out, settings.dtype)
-    print(f"{opened.folder}: a {about['architectures'][0]} in {settings.dtype}, with its tokenizer, is in {out}. Next:")
-    print(f'    python -c \'from transformers import pipeline; print(pipeline("text-generation", "{out}")("…"))\'')
+    say(f"{opened.folder}: a {about['architectures'][0]} in {settings.dtype}, with its tokenizer, is in {out}. Next:")
+    say(f'    python -c \'from transformers import pipeline; print(pipeline("text-generation", "{out}")("…"))\'')
     return 0
 
 

@@ -11,12 +11,13 @@ from typing import Any
 from cleangpt import files, record
 from cleangpt.patience import duration
 from cleangpt.rundir import RunDir
+from cleangpt.shown import in_line, visible
 from cleangpt.words import counted
 
 
 def write(run: RunDir) -> Path:
     """The card of a run that has ended, whichever way."""
-    about, summary = files.read_json(run.run), files.read_json(run.summary)
+    about, summary = record.begun(run.run), files.read_json(run.summary)
     config = files.read_json(run.config)
     parts = record.parts(about)
     pictures = [path for folder in (run.plots, run.score) for path in sorted(folder.glob("*.png"))]
@@ -36,6 +37,7 @@ def write(run: RunDir) -> Path:
     return run.card
 
 
+COUNTS = ("total", "without_embeddings")
 NOT_LEARNED = {
     "plateau": "It did not learn this: its loss got no better, and it may have done no more than guess.",
     "by heart": "It did not learn this: it knows its training samples by heart.",
@@ -113,23 +115,28 @@ def _changes(changed: dict[str, dict[str, Any]]) -> str:
 
 def _machine(part: dict[str, Any]) -> list[tuple[str, str]]:
     machine, git, parameters = part["machine"], part["git"], part["parameters"]
-    dirty = ", with changes that are not committed" if git["dirty"] else ""
+    dirty = ", with changes that are not committed" if git.get("dirty") else ""
     return [
-        ("device", machine["device"]),
-        ("dtype", machine["dtype"]),
-        *([("processor", machine["processor"])] if machine.get("processor") else []),
+        ("device", _said(machine, "device")),
+        ("dtype", _said(machine, "dtype")),
+        *([("processor", _said(machine, "processor"))] if machine.get("processor") else []),
         ("processes", str(part["world_size"])),
-        ("host", f"{machine['host']}, {counted(machine['cores'], 'core')}, {machine['system']}"),
-        ("versions", ", ".join(f"{name} {part['versions'][name]}" for name in ("python", "torch", "cleangpt"))),
-        ("commit", f"{git['commit'] or 'unknown'}{dirty}"),
-        ("parameters", f"{parameters['total']:,} ({parameters['without_embeddings']:,} without embeddings)"),
+        ("host", f"{_said(machine, 'host')}, {counted(machine['cores'], 'core')}, {_said(machine, 'system')}"),
+        ("versions", ", ".join(f"{name} {_said(part['versions'], name)}" for name in ("python", "torch", "cleangpt"))),
+        ("commit", f"{_said(git, 'commit')}{dirty}"),
+        ("parameters", "{:,} ({:,} without embeddings)".format(*map(parameters.get, COUNTS, (0, 0)))),
         ("begun", part["started"]),
     ]
 
 
+def _said(about: dict[str, Any], key: str) -> str:
+    return str(about.get(key) or "unknown")
+
+
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    cells = [[in_line(cell, 1000).replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 def _value(value: Any) -> str:
@@ -138,5 +145,5 @@ def _value(value: Any) -> str:
 
 def _code(text: str) -> str:
     """As code in one line, whatever its characters."""
-    text = " ".join(text.split())
+    text = visible(" ".join(text.split()))
     return f"`` {text} ``" if "`" in text else f"`{text}`" if text else ""

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from cleangpt import beginning, files, patience, process, streams
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.schema import Section, expected, keys, nearest
+from cleangpt.shown import visible
 
 CONF = str(Path(__file__).resolve().parent.parent / "conf")
 WRONG_USE, FAILED = 2, 1
@@ -100,7 +101,7 @@ def run(action: Callable[[], int]) -> None:
     except Exception as error:
         where = "" if _rank() is None else f"rank {_rank()}: "
         patience.started()
-        sys.stderr.write(where + (files.full_disk(error) or traceback.format_exc()))
+        sys.stderr.write(where + (files.full_disk(error) or visible(traceback.format_exc())))
     sys.stdout.flush()
     sys.exit(status)
 

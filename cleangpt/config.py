@@ -19,7 +19,7 @@ from cleangpt.tasks import SETTINGS as TASK_SETTINGS
 class ModelConfig(Section):
     """What both architectures have."""
 
-    n_layer: int = Field(ge=1, description="transformer blocks")
+    n_layer: int = Field(ge=1, le=10_000, description="transformer blocks")
     n_embd: int = Field(ge=1, description="width of the model")
     n_head: int = Field(ge=1, description="attention heads")
     block_size: int | None = Field(ge=1, description="longest context; null: what the task needs")
@@ -260,7 +260,7 @@ class Config(Section):
     compile: bool | Literal["auto", "graphs"] = Field(
         description="torch.compile; auto: where it pays within the run; graphs: with CUDA graphs, for small models"
     )
-    processes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+    processes: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         description="processes that `python train.py` starts; auto: one for each visible GPU"
     )
     profile: bool = Field(description="trace a few steps for Perfetto, into profile/, then go on")

@@ -47,7 +47,7 @@ class Conversation:
     def run(self) -> int:
         """Until Ctrl-D or /quit."""
         _edit_lines()
-        print(f"{self.voice.name}\nType a text to go on with, or /help. Ctrl-D leaves.", flush=True)
+        print(on_screen(f"{self.voice.name}\nType a text to go on with, or /help. Ctrl-D leaves."), flush=True)
         while True:
             try:
                 line = input("> ")
@@ -119,7 +119,7 @@ class Conversation:
             self.said = prompt.tokens + text.tokens
             print(" (stopped)" if interrupted else "", flush=True)
         elif not interrupted:
-            print(prompt.question.verdict(text.tokens), flush=True)
+            print(on_screen(prompt.question.verdict(text.tokens)), flush=True)
         if text.slid:
             print(slid_note(self.voice.reader.context), flush=True)
 

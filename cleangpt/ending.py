@@ -10,6 +10,7 @@ from cleangpt import card, distributed, evaluate, files, kept, patience, scoring
 from cleangpt.cli import FAILED
 from cleangpt.errors import UserError
 from cleangpt.rundir import read_metrics
+from cleangpt.shown import visible
 from cleangpt.trainer import Trainer
 
 
@@ -98,7 +99,7 @@ def failed(trainer: Trainer, error: Exception) -> None:
     text = told.strip().splitlines()[-1] if told else str(error) or type(error).__name__
     with contextlib.suppress(OSError):
         with files.append_text(run.log) as log:
-            log.write(trace + (told or ""))
+            log.write(visible(trace + (told or "")))
         summary = {"status": "failed", "step": trainer.state.step, "error": text}
         files.write_json(run.summary, summary)
         trainer.tracker.finish(summary)

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from cleangpt import untrusted
+
 NOT_LINKS = getattr(os, "O_NOFOLLOW", 0)  # not on Windows
 LEFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}\.tmp")  # what a killed writer leaves
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -99,7 +101,7 @@ def _no_link(path: str, flags: int) -> int:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return untrusted.parsed(path.read_bytes())
 
 
 def sha256(path: Path) -> str:

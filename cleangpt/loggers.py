@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from cleangpt import extras, files
 from cleangpt.config import Config
 from cleangpt.rundir import RunDir, read_metrics
+from cleangpt.shown import cell
 
 
 class Logger(Protocol):
@@ -82,17 +83,17 @@ class Csv:
     def row(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
         if set(row) <= set(self.columns):
-            with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, self.columns).writerow(row)
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerow([cell(row.get(name, "")) for name in self.columns])
         else:
             self._write_all()
 
     def _write_all(self) -> None:
         self.columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        with self.path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns)
-            writer.writeheader()
-            writer.writerows(self.rows)
+        with self.path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(map(cell, self.columns))
+            writer.writerows([cell(row.get(name, "")) for name in self.columns] for row in self.rows)
 
     def finish(self, summary: dict[str, Any]) -> None:
         self.rows.clear()

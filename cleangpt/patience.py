@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from cleangpt import streams
+from cleangpt.shown import visible
 
 BETWEEN_LINES = 5.0  # seconds, where nothing moves
 BETWEEN_FRAMES = 0.2
@@ -71,14 +72,14 @@ class Voice:
 
     def line(self, text: str) -> None:
         """A line that stays."""
-        self._write(f"{text}\n")
+        self._write(f"{visible(text)}\n")
 
     def log(self, text: str) -> None:
         """What a log gets while a line moves."""
 
     def draw(self, text: str) -> None:
         """In the place of what was drawn before."""
-        self._write(f"\r\033[K{text}")
+        self._write(f"\r\033[K{visible(text)}")
 
     def _write(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # nobody reads any more

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cleangpt import cli, files, processor
+from cleangpt import cli, processor, untrusted
 from cleangpt.config import Config
 from cleangpt.device import Compute
 from cleangpt.distributed import World
@@ -50,12 +51,42 @@ def circumstances(
     }
 
 
+class _Part(BaseModel):
+    """What is read of a part of a run, and what those lack that were noted by earlier versions."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    command: list[str] = ["train.py"]
+    overrides: list[str] = []
+    changed: dict[str, dict[str, Any]] = {}
+    started: str = "unknown"
+    world_size: int = Field(1, ge=1)
+    local_world_size: int | None = Field(None, ge=1)
+    machine: dict[str, str | int | None] = {}
+    git: dict[str, str | bool | None] = {}
+    versions: dict[str, str] = {}
+    parameters: dict[str, int] = {}
+    data: dict[str, Any] | None = None
+
+
+class _Record(_Part):
+    resumed: list[_Part] = []
+
+
 def begun(path: Path) -> dict[str, Any] | None:
-    """The record of a run that goes on."""
-    try:
-        return files.read_json(path)
-    except (OSError, ValueError):
+    """The record of a run that goes on, if there is one."""
+    if not path.exists():
         return None
+    with untrusted.reading(path, "the record of a run", ": put it back, or take it away"):
+        stored = untrusted.json_object(path)
+        try:
+            record = _Record.model_validate(stored).model_dump()
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
+            raise ValueError(f"its `{where}` is not what it should be") from None
+    for part in parts(record):
+        part["local_world_size"] = part["local_world_size"] or part["world_size"]
+    return record
 
 
 def parts(record: dict[str, Any]) -> list[dict[str, Any]]:

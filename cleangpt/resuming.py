@@ -128,7 +128,7 @@ def _filled(new: dict[str, Any], stored: Any) -> dict[str, Any]:
 def _began_with(run: RunDir, line: str) -> bool:
     try:
         return line in files.read_json(run.run)["overrides"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError):
         return False
 
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cleangpt import files, schema
+from cleangpt import files, migrations, schema, untrusted
 from cleangpt.config import Config, Imported, parse
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.hf import hub
 
 LATEST = Path("outputs") / "latest"
-CAME_LATER = (("train", "stop_when"), ("schedule", "steps"))  # keys that older runs lack, and leave open
+DERIVED = ("block_size", "vocab_size", "head_dim", "n_kv_head", "ffn_dim")  # null while a run is not begun, at most
 
 
 class RunDir:
@@ -108,16 +108,20 @@ def _is_finite(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
+def write_config(path: Path, config: Config | Imported) -> None:
+    files.write_json(path, migrations.stamped(config.model_dump(mode="json")))
+
+
 def read_config(path: Path) -> Config | Imported:
     """A stored configuration: plain JSON, checked like any other, with no interpolation and nothing to run."""
     try:
-        data = files.read_json(path)
-        for section, key in CAME_LATER:
-            if isinstance(data.get(section), dict):
-                data[section].setdefault(key, None)
-        return schema.parse(data, Imported) if "source" in data else parse(data)
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} can't be read as a configuration: {error}") from None
+        with untrusted.reading(path, "a configuration"):
+            data = migrations.to_today(untrusted.json_object(path))
+            config = schema.parse(data, Imported) if "source" in data else parse(data)
+            for key in DERIVED:
+                if getattr(config.model, key, 0) is None:
+                    raise ValueError(f"its `model.{key}` is null, and in a stored one every value is given")
+            return config
     except ConfigError as error:
         raise UserError(f"{path} is not a configuration of this version: {'; '.join(error.mistakes)}") from None
 

@@ -13,6 +13,7 @@ from cleangpt.generate import Piece, Text
 from cleangpt.prompts import Prompt, Reader
 from cleangpt.rundir import Opened
 from cleangpt.sampling import Sampling
+from cleangpt.shown import visible
 from cleangpt.words import counted
 
 AUTO_TEMPERATURE = 0.8
@@ -79,16 +80,12 @@ class Voice:
 
 def note(words: str) -> None:
     """To the person, apart from the texts."""
-    print(words, file=sys.stderr, flush=True)
-
-
-CONTROL = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
-CONTROL |= dict.fromkeys(range(0x7F, 0xA0), 0xFFFD)
+    print(visible(words), file=sys.stderr, flush=True)
 
 
 def on_screen(text: str) -> str:
-    """A model may write what a terminal would obey: there it is shown instead."""
-    return text.translate(CONTROL) if sys.stdout.isatty() else text
+    """A model may write what a terminal would obey: there it is shown instead. A pipe gets the text itself."""
+    return visible(text) if sys.stdout.isatty() else text
 
 
 def slid_note(context: int) -> str:
@@ -144,7 +141,7 @@ def show_one(voice: Voice, prompt: Prompt, settings: SampleConfig) -> int:
     except KeyboardInterrupt:
         print(flush=True)
         return 130
-    print(prompt.question.verdict(text.tokens) if prompt.question else "", flush=True)
+    print(on_screen(prompt.question.verdict(text.tokens)) if prompt.question else "", flush=True)
     if text.slid:
         note(slid_note(voice.reader.context))
     return 0

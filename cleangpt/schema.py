@@ -14,6 +14,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen, MultipleOf
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cleangpt.errors import ConfigError
+from cleangpt.shown import in_line
 
 
 class Section(BaseModel):
@@ -160,7 +161,7 @@ def _expected(annotation: Any, metadata: list[Any]) -> str:
 def _show(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return str(value) if isinstance(value, int | float) else repr(value) if " " in str(value) else str(value)
+    return in_line(repr(value) if isinstance(value, str) and " " in value else value)
 
 
 def _sentence(mistake: Any, data: dict[str, Any], schema: type[Section]) -> tuple[str, str]:
@@ -171,7 +172,7 @@ def _sentence(mistake: Any, data: dict[str, Any], schema: type[Section]) -> tupl
     if kind == "extra_forbidden":
         while isinstance(value, dict) and value:  # a whole group that is not there
             part, value = next(iter(value.items()))
-            key = f"{key}.{part}"
+            key = f"{key}.{in_line(part)}"
         section = key.rpartition(".")[0]
         allowed = _allowed_in(data, schema)
         guess = nearest(key, allowed)
@@ -208,10 +209,10 @@ def _locate(location: tuple[Any, ...], data: dict[str, Any], known: dict[str, An
         if ".".join(path) in known:
             break  # what follows names a branch of the key's own type
         if isinstance(value, dict) and part in value:
-            path.append(str(part))
+            path.append(in_line(part))
             value = value[part]
         elif part == location[-1] and not (isinstance(value, dict) and value.get("name") == part):
-            path.append(str(part))  # a missing key
+            path.append(in_line(part))  # a missing key
             value = None
     return ".".join(path), value
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from cleangpt import distributed, files, optim, weights
+from cleangpt import distributed, files, optim, untrusted, weights
 from cleangpt.config import Config
 from cleangpt.errors import UserError
 from cleangpt.models.layers import Decoder
@@ -223,11 +223,26 @@ def sweep(run: RunDir) -> None:
 def restore(folder: Path, model: Decoder, optimizer: optim.Optimizer) -> dict[str, Any]:
     """Put weights and optimizer back; the rest of the state is returned. Rank 0 reads, and tells the others."""
     weights.load_into(model, folder / weights.WEIGHTS)
-    tensors = distributed.tensors_from_main(lambda: load_file(folder / OPTIMIZER))
+    kept = _remembered(model, optimizer)
+    tensors = distributed.tensors_from_main(lambda: _read_optimizer(folder / OPTIMIZER, kept))
     with torch.no_grad():
-        for name, kept in _remembered(model, optimizer).items():
-            kept.copy_(tensors[name])
-    return distributed.from_main(lambda: files.read_json(folder / STATE))
+        for name, value in kept.items():
+            value.copy_(tensors[name])
+
+    def state() -> dict[str, Any]:
+        with untrusted.reading(folder / STATE, "the state of a training"):
+            return untrusted.json_object(folder / STATE)
+
+    return distributed.from_main(state)
+
+
+def _read_optimizer(path: Path, wanted: Tensors) -> Tensors:
+    with weights.reading(path):
+        tensors = load_file(path)
+    shapes, asked = ({name: tensor.shape for name, tensor in some.items()} for some in (tensors, wanted))
+    if wrong := sorted(name for name in shapes.keys() | asked.keys() if shapes.get(name) != asked.get(name)):
+        raise UserError(f"{path} does not fit the optimizer: see {', '.join(wrong[:3])}")
+    return tensors
 
 
 def _remembered(model: Decoder, optimizer: optim.Optimizer) -> Tensors:

@@ -6,16 +6,22 @@ a part of a character, `bytes_of` tells its bytes.
 """
 
 import base64
+import contextlib
 import json
-from collections.abc import Iterable, Sequence
+import typing
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
+from cleangpt import untrusted
 from cleangpt.errors import UserError
+from cleangpt.shown import in_line
 
 END = "<|endoftext|>"
+MOST_HOLES = 1_000_000  # numbers below that of the last token that have none
 ENDS = (END, "</s>", "<|end_of_text|>", "<eos>")  # what other people's tokenizers call it
 
 
@@ -39,6 +45,9 @@ class Characters:
     def __init__(self, tokens: list[str], end: str | None = None, pad: str | None = None):
         self.tokens, self.end_token, self.pad_token = tokens, end, pad
         self.ids = {token: i for i, token in enumerate(tokens)}
+        if not 0 < len(self.ids) == len(tokens):
+            raise ValueError("a token is there twice" if tokens else "it has no tokens")
+        "".join(tokens).encode()  # halves of characters are none
         self.end = None if end is None else self.ids[end]
         self.pad = None if pad is None else self.ids[pad]
         self.vocab_size = len(tokens)
@@ -112,22 +121,33 @@ class Tiktoken:
 
         self.pattern, self.tokens, self.special = pattern, tokens, special
         ranks = {base64.b64decode(token): i for i, token in enumerate(tokens)}
+        if lacking := {bytes([byte]) for byte in range(256)} - set(ranks):
+            raise ValueError(f"it has no token for the byte {min(lacking)!r}")
+        if len(ranks) < len(tokens) or min(special.values(), default=len(tokens)) < len(tokens):
+            raise ValueError("two of its tokens are one")
         self.encoding = tiktoken.Encoding("stored", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
-        self.vocab_size = self.encoding.n_vocab
+        self.vocab_size = _refuse_holes(self.encoding.n_vocab, len(tokens) + len(special))
         self.end = next((special[name] for name in ENDS if name in special), None)
 
     def encode(self, text: str) -> list[int]:
-        return self.encoding.encode_ordinary(text)
+        with _speaking(text):
+            return self.encoding.encode_ordinary(text)
 
     def array(self, text: str) -> np.ndarray:
-        ids = self.encoding.encode_to_numpy(text, disallowed_special=())
+        with _speaking(text):
+            ids = self.encoding.encode_to_numpy(text, disallowed_special=())
         return ids.astype(smallest_type(self.vocab_size))
 
     def bytes_of(self, token: int) -> bytes:
-        return self.encoding.decode_single_token_bytes(token)
+        with contextlib.suppress(KeyError):  # between special tokens there may be ids without one
+            return self.encoding.decode_single_token_bytes(token)
+        return b""
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self.encoding.decode(list(ids))
+        try:
+            return self.encoding.decode(list(ids))
+        except KeyError:
+            return b"".join(map(self.bytes_of, ids)).decode(errors="replace")
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "pattern": self.pattern, "tokens": self.tokens, "special": self.special}
@@ -143,12 +163,15 @@ class HuggingFace:
 
         self.data, self.end_token = tokenizer, end
         try:
-            self.tokenizer = tokenizers.Tokenizer.from_str(json.dumps(tokenizer))
+            with untrusted.rust():
+                self.tokenizer = tokenizers.Tokenizer.from_str(json.dumps(tokenizer))
         except Exception as error:  # the library raises bare Exceptions
-            raise UserError(f"this is no tokenizer.json that the tokenizers library reads ({error})") from None
+            raise ValueError(f"the tokenizers library does not read it ({error})") from None
         self.tokenizer.encode_special_tokens = True  # text that spells a special token is text
         vocabulary = self.tokenizer.get_vocab(with_added_tokens=True)
-        self.vocab_size = max(vocabulary.values()) + 1
+        if not vocabulary:
+            raise ValueError("it has no tokens")
+        self.vocab_size = _refuse_holes(max(vocabulary.values()) + 1, len(vocabulary))
         ends = ENDS if end is None else (end,)
         self.end = next((vocabulary[name] for name in ends if name in vocabulary), None)
         unknown = tokenizer["model"].get("unk_token")
@@ -156,10 +179,8 @@ class HuggingFace:
         self.unknown = None if unknown is None or falls_back else vocabulary.get(unknown)
 
     def encode(self, text: str) -> list[int]:
-        try:
+        with _speaking(text):
             found = self.tokenizer.encode(text, add_special_tokens=False)
-        except Exception as error:  # a vocabulary of words that has no word for what it doesn't know
-            raise UserError(f"the tokenizer can't write {text[:40]!r}: {error}") from None
         if self.unknown is not None and self.unknown in found.ids:
             places = [place for i, place in zip(found.ids, found.offsets, strict=True) if i == self.unknown]
             shown = ", ".join(sorted({repr(text[a:b]) for a, b in places})[:5])
@@ -170,11 +191,29 @@ class HuggingFace:
         return np.array(self.encode(text), smallest_type(self.vocab_size))
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(ids), skip_special_tokens=False)
+        with _speaking(f"tokens {list(ids[:8])}"):
+            return self.tokenizer.decode(list(ids), skip_special_tokens=False)
 
     def to_json(self) -> dict[str, Any]:
         end = {} if self.end_token is None else {"end": self.end_token}
         return {"kind": self.kind, "tokenizer": self.data, **end}
+
+
+def _refuse_holes(vocab_size: int, tokens: int) -> int:
+    """The size of a vocabulary, some numbers of which may have no token; but libraries walk over all of them."""
+    if vocab_size > tokens + MOST_HOLES:
+        raise ValueError(f"it has {tokens:,} tokens, and one of them is number {vocab_size - 1:,}")
+    return vocab_size
+
+
+@contextlib.contextmanager
+def _speaking(text: str) -> Iterator[None]:
+    """Text on its way through a library, which may fail in its own ways on a vocabulary that lacks a part of it."""
+    try:
+        with untrusted.rust():
+            yield
+    except Exception as error:  # the libraries raise bare Exceptions
+        raise UserError(f"the tokenizer can't write {text[:40]!r}: {error}") from None
 
 
 Tokenizer = Characters | Bytes | Tiktoken | HuggingFace
@@ -189,23 +228,28 @@ def from_json(data: dict[str, Any], path: Path | str) -> Tokenizer:
     """What `to_json` gave, or a tokenizer.json of the `tokenizers` library."""
     data = dict(data)
     kind = data.pop("kind", None)
-    try:
+    with untrusted.reading(path, "a tokenizer"):
         if kind is None and "model" in data:
             return HuggingFace(data)
         if kind in KINDS:
-            return KINDS[kind](**data)
-    except (TypeError, KeyError, ValueError, UserError) as error:
-        raise UserError(f"{path} can't be read as a tokenizer: {error}") from None
-    raise UserError(f"{path} holds a tokenizer of kind {kind!r}: this version reads {', '.join(KINDS)}")
+            return _made(KINDS[kind], data)
+    raise UserError(f"{path} holds a tokenizer of kind {in_line(kind)}: this version reads {', '.join(KINDS)}")
+
+
+def _made(kind: type[Tokenizer], data: dict[str, Any]) -> Tokenizer:
+    """A tokenizer of this kind, its values being of the types that it asks for."""
+    hints = typing.get_type_hints(kind.__init__)
+    for name in hints.keys() & data.keys():
+        try:
+            TypeAdapter(hints[name]).validate_python(data[name], strict=True)
+        except ValidationError:
+            raise ValueError(f"its `{name}` is not what it should be") from None
+    return kind(**data)
 
 
 def load(path: Path) -> Tokenizer:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} can't be read as a tokenizer: {error}") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{path} can't be read as a tokenizer: it is no JSON object")
+    with untrusted.reading(path, "a tokenizer"):
+        data = untrusted.json_object(path)
     return from_json(data, path)
 
 

@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task
 from rich.table import Column
 from rich.text import Text
 
 from cleangpt import files, patience, streams
 from cleangpt.config import Config, LoggerConfig
+from cleangpt.console import Console
 from cleangpt.drawing import Drawer
 from cleangpt.loggers import Loggers
 from cleangpt.patience import duration

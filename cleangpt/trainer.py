@@ -1,6 +1,7 @@
 """The loop. Its unit is the optimizer step: logging, evaluation and snapshots fall between steps only."""
 
 import contextlib
+import json
 import math
 import signal
 import time
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from pydantic import TypeAdapter
 
-from cleangpt import distributed, evaluate, goal, optim, patience, profiling, schedule, snapshot, weights
+from cleangpt import distributed, evaluate, goal, optim, patience, profiling, schedule, snapshot, untrusted, weights
 from cleangpt.config import Config
 from cleangpt.device import Compute
 from cleangpt.distributed import World
@@ -102,7 +104,11 @@ class Trainer:
     # ---- the whole run
 
     def restore(self, folder: Path) -> None:
-        self.state = State(**snapshot.restore(folder, self.model, self.optimizer))
+        stored = snapshot.restore(folder, self.model, self.optimizer)
+        with untrusted.reading(folder / snapshot.STATE, "the state of a training"):
+            self.state = TypeAdapter(State).validate_json(json.dumps(stored), strict=True)
+            if self.state.step < 1 or folder.name != f"step_{self.state.step:08d}":
+                raise ValueError(f"it is of step {self.state.step}")
         self.earlier_seconds = self.state.seconds
         distributed.from_main(lambda: snapshot.restore_best(folder, self.run, self.model))
         if self.state.best is not None and not self.has_best():

@@ -13,6 +13,7 @@ from cleangpt import (
     distributed,
     ending,
     files,
+    memory,
     models,
     optim,
     patience,
@@ -27,7 +28,7 @@ from cleangpt.cli import FAILED
 from cleangpt.config import Config, resolve
 from cleangpt.corpus.store import NotPrepared
 from cleangpt.errors import UserError
-from cleangpt.rundir import RunDir, point_latest_to, read_config, refuse_links_outside, writable
+from cleangpt.rundir import RunDir, point_latest_to, read_config, refuse_links_outside, writable, write_config
 from cleangpt.seeds import derive
 from cleangpt.signals import Stop, Stopped
 from cleangpt.tracking import Tracker
@@ -54,6 +55,7 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
                 f"`train.batch_size` must be at least {world.size}, one sequence for each process, "
                 f"not {config.train.batch_size}"
             )
+        memory.refuse_too_large(config, task.sequence_length, world.size, compute.device)
         with Stop() as stop:
             distributed.from_main(lambda: refuse_links_outside(run.path))
             with patience.doing("Checking the snapshot"):
@@ -97,7 +99,9 @@ def _dtype(config: Config, run: RunDir, resume: Path | None) -> str:
     def say() -> str:
         before = record.begun(run.run) if resume is not None else None
         machine = record.parts(before)[-1].get("machine", {}) if before else {}
-        return machine.get("dtype") or device.fastest_dtype(device.fastest(config.device), models.size(config.model))
+        if machine.get("dtype") in ("float32", "bfloat16", "float16"):
+            return machine["dtype"]
+        return device.fastest_dtype(device.fastest(config.device), models.size(config.model))
 
     return config.dtype if config.dtype != "auto" else distributed.told_by_main("dtype", say)
 
@@ -186,10 +190,9 @@ def _fit(trainer: Trainer, asked: Config, overrides: list[str], snapshot_folder:
 def _note_beginning(trainer: Trainer, before: dict[str, Any] | None, now: dict[str, Any]) -> None:
     """What the run is, and under which circumstances it began or goes on."""
     run = trainer.run
-    data = trainer.config.model_dump(mode="json")
     with writable(run):
-        if before is None or files.read_json(run.config) != data:
-            files.write_json(run.config, data)
+        if before is None or read_config(run.config) != trainer.config:
+            write_config(run.config, trainer.config)
         if before is None:
             files.write_json(run.run, now)
     if before is not None:
@@ -212,7 +215,7 @@ def _about_the_machine(
 
 def _refuse_other_data(trainer: Trainer) -> None:
     """A run that goes on has to go on with the data that it began with."""
-    before = files.read_json(trainer.run.run).get("data") if trainer.run.run.exists() else None
+    before = (record.begun(trainer.run.run) or {}).get("data")
     if before is not None and before != trainer.task.fingerprint():
         raise UserError(
             f"{trainer.config.dataset.dir} was prepared anew since {trainer.run.shown()} began, and holds other data: "

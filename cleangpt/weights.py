@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,10 +11,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from cleangpt import distributed, files, models, tokenizers
-from cleangpt.config import Config, Imported
+from cleangpt import distributed, files, models, tokenizers, untrusted
+from cleangpt.config import Config, Imported, ModelConfig
 from cleangpt.errors import UserError
 from cleangpt.models.layers import Decoder
+from cleangpt.rundir import write_config
 
 WEIGHTS = "model.safetensors"
 # Types as safetensors calls them, from the widest to the narrowest, which is their order in a file.
@@ -31,7 +33,7 @@ def save(
 ) -> None:
     """Write or renew the folder. The weights change in one rename, and carry in themselves what they are."""
     folder.mkdir(exist_ok=True)
-    files.write_json(folder / "config.json", config.model_dump(mode="json"))
+    write_config(folder / "config.json", config)
     files.write_json(folder / "tokenizer.json", tokenizer.to_json())
     metadata = {"cleangpt": json.dumps(about)}  # one entry, since several are written in any order
     files.replace(folder / WEIGHTS, lambda file: write(file, tensors, metadata))
@@ -60,15 +62,15 @@ def write(file: BinaryIO, tensors: dict[str, torch.Tensor], metadata: dict[str, 
 
 def about(folder: Path) -> dict[str, Any]:
     """What the weights say of themselves: their step and scores."""
-    with safe_open(folder / WEIGHTS, framework="pt") as file:
-        return json.loads((file.metadata() or {}).get("cleangpt", "{}"))
+    with reading(folder / WEIGHTS), safe_open(folder / WEIGHTS, framework="pt") as file:
+        return untrusted.parsed_object((file.metadata() or {}).get("cleangpt", "{}"))
 
 
 def step(folder: Path) -> int | None:
     """The step of the weights that a folder holds, if it holds any."""
     try:
         return about(folder).get("step")
-    except (OSError, SafetensorError, ValueError, AttributeError):
+    except UserError:
         return None
 
 
@@ -93,25 +95,50 @@ def _refuse_others(model: Decoder, shapes: dict[str, torch.Size], where: Path | 
 
 def refuse_others(model: Decoder, path: Path) -> None:
     """A file that does not hold weights of this model, told from its header."""
-    with _opened(path), safe_open(path, framework="pt") as file:
+    with reading(path), safe_open(path, framework="pt") as file:
         shapes = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     _refuse_others(model, shapes, path)
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
-    with _opened(path):
-        return load_file(path)
+    """The weights of a safetensors file, in float32."""
+    with reading(path):
+        return {name: usable(tensor, name, path) for name, tensor in load_file(path).items()}
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[None]:
+def reading(path: Path, remedy: str = ": use another snapshot, best/ or final/") -> Iterator[None]:
+    """What is wrong with a safetensors file becomes a sentence."""
     try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} can't be read as weights ({error}): use another snapshot, best/ or final/") from None
+        with untrusted.reading(path, "weights", remedy):
+            yield
+    except SafetensorError as error:
+        raise UserError(f"{path} can't be read as weights ({error}){remedy}") from None
+
+
+def usable(tensor: torch.Tensor, name: str, path: Path) -> torch.Tensor:
+    """A tensor as weights that a model can compute with, in float32."""
+    if tensor.dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise UserError(f"{path} has {name} in {kind}, and weights are in float32, float64, bfloat16 or float16")
+    tensor = tensor.float()
+    if not tensor.isfinite().all():
+        raise UserError(f"{path} has {name} with numbers that are not finite: no model can compute with it")
+    return tensor
+
+
+def refuse_another_size(path: Path, model: ModelConfig) -> None:
+    """Before anything is made of a configuration, which may ask for any size: the weights are there, or it is wrong."""
+    with reading(path), safe_open(path, framework="pt") as file:
+        stored = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 it is no dict
+    if stored != (asked := models.size(model)):
+        raise UserError(
+            f"{path} does not fit the model: it holds {stored:,} numbers, and its config.json means {asked:,}"
+        )
 
 
 def load_model(folder: Path, config: Config | Imported, device: torch.device) -> Decoder:
+    distributed.from_main(lambda: refuse_another_size(folder / WEIGHTS, config.model))
     model = models.build(config.model, device)
     load_into(model, folder / WEIGHTS)
     return model.eval()

@@ -30,7 +30,7 @@ def main(config: DictConfig) -> None:
 
 
 def report(settings: ReportConfig) -> int:
-    from rich.console import Console
+    from cleangpt.console import Console
 
     with patience.doing("Loading numpy and matplotlib"):
         from cleangpt.report import collect, write

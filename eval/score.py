@@ -55,6 +55,8 @@ def task_to_score(trained: Config | Imported, data: str | None, folder: Path) ->
         dataset = dataset.model_copy(update={"dir": data})
     task = tasks.make(dataset, trained.model.block_size)
     if why := tokens.difference(task.tokenizer, weights.load_tokenizer(folder)):
+        if not hasattr(dataset, "dir"):
+            raise UserError(f"{folder / 'tokenizer.json'} is not that of {dataset.name} ({why}): use another folder")
         raise UserError(
             f"{dataset.dir} was prepared with another tokenizer than the model's ({why}): prepare the text with "
             f"dataset.tokenizer={folder / 'tokenizer.json'}"
@@ -122,7 +124,7 @@ def score(settings: ScoreConfig) -> int:
     opened = find(settings.run)
     around = opened.run or RunDir(opened.folder)
     refuse_links_outside(around.path)
-    from rich.console import Console
+    from cleangpt.console import Console
 
     patience.load_torch()
     with patience.doing("Loading the rest"):

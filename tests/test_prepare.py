@@ -50,11 +50,11 @@ def test_the_header_says_what_the_file_holds(tmp_path, tokenizer):
     _, data = prepared(tmp_path, prose(2000), tokenizer=tokenizer, bpe_vocab_size=300)
     for tokens in data.splits.values():
         header = tokens.header
-        assert header["tokens"] == len(tokens.ids)
-        assert header["vocab_size"] == data.tokenizer.vocab_size > tokens.ids.max()
+        assert header.tokens == len(tokens.ids)
+        assert header.vocab_size == data.tokenizer.vocab_size > tokens.ids.max()
         text = data.tokenizer.decode(tokens.ids.tolist()).replace(END, "")
-        assert header["text_bytes"] == len(text.encode())
-        assert np.dtype(header["dtype"]) == tokens.ids.dtype == (np.uint16 if tokenizer == "bpe" else np.uint8)
+        assert header.text_bytes == len(text.encode())
+        assert np.dtype(header.dtype) == tokens.ids.dtype == (np.uint16 if tokenizer == "bpe" else np.uint8)
         assert tokens.is_intact()
 
 
@@ -96,7 +96,7 @@ def test_documents_are_held_out_whole_and_end_with_a_token(by_folder):
         assert documents.pop().size == 0
         assert all(document[-1] == data.tokenizer.end for document in documents)
         texts = [data.tokenizer.decode(document[:-1].tolist()) for document in documents]
-        assert len(texts) == tokens.header["documents"] > 0
+        assert len(texts) == tokens.header.documents > 0
         found += [(text, split) for text in texts]
     assert sorted(text for text, _ in found) == sorted(DOCUMENTS)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import toy
 
-from cleangpt import tasks
+from cleangpt import migrations, tasks
 from cleangpt.config import parse, resolve
 from cleangpt.errors import UserError
 from cleangpt.report import collect, columns, estimate, tables, words, write
@@ -46,7 +46,7 @@ def make(path, *losses, status="completed", accuracy=None, overrides=None, **cha
             row["val/accuracy"] = accuracy[number - 1]
         rows.append(row)
     path.mkdir(parents=True)
-    (path / "config.json").write_text(json.dumps(config))
+    (path / "config.json").write_text(json.dumps(migrations.stamped(config)))
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if overrides is not None:
         (path / "run.json").write_text(json.dumps({"overrides": overrides, "parameters": {"total": 1234}}))

@@ -326,12 +326,6 @@ def test_dtype_auto_is_decided_by_the_processor_and_the_size_of_the_model(runs, 
         assert samples.Voice(found, trained, reader, asked("dtype=auto", "device=cpu")).compute.dtype_name == wanted
 
 
-def test_a_terminal_is_not_sent_what_it_would_obey(monkeypatch):
-    assert samples.on_screen("a\x1b[2J\n\té\x9b") == "a\x1b[2J\n\té\x9b"
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    assert samples.on_screen("a\x1b[2J\n\té\x9b") == "a␛[2J\n\té\ufffd"
-
-
 # ---- mistakes
 
 

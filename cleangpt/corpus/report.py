@@ -5,9 +5,8 @@ import sys
 import time
 from typing import Any
 
-from rich.console import Console
-
 from cleangpt import patience
+from cleangpt.console import Console
 from cleangpt.corpus import store
 from cleangpt.errors import UserError
 from cleangpt.narrow import Table
@@ -60,11 +59,11 @@ def table(prepared: store.Prepared) -> Table:
         header = tokens.header
         made.add_row(
             name,
-            f"{header['documents']:,}",
-            size(header["text_bytes"]),
-            f"{header['tokens']:,}",
+            f"{header.documents:,}",
+            size(header.text_bytes),
+            f"{header.tokens:,}",
             size(tokens.path.stat().st_size),
-            f"{header['text_bytes'] / max(1, header['tokens']):.2f}",
+            f"{header.text_bytes / max(1, header.tokens):.2f}",
         )
     return made
 

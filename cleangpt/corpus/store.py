@@ -17,18 +17,21 @@ import os
 import shutil
 from array import array
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
-from cleangpt import files, tokenizers
-from cleangpt.errors import UserError
+from cleangpt import files, schema, tokenizers, untrusted
+from cleangpt.errors import ConfigError, UserError
+from cleangpt.schema import Section
 
 MAGIC = b"CleanGPT"
 HEADER = 4096
 SPLITS = ("train", "val", "test")
 ABOUT, TOKENIZER = "prepared.json", "tokenizer.json"
 BLOCK = 1 << 22
+PREPARE = ": prepare it again with force=true"
 
 
 class NotPrepared(UserError):
@@ -83,27 +86,51 @@ class Writer:
         return header
 
 
+class Header(Section):
+    """What a token file says of itself."""
+
+    format: Literal[1]
+    dtype: Literal["uint8", "uint16", "uint32"]
+    tokens: int = Field(ge=0, lt=1 << 48)
+    documents: int = Field(ge=0, lt=1 << 48)
+    text_bytes: int = Field(ge=0, lt=1 << 56)
+    vocab_size: int = Field(ge=1, le=1 << 32)
+    tokenizer_sha256: str
+    sha256: str
+
+
 class Tokens:
     """One split, mapped from its file. `ids` are the tokens, `ends` the places behind the last of each document."""
 
     def __init__(self, path: Path):
         self.path = path
         self.header = _header(path)
-        count, dtype = self.header["tokens"], np.dtype(self.header["dtype"])
+        count, dtype = self.header.tokens, np.dtype(self.header.dtype)
         self.ends_at = HEADER + -(-count * dtype.itemsize // 8) * 8
-        if path.stat().st_size != self.ends_at + 8 * self.header["documents"]:
+        if path.stat().st_size != self.ends_at + 8 * self.header.documents:
             raise UserError(f"{path} is not whole: prepare it again with force=true")
         self.ids = np.memmap(path, dtype, "r", HEADER, (count,)) if count else np.empty(0, dtype)
-        self.text_bytes: int | None = self.header["text_bytes"]
+        self.text_bytes: int | None = self.header.text_bytes
+        self.vocab_size, self.may_exceed = self.header.vocab_size, self.header.vocab_size <= np.iinfo(dtype).max
+        _refuse_wrong_ends(self.ends, count, path)
 
     @property
     def ends(self) -> np.ndarray:
-        documents = self.header["documents"]
+        documents = self.header.documents
         return np.memmap(self.path, np.int64, "r", self.ends_at, (documents,)) if documents else np.empty(0, np.int64)
 
     @property
     def checksum(self) -> str:
-        return self.header["sha256"]
+        return self.header.sha256
+
+    def checked(self, ids: Any) -> Any:
+        """Some of the tokens, which are known to be of the vocabulary. Who reads them asks: a file may be large."""
+        if self.may_exceed and len(ids) and int(ids.max()) >= self.vocab_size:
+            raise UserError(
+                f"{self.path} holds token {int(ids.max())}, and its tokenizer has {self.vocab_size}: prepare it again "
+                "with force=true"
+            )
+        return ids
 
     def is_intact(self) -> bool:
         """Read all of it and compare its checksum."""
@@ -129,6 +156,10 @@ class LegacyTokens:
             raise UserError(f"{path} holds token {largest}, and its tokenizer has {vocab_size}: name another tokenizer")
         self.checksum = f"{path.name}: {len(self.ids)} tokens"
 
+    def checked(self, ids: Any) -> Any:
+        """All of them were looked at."""
+        return ids
+
 
 class Prepared:
     """A folder of prepared data, opened."""
@@ -137,14 +168,18 @@ class Prepared:
         self.folder = folder
         self.about: dict[str, Any] | None = None
         if (folder / ABOUT).exists():
-            self.about = files.read_json(folder / ABOUT)
+            with untrusted.reading(folder / ABOUT, "what prepared data says of itself", PREPARE):
+                self.about = untrusted.json_object(folder / ABOUT)
+                if not isinstance(self.about["preparation"], dict):
+                    raise ValueError("its `preparation` is no group of keys")
             self.tokenizer = tokenizers.load(folder / TOKENIZER)
             self.splits: dict[str, Any] = {
                 name: Tokens(folder / f"{name}.tokens") for name in SPLITS if (folder / f"{name}.tokens").exists()
             }
             checksum = files.sha256(folder / TOKENIZER)
             for name, tokens in self.splits.items():
-                if tokens.header["tokenizer_sha256"] != checksum:
+                stated = (tokens.header.tokenizer_sha256, tokens.header.vocab_size)
+                if stated != (checksum, self.tokenizer.vocab_size):
                     raise UserError(
                         f"{folder / TOKENIZER} is not what {name}.tokens was written with: prepare it again"
                     )
@@ -174,28 +209,45 @@ def replace(temporary: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _header(path: Path) -> dict[str, Any]:
+def _header(path: Path) -> Header:
     with path.open("rb") as file:
         start = file.read(HEADER)
     if len(start) < HEADER or not start.startswith(MAGIC):
-        raise UserError(f"{path} is no whole token file: prepare it again with force=true")
-    header = json.loads(start[len(MAGIC) :])
-    if header["format"] != 1:
-        raise UserError(f"{path} has format {header['format']}, and this version reads 1: prepare it again")
-    return header
+        raise UserError(f"{path} is no whole token file{PREPARE}")
+    with untrusted.reading(path, "a token file", PREPARE):
+        header = untrusted.parsed_object(start[len(MAGIC) :])
+        if header["format"] != 1:
+            raise ValueError(f"it has format {header['format']}, and this version reads 1")
+    try:
+        return schema.parse(header, Header)
+    except ConfigError as error:
+        raise UserError(f"{path} can't be read as a token file: in its header {error.mistakes[0]}{PREPARE}") from None
+
+
+def _refuse_wrong_ends(ends: np.ndarray, count: int, path: Path) -> None:
+    """Documents end one after the other, and the last of them where the tokens do."""
+    before = 0
+    for start in range(0, len(ends), BLOCK):
+        block = np.concatenate([[before], ends[start : start + BLOCK]])
+        if (np.diff(block) < 0).any():
+            raise UserError(f"{path} has documents that end where they can't{PREPARE}")
+        before = block[-1]
+    if len(ends) and before != count:
+        raise UserError(f"{path} has documents that end where they can't{PREPARE}")
 
 
 def _legacy_tokenizer(folder: Path, name: str | None) -> tokenizers.Tokenizer:
     """From meta.json with its list of characters, or by name. Never from meta.pkl: a pickle is code."""
     if (folder / "meta.json").exists():
-        meta = files.read_json(folder / "meta.json")
-        itos = meta.get("itos")
-        if isinstance(itos, dict):
-            itos = [itos[key] for key in sorted(itos, key=int)]
-        if itos is None and "stoi" in meta:
-            itos = sorted(meta["stoi"], key=meta["stoi"].__getitem__)
+        with untrusted.reading(folder / "meta.json", "what nanoGPT's tokens mean"):
+            meta = untrusted.json_object(folder / "meta.json")
+            itos = meta.get("itos")
+            if isinstance(itos, dict):
+                itos = [itos[key] for key in sorted(itos, key=int)]
+            if itos is None and "stoi" in meta:
+                itos = sorted(meta["stoi"], key=meta["stoi"].__getitem__)
         if itos is not None:
-            return tokenizers.Characters(itos)
+            return tokenizers.from_json({"kind": "characters", "tokens": itos}, folder / "meta.json")
         name = name if name not in ("characters", "bpe") else "gpt2"
     found = tokenizers.named(name or "gpt2")
     if found is None:

@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 
-from cleangpt import files, weights
+from cleangpt import files, untrusted, weights
 from cleangpt.config import Imported, ModelConfig
 from cleangpt.errors import UserError
 from cleangpt.hf import architecture, hub, tensors, tokens
 from cleangpt.rundir import read_config
+from cleangpt.shown import visible
 from cleangpt.words import counted
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -18,11 +19,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def read_model(folder: Path) -> ModelConfig:
     """The model section of a folder in Hugging Face's format."""
-    try:
-        hf = files.read_json(folder / "config.json")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / 'config.json'} can't be read: {error}") from None
-    return architecture.section(hf, str(folder))
+    with untrusted.reading(folder / "config.json", "the configuration of a model"):
+        return architecture.section(untrusted.json_object(folder / "config.json"), str(folder))
 
 
 def import_folder(source: str, out: Path) -> ModelConfig:
@@ -45,6 +43,7 @@ def export_folder(source: Path, out: Path, dtype: str) -> dict[str, Any]:
     model = config.model
     special = tokens.special_ids(tokenizer)
     about = architecture.configuration(model, dtype, special)
+    weights.refuse_another_size(source / weights.WEIGHTS, model)
     ours = weights.read(source / weights.WEIGHTS)
     _refuse_existing(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -54,7 +53,7 @@ def export_folder(source: Path, out: Path, dtype: str) -> dict[str, Any]:
     files.write_json(out / "tokenizer.json", tokens.library(tokenizer))
     files.write_json(out / "tokenizer_config.json", tokens.configuration(tokenizer, model.block_size))
     card = _card(out.name, config, model, weights.about(source), about)
-    files.write_text(out / "README.md", card)
+    files.write_text(out / "README.md", visible(card))
     files.replace(out / hub.ONE_FILE, lambda file: weights.write(file, theirs, {"format": "pt"}))
     return about
 

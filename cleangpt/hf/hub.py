@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from cleangpt import files
+from cleangpt import untrusted
 from cleangpt.errors import UserError
 
 SHORT = {name: f"openai-community/{name}" for name in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")}
@@ -18,8 +18,8 @@ ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 def is_folder(path: Path) -> bool:
     """Whether a model in Hugging Face's format lies there: its config.json names the type of the model."""
     try:
-        return "model_type" in files.read_json(path / "config.json")
-    except (OSError, ValueError, TypeError):
+        return "model_type" in untrusted.json_object(path / "config.json")
+    except (OSError, ValueError):
         return False
 
 
@@ -55,11 +55,10 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / ONE_FILE]
     if not (folder / INDEX).exists():
         return []
-    try:
-        names = sorted(set(files.read_json(folder / INDEX)["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"{folder / INDEX} can't be read ({error}): fetch it again") from None
-    if wrong := [name for name in names if Path(name).name != name]:
+    with untrusted.reading(folder / INDEX, "a list of weights", ": fetch it again"):
+        names = sorted(set(untrusted.json_object(folder / INDEX)["weight_map"].values()))
+        wrong = [name for name in names if Path(name).name != name]
+    if wrong:
         raise UserError(f"{folder / INDEX} names {wrong[0]}, which is no file of that folder")
     return [folder / name for name in names]
 

@@ -3,14 +3,17 @@
 GPT-2's linear layers are stored as (in, out), ours and Llama's as (out, in). Nothing else differs but names.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
+from cleangpt import models, weights
 from cleangpt.config import ModelConfig
 from cleangpt.errors import UserError
 from cleangpt.hf import hub
@@ -61,10 +64,11 @@ def _theirs(name: str, model: ModelConfig) -> tuple[str, bool]:
 
 def read(folder: Path, model: ModelConfig) -> dict[str, Tensor]:
     """The tensors of this folder as the state dict of our model, in float32. Its context may be shorter than theirs."""
-    from cleangpt import models
-
-    wanted = models.build(model, "meta").state_dict()
     places = {_canonical(name, model): (path, name) for path, name in _stored(folder)}
+    if len(places) < model.n_layer:  # which may be any number
+        raise UserError(f"{folder} has {len(places)} tensors, and its config.json asks for {model.n_layer} layers")
+    models.size(model)
+    wanted = models.build(model, "meta").state_dict()
     tensors = {}
     for name, like in wanted.items():
         there, turned = _theirs(name, model)
@@ -72,7 +76,7 @@ def read(folder: Path, model: ModelConfig) -> dict[str, Tensor]:
             raise UserError(f"{folder} has no tensor {there}, which its config.json asks for: fetch it again")
         path, stored = places.pop(there)
         with _opened(path) as file:
-            tensor = file.get_tensor(stored).float()
+            tensor = weights.usable(file.get_tensor(stored), stored, path)
         if name.startswith("position_embedding"):
             tensor = tensor[: model.block_size]
         tensors[name] = (tensor.T if turned else tensor).contiguous()
@@ -101,11 +105,10 @@ def _canonical(name: str, model: ModelConfig) -> str:
     return name if name.startswith((prefix, "lm_head.")) else prefix + name
 
 
-def _opened(path: Path):
-    try:
-        return safe_open(path, framework="pt")
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} can't be read as weights ({error}): fetch it again") from None
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    with weights.reading(path, ": fetch it again"), safe_open(path, framework="pt") as file:
+        yield file
 
 
 def converted(tensors: dict[str, Tensor], model: ModelConfig, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from cleangpt import files, tokenizers
+from cleangpt import tokenizers, untrusted
 from cleangpt.errors import UserError
 from cleangpt.tokenizers import Bytes, Characters, HuggingFace, Tiktoken, Tokenizer
 
@@ -135,13 +135,13 @@ def read(folder: Path) -> HuggingFace | None:
     if not (folder / "tokenizer.json").exists():
         return None
     try:
-        about = files.read_json(folder / "tokenizer_config.json")
+        about = untrusted.json_object(folder / "tokenizer_config.json")
     except (OSError, ValueError):
         about = {}
     end = about.get("eos_token")
     end = end.get("content") if isinstance(end, dict) else end
-    data = files.read_json(folder / "tokenizer.json")
-    return HuggingFace(data, end=end)
+    with untrusted.reading(folder / "tokenizer.json", "a tokenizer"):
+        return HuggingFace(untrusted.json_object(folder / "tokenizer.json"), end if isinstance(end, str) else None)
 
 
 def difference(one: Tokenizer, other: Tokenizer) -> str | None:

@@ -4,6 +4,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from cleangpt.config import ModelConfig
+from cleangpt.errors import UserError
 from cleangpt.models.gpt import GPT
 from cleangpt.models.layers import Decoder
 from cleangpt.models.llama import Llama
@@ -35,5 +36,11 @@ def parameter_counts(model: Decoder) -> dict[str, int]:
 
 
 def size(config: ModelConfig) -> int:
-    """How many weights a model of this (resolved) configuration has. None are made to count them."""
-    return parameter_counts(build(config, "meta"))["total"]
+    """How many weights a model of this (resolved) configuration has. None are made to count them, and of many layers,
+    which are all alike, no more than three."""
+    few = [config.model_copy(update={"n_layer": count}) for count in (2, 3) if count < config.n_layer]
+    try:
+        counts = [parameter_counts(build(smaller, "meta"))["total"] for smaller in (few if few[1:] else [config])]
+    except (RuntimeError, OverflowError, TypeError):  # more numbers in one tensor than torch can count
+        raise UserError("the model is larger than any memory: lower model.n_embd or model.vocab_size") from None
+    return counts[0] + (config.n_layer - 2) * (counts[1] - counts[0]) if counts[1:] else counts[0]

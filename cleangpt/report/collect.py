@@ -11,11 +11,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cleangpt import alike, files
+from cleangpt import alike, migrations, untrusted
 from cleangpt.errors import UserError
 from cleangpt.report import columns
 from cleangpt.report.columns import Column
 from cleangpt.rundir import LATEST, RunDir
+from cleangpt.shown import visible, visible_in
 from cleangpt.sweeps import jobs
 
 PARTS_OF_A_RUN = ("snapshots", "best", "final", "plots", "profile", "score", "tensorboard", "wandb", "report")
@@ -182,22 +183,23 @@ def read(paths: list[Path], seen: Callable[[], None] = lambda: None, curves: Seq
         seen()
     for run in runs:
         below = run.path.relative_to(around)
-        run.name = run.path.name if below == Path(".") else str(below)
+        run.name = visible(run.path.name if below == Path(".") else str(below))
     return runs
 
 
 def read_run(path: Path, curves: Sequence[str] = ()) -> Run:
     run, place = Run(path), RunDir(path)
     try:
-        run.config = dotted(_object(place.config))
+        run.config = dotted(migrations.to_today(_read(place.config)))
         run.status = "unfinished"
     except FileNotFoundError:
         run.notes.append("config.json is not there: the run failed before it began, or its folder is not complete.")
     except (OSError, ValueError) as error:
         run.notes.append(f"config.json can't be read: {error}.")
     try:
-        run.columns, bad = columns.read(place.metrics, curves)
-        run.last = columns.last(place.metrics)
+        found, bad = columns.read(place.metrics, curves)
+        run.columns = {visible(name): column for name, column in found.items()}
+        run.last = {visible(name): value for name, value in columns.last(place.metrics).items()}
         if bad:
             run.notes.append(f"{bad} {'line' if bad == 1 else 'lines'} of metrics.jsonl can't be read.")
     except FileNotFoundError:
@@ -211,7 +213,7 @@ def read_run(path: Path, curves: Sequence[str] = ()) -> Run:
 
 def _read_record(run: Run, place: RunDir) -> None:
     try:
-        record = _object(place.run)
+        record = _read(place.run)
         parts = [record, *record.get("resumed", [])]
         words = [word for part in parts for word in part.get("overrides", [])]
         pairs = [word.lstrip("+~").partition("=") for word in words]
@@ -231,7 +233,7 @@ def _read_summary(run: Run, place: RunDir) -> None:
     """How the run ended, if it has. A summary of an earlier part of a run that went on since is not its end."""
     logged = run.step
     try:
-        run.summary = _object(place.summary)
+        run.summary = _read(place.summary)
         status = str(run.summary.get("status", "unfinished"))
         ended_at = run.summary.get("step")
         if logged is not None and _number(ended_at) and logged > ended_at:
@@ -251,11 +253,8 @@ def _read_summary(run: Run, place: RunDir) -> None:
         run.status = status
 
 
-def _object(path: Path) -> dict[str, Any]:
-    found = files.read_json(path)
-    if not isinstance(found, dict):
-        raise ValueError("it holds no JSON object")
-    return found
+def _read(path: Path) -> dict[str, Any]:
+    return visible_in(untrusted.json_object(path))
 
 
 def dotted(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:

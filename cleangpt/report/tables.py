@@ -13,6 +13,7 @@ from cleangpt.report.columns import AXES
 from cleangpt.report.compare import Comparison, Group
 from cleangpt.report.differences import MISSING, SEED, order, show
 from cleangpt.report.words import show_estimate, show_interval, show_value
+from cleangpt.shown import cell
 
 
 class Cell(NamedTuple):
@@ -208,9 +209,9 @@ def _csv(records: list[dict[str, Any]]) -> str:
     names = list(dict.fromkeys(name for record in records for name in record))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
+    writer.writerow(map(cell, names))
     for record in records:
-        writer.writerow(["" if record.get(name) is None else record[name] for name in names])
+        writer.writerow(["" if record.get(name) is None else cell(record[name]) for name in names])
     return text.getvalue()
 
 

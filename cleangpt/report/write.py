@@ -9,6 +9,7 @@ from cleangpt.report import collect, tables
 from cleangpt.report.compare import Comparison
 from cleangpt.report.words import findings, not_alike, remarks, statuses
 from cleangpt.rundir import RunDir, leads_out
+from cleangpt.shown import visible
 
 PAGE, MARKDOWN, RUNS, GROUPS = "report.html", "report.md", "runs.csv", "groups.csv"
 
@@ -40,7 +41,8 @@ def write(found: Comparison, out: Path, title: str | None) -> list[Path]:
     said += map(tables.plain, [*not_alike(found), *findings(found)])
     said += ["## Settings", tables.markdown(groups), "## Runs", tables.markdown(runs)]
     said += ["## Notes", *(f"- {tables.plain(note)}" for note in remarks(found))] if remarks(found) else []
-    said += [f"![{tables.plain(picture.title)}]({picture.png.name})\n\n{picture.caption}" for picture in pictures]
+    for picture in pictures:
+        said += [f"![{tables.plain(picture.title)}]({picture.png.name})", tables.plain(picture.caption)]
     texts = {
         PAGE: page(found, groups, runs, pictures, title, [MARKDOWN, RUNS, GROUPS]),
         MARKDOWN: "\n\n".join(said) + "\n",
@@ -48,7 +50,7 @@ def write(found: Comparison, out: Path, title: str | None) -> list[Path]:
         GROUPS: tables.groups_csv(found),
     }
     for name, text in texts.items():
-        files.write_text(out / name, text)
+        files.write_text(out / name, visible(text))
     return [*(out / name for name in texts), *(picture.png for picture in pictures)]
 
 
@@ -62,11 +64,12 @@ def spoken(found: Comparison) -> list[Any]:
     columns = [*range(len(found.keys) or 1), *(n for n, title in enumerate(groups.titles) if title in BRIEF)]
     columns += [n for n, title in enumerate(groups.titles) if title == f"final {found.metric.name}"]
     shown = Table(title=statuses(found), title_justify="left", title_style="")
-    for n in sorted(set(columns)):
+    columns = sorted({n for n in columns if n < len(groups.titles)})  # without a configuration there are none
+    for n in columns:
         title = found.keys[n].label if n < len(found.keys) else groups.titles[n]
         shown.add_column(escape(title), justify="right" if groups.numeric[n] else "left", overflow="fold")
     for row in groups.rows[:ROWS]:
-        shown.add_row(*(escape(row[n].text) for n in sorted(set(columns))))
+        shown.add_row(*(escape(row[n].text) for n in columns))
     if len(groups.rows) > ROWS:
         shown.caption = f"and {len(groups.rows) - ROWS} more settings in {PAGE}"
     return [shown, *not_alike(found), *findings(found), *remarks(found)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cleangpt import files
+from cleangpt import files, migrations, untrusted
 from cleangpt.errors import UserError
 from cleangpt.rundir import RunDir, read_row
 
@@ -59,7 +59,8 @@ def prepare(job: Job) -> None:
         raise UserError(complaint)
     job.folder.mkdir(parents=True, exist_ok=True)
     if not job.about.exists():
-        files.write_json(job.about, {"number": job.number, "overrides": job.overrides, "config": job.config})
+        stored = migrations.stamped(job.config)
+        files.write_json(job.about, {"number": job.number, "overrides": job.overrides, "config": stored})
 
 
 def conflict(job: Job) -> str | None:
@@ -72,12 +73,12 @@ def conflict(job: Job) -> str | None:
             return _refusal(f"job {job.number} is {same[0].name} there and {job.folder.name} here", job)
         return None
     try:
-        stored = files.read_json(job.about)["config"]
+        stored = migrations.to_today(files.read_json(job.about)["config"])
     except FileNotFoundError:
         if job.run.holds_a_run():
             return _refusal(f"{job.folder.name} holds a run that is no job of a sweep", job)
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return _refusal(f"{job.folder.name}/{job.about.name} can't be read ({error})", job)
     changed = differences(stored, job.config)
     return _refusal(f"{job.folder.name} has another configuration ({changed})", job) if changed else None
@@ -120,13 +121,13 @@ def count_in(folder: Path) -> int:
 
 def summary(job: Job) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
-        return files.read_json(job.run.summary)
+        return untrusted.json_object(job.run.summary)
     return {}
 
 
 def machines(job: Job) -> list[dict[str, Any]]:
     """Where each part of a job was computed."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
         record = files.read_json(job.run.run)
         return [part.get("machine", {}) for part in [record, *record.get("resumed", [])]]
     return []

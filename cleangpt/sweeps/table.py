@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 
+from cleangpt.console import Console
 from cleangpt.narrow import Table
 from cleangpt.patience import duration
 from cleangpt.sweeps.jobs import DONE, Job, Outcome, Watched

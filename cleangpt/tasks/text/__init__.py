@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from cleangpt.corpus.store import Prepared
-from cleangpt.errors import UserError
-from cleangpt.schema import Section
+from cleangpt.corpus.store import ABOUT, Prepared
+from cleangpt.errors import ConfigError, UserError
+from cleangpt.schema import Section, parse
 from cleangpt.seeds import Permutation, derive, scramble
 from cleangpt.tasks import Batch
 from cleangpt.tokenizers import END
@@ -94,7 +94,7 @@ class Task:
         self.data = Prepared(Path(settings.dir), settings.tokenizer)
         self.tokenizer = self.data.tokenizer
         if self.data.about is not None:  # what it was made from is what counts, whatever is asked for now
-            settings = settings.model_copy(update=self.data.about["preparation"])
+            settings = _as_prepared(settings, self.data)
         self.settings = settings
         self.sequence_length = settings.window or context or WINDOW
         self.reads_disk = len(self.data.splits["train"].ids) * self.data.splits["train"].ids.itemsize > LARGE
@@ -138,10 +138,14 @@ class Task:
         if self.settings.resident is True or held < free // 4:
             signed = {1: np.uint8, 2: np.int16, 4: np.int32}  # torch gathers few unsigned types
             self.ids = {
-                name: torch.from_numpy(np.array(ids).view(signed[ids.itemsize])).to(device)
+                name: torch.from_numpy(self._whole(name).view(signed[ids.itemsize])).to(device)
                 for name, ids in self.ids.items()
             }
             self.reads_disk = False
+
+    def _whole(self, split: str) -> np.ndarray:
+        tokens = self.data.splits[split]
+        return tokens.checked(np.array(tokens.ids))
 
     def batch(self, split: str, index: np.ndarray, epoch_keys: np.ndarray | None = None) -> Batch:
         length = self.sequence_length
@@ -157,6 +161,8 @@ class Task:
         ids = self.ids[split]
         overhang = len(starts) and int(starts.max()) + length + 1 - len(ids)
         rows = _cut(ids, starts, length + 1, overhang > 0)  # (n, T + 1)
+        if isinstance(rows, np.ndarray):
+            self.data.splits[split].checked(rows)
         inputs, targets = rows[:, :-1], rows[:, 1:]
         real = None
         if overhang > 0:  # the last window of a split is a short one
@@ -176,9 +182,9 @@ class Task:
         """Bytes of text that a token of a split stands for, all but the first, which nothing predicts."""
         tokens = self.data.splits[split]
         if tokens.text_bytes is None:
-            text = self.tokenizer.decode(tokens.ids.tolist())
+            text = self.tokenizer.decode(tokens.checked(tokens.ids).tolist())
             tokens.text_bytes = len(text.replace(END, "").encode())
-        first = self.tokenizer.decode(tokens.ids[:1].tolist()).replace(END, "")
+        first = self.tokenizer.decode(tokens.checked(tokens.ids[:1]).tolist()).replace(END, "")
         return max(1, tokens.text_bytes - len(first.encode())) / (len(tokens.ids) - 1)
 
     def score(self, judge: Any, split: str, limit: int | None, method: str, **more: Any) -> dict:
@@ -188,7 +194,8 @@ class Task:
 
     def guessing(self) -> float:
         """The entropy of the tokens of a long beginning of the training text, in nats."""
-        counts = np.bincount(np.asarray(self.data.splits["train"].ids[: 1 << 20]))
+        tokens = self.data.splits["train"]
+        counts = np.bincount(tokens.checked(np.asarray(tokens.ids[: 1 << 20])))
         shares = counts[counts > 0] / counts.sum()
         return float(-(shares * np.log(shares)).sum())
 
@@ -209,6 +216,18 @@ class Task:
         from cleangpt.tasks.text.scoring import show
 
         return show(self, judge, count)
+
+
+def _as_prepared(settings: Settings, data: Prepared) -> Settings:
+    """The settings, with those that prepared data was made by in the place of what is asked for now."""
+    known = {key: value for key, value in data.about["preparation"].items() if key in settings.from_data}
+    try:
+        return parse({**settings.model_dump(), **known}, Settings)
+    except ConfigError as error:
+        raise UserError(
+            f"{data.folder / ABOUT} does not say how the data was prepared ({error.mistakes[0]}): prepare it again "
+            "with force=true"
+        ) from None
 
 
 def _cut(ids: Any, starts: np.ndarray, length: int, overhangs: bool) -> Any:
