@@ -4,16 +4,17 @@ python export.py run=latest format=hf out=mine
 python export.py run=openai-community/gpt2 format=cleangpt out=gpt2
 """
 
-from cleangpt import patience
+from cleangpt import beginning
 
 if __name__ == "__main__":
-    patience.starting()
+    beginning.program()
 
 import hydra
 from omegaconf import DictConfig
 
-from cleangpt import cli, schema
+from cleangpt import cli, patience, schema
 from cleangpt.config import ExportConfig
+from cleangpt.words import counted
 
 
 @hydra.main(version_base=None, config_path=cli.CONF, config_name="export")
@@ -26,7 +27,7 @@ def export(settings: ExportConfig) -> int:
 
     patience.load_torch()
     from cleangpt.hf import folder
-    from cleangpt.rundir import find
+    from cleangpt.rundir import find, refuse_links_outside
     from cleangpt.shown import visible
 
     def say(words: str) -> None:
@@ -36,11 +37,15 @@ def export(settings: ExportConfig) -> int:
         out = Path(settings.out or Path("outputs") / Path(settings.run.partition("@")[0]).name)
         with patience.doing(f"Copying the weights to {out}"):
             model = folder.import_folder(settings.run, out)
-        say(f"The weights of {settings.run}, a {model.name} of {model.n_layer} layers, are in {out}. Next:")
+        layers = counted(model.n_layer, "layer")
+        say(f"The weights of {settings.run}, a {model.name} of {layers}, are in {out}. Next:")
         say(f"    python eval/score.py run={out} suite=lm-eval tasks=lambada_openai")
         return 0
     opened = find(settings.run)
-    out = Path(settings.out) if settings.out else (opened.run.path if opened.run else opened.folder) / "hf"
+    around = opened.run.path if opened.run else opened.folder
+    if not settings.out:
+        refuse_links_outside(around)
+    out = Path(settings.out) if settings.out else around / "hf"
     with patience.doing(f"Copying the weights to {out}"):
         about = folder.export_folder(opened.folder, out, settings.dtype)
     say(f"{opened.folder}: a {about['architectures'][0]} in {settings.dtype}, with its tokenizer, is in {out}. Next:")

@@ -2,22 +2,19 @@
 
 python sample.py run=latest prompt="Once upon a time" temperature=0.9 top_p=0.95
 python sample.py run=<run>/best prompts=prompts.txt output=samples.jsonl num_samples=4
-echo "123+456" | python sample.py run=latest
+printf '123+456\n7+8\n' | python sample.py run=latest
 python sample.py run=latest interactive=true
 """
 
-import os
-import sys
-
-from cleangpt import patience
+from cleangpt import beginning
 
 if __name__ == "__main__":
-    patience.starting()
+    beginning.program()
 
 import hydra
 from omegaconf import DictConfig
 
-from cleangpt import cli, schema
+from cleangpt import cli, patience, schema
 from cleangpt.config import SampleConfig
 from cleangpt.rundir import find, read_config
 
@@ -45,17 +42,12 @@ def sample(settings: SampleConfig) -> int:
     with patience.doing("Reading the weights"):
         snapshot.refuse_damage(opened.folder)
         voice = samples.Voice(opened, trained, reader, settings)
-    sys.stdout.reconfigure(errors="replace")
-    try:
-        if settings.interactive:
-            from cleangpt.conversation import Conversation
+    if settings.interactive:
+        from cleangpt.conversation import Conversation
 
-            return Conversation(voice, settings).run()
-        samples.note(voice.name)
-        return samples.answer(voice, asked, settings)
-    except BrokenPipeError:  # whoever read our output has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return Conversation(voice, settings).run()
+    samples.note(voice.name)
+    return samples.answer(voice, asked, settings)
 
 
 if __name__ == "__main__":

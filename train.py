@@ -11,11 +11,10 @@ import time
 
 BEGAN = time.monotonic()
 
-from cleangpt import guard, patience  # noqa: E402
+from cleangpt import beginning  # noqa: E402
 
 if __name__ == "__main__":
-    guard.leave_with_parent()
-    patience.starting()
+    beginning.program()
 
 import hydra  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402

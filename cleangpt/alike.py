@@ -7,6 +7,8 @@ the machines that run.json tells of, one a part of the run.
 from collections.abc import Iterable
 from typing import Any
 
+from cleangpt.words import counted
+
 ASPECTS = ("dtype", "device", "threads", "processor")
 PINS = {"dtype": "dtype=", "device": "device=", "threads": "OMP_NUM_THREADS"}  # what makes them alike
 NAMES = 3  # of runs that share a value; more are counted
@@ -81,5 +83,5 @@ def continued(began: dict[str, Any], now: dict[str, Any]) -> str | None:
 
 def _words(name: str, value: Any) -> str:
     if name == "threads":
-        return "with 1 thread" if value == 1 else f"with {value} threads"
+        return f"with {counted(value, 'thread')}"
     return f"in {value}" if name == "dtype" else "on the CPU" if value == "cpu" else f"on {value}"

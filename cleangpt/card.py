@@ -12,6 +12,7 @@ from cleangpt import files, record
 from cleangpt.patience import duration
 from cleangpt.rundir import RunDir
 from cleangpt.shown import in_line, visible
+from cleangpt.words import counted
 
 
 def write(run: RunDir) -> Path:
@@ -32,7 +33,7 @@ def write(run: RunDir) -> Path:
         shown = [f"![{path.stem}]({path.relative_to(run.path).as_posix()})" for path in pictures]
         sections.append("## Plots\n\n" + "\n\n".join(shown))
     text = "\n\n".join(sections) + "\n"
-    files.replace(run.card, lambda path: path.write_text(text, encoding="utf-8"))
+    files.write_text(run.card, text)
     return run.card
 
 
@@ -78,7 +79,7 @@ def _results(summary: dict[str, Any]) -> list[tuple[str, str]]:
         return f"{value:.5f}"
 
     problems = summary.get("test/problems")
-    of_test = f" of {problems:,} problems" if problems else ""
+    of_test = f" of {counted(problems, 'problem')}" if problems else ""
     shown = {
         "test/accuracy": ("exact match on test", lambda value: percent(value) + of_test),
         "best/step": ("best step", lambda value: f"{value:,}"),
@@ -120,12 +121,17 @@ def _machine(part: dict[str, Any]) -> list[tuple[str, str]]:
         ("dtype", _said(machine, "dtype")),
         *([("processor", _said(machine, "processor"))] if machine.get("processor") else []),
         ("processes", str(part["world_size"])),
-        ("host", f"{_said(machine, 'host')}, {_said(machine, 'cores')} cores, {_said(machine, 'system')}"),
+        ("host", f"{_said(machine, 'host')}, {_cores(machine)}, {_said(machine, 'system')}"),
         ("versions", ", ".join(f"{name} {_said(part['versions'], name)}" for name in ("python", "torch", "cleangpt"))),
         ("commit", f"{_said(git, 'commit')}{dirty}"),
         ("parameters", "{:,} ({:,} without embeddings)".format(*map(parameters.get, COUNTS, (0, 0)))),
         ("begun", part["started"]),
     ]
+
+
+def _cores(machine: dict[str, Any]) -> str:
+    cores = machine.get("cores")
+    return counted(cores, "core") if isinstance(cores, int) else "unknown cores"
 
 
 def _said(about: dict[str, Any], key: str) -> str:

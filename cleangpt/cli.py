@@ -4,6 +4,7 @@
 process, before torch is imported and before a run directory is made. Then Hydra does what its users know.
 """
 
+import argparse
 import fnmatch
 import itertools
 import os
@@ -13,15 +14,15 @@ import sys
 import time
 import traceback
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cleangpt import patience, process
+from cleangpt import beginning, files, patience, process, streams
 from cleangpt.errors import ConfigError, UserError
-from cleangpt.schema import Section, expected, keys, nearest, parse
+from cleangpt.schema import Section, expected, keys, nearest
 from cleangpt.shown import visible
 
 CONF = str(Path(__file__).resolve().parent.parent / "conf")
@@ -40,27 +41,28 @@ def start(main: Callable[[], Any], schema: type[Section], config_name: str, swee
     register_resolvers(schema)
     sys.argv[1:] = [as_it_stands(word, schema) for word in sys.argv[1:]]
     try:
-        sys.argv[1:] = [_with_quoted_path(word) for word in sys.argv[1:]]
-        arguments = get_args_parser().parse_args()
+        arguments = options(get_args_parser(), [_with_quoted_path(word) for word in sys.argv[1:]], schema)
         asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info
+        streams.settle(goes_on=sweeps and not asks)
         if arguments.multirun and not sweeps:
             raise UserError(f"{Path(sys.argv[0]).name} has no sweeps (-m): start it once for each value")
         if arguments.multirun and _rank() is not None:
             _refuse_sweep_under_torchrun()
         if not (asks or arguments.shell_completion):
-            check(arguments, schema, config_name)
+            from cleangpt import look_ahead
+
+            look_ahead.check(arguments, schema, config_name)
         main()
     except UserError as error:
         leave(error)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        leave(UserError(f"{error.filename} can't be used ({error.strerror}): choose another place"))
     except Exception as error:
-        sentence = composition_mistake(error)
-        if sentence is None:
-            raise
-        leave(ConfigError([sentence]))
+        if sentence := composition_mistake(error):
+            leave(ConfigError([sentence]))
+        if isinstance(error, OSError) and error.filename is not None:
+            leave(UserError(f"{error.filename} can't be used ({error.strerror}): choose another place"))
+        raise
+    finally:
+        sys.stdout.flush()  # while it can still be said that this fails
 
 
 def leave(error: UserError) -> None:
@@ -92,13 +94,14 @@ def run(action: Callable[[], int]) -> None:
             from torch.distributed.elastic.multiprocessing.errors import record
 
             answer = record(answer)  # lets torchrun name the root cause
-        status = answer()
+        with beginning.unwinding():
+            status = answer()
         if isinstance(status, UserError):
             leave(status)  # here, where Hydra does not put a line before it
-    except Exception:
+    except Exception as error:
         where = "" if _rank() is None else f"rank {_rank()}: "
         patience.started()
-        sys.stderr.write(where + visible(traceback.format_exc()))
+        sys.stderr.write(where + visible(files.full_disk(error) or traceback.format_exc()))
     sys.stdout.flush()
     sys.exit(status)
 
@@ -164,6 +167,40 @@ def _with_quoted_path(word: str) -> str:
     return word
 
 
+def options(parser: argparse.ArgumentParser, words: list[str], schema: type[Section]) -> argparse.Namespace:
+    """What argparse makes of these words. Hydra, which reads them after us, finds its options before all overrides."""
+    known = [option for option in parser._option_string_actions if option.startswith("--")]
+    known = [option for option in known if option[2:] not in schema.model_fields]  # Hydra's --run says what is usual
+    mistakes = []
+    for word, after in itertools.zip_longest(words, words[1:], fillvalue=""):
+        name, _, value = word.partition("=")
+        if name.startswith("--") and not any(option.startswith(name) for option in known):
+            mistakes.append(_no_option(name, value or after, schema))
+    if mistakes:
+        raise ConfigError(mistakes)
+
+    def error(message: str) -> None:
+        raise UserError(f"{message}: write key=value, as --help shows")
+
+    parser.error = error
+    found = parser.parse_intermixed_args(words)
+    sys.argv[1:] = [word for word in words if word not in found.overrides] + found.overrides
+    return found
+
+
+def _no_option(name: str, value: str, schema: type[Section]) -> str:
+    """`--steps 5`, as other programs have it."""
+    known = keys(schema)
+    groups = [path.name for path in Path(CONF).iterdir() if path.is_dir() and path.name in schema.model_fields]
+    meant = name.strip("-").replace("-", "_")
+    key = meant if meant in [*known, *groups] else nearest(meant, [*known, *groups])
+    if key is None:
+        return f"`{name}` is no option: write key=value, as --help shows"
+    if not value or value.startswith("-") or "=" in value:
+        value = "true" if key in known and "true" in expected(known[key]) else "…"
+    return f"`{name}` is no option: write {key}={value}"
+
+
 def hydra_words() -> list[str]:
     """What of this command line says where configuration lies: --config-dir=…, -cd …, hydra.searchpath=…"""
     names = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "hydra.searchpath")
@@ -175,187 +212,6 @@ def hydra_words() -> list[str]:
         elif word.partition("=")[0] in names:
             found.append(word)
     return found
-
-
-# --------------------------------------------------------------------------------------------------------------
-# The look ahead
-
-
-def check(arguments: Any, schema: type[Section], config_name: str) -> None:
-    """Raise a ConfigError with every mistake that this command line makes, in any job of a sweep."""
-    from hydra import initialize_config_dir
-    from hydra._internal.hydra import Hydra
-    from hydra.core.config_search_path import SearchPathQuery
-    from hydra.core.global_hydra import GlobalHydra
-
-    folder = os.path.abspath(arguments.config_path or CONF)
-    own = arguments.config_dir and os.path.abspath(arguments.config_dir)
-    if own and not os.path.isdir(own):
-        raise UserError(f"--config-dir={arguments.config_dir} is no folder")
-    with initialize_config_dir(folder, job_name=config_name, version_base=None):
-        if own:
-            paths = GlobalHydra.instance().config_loader().get_search_path()
-            paths.prepend("command-line", f"file://{own}", SearchPathQuery(provider="schema"))
-            GlobalHydra.instance().clear()
-            Hydra.create_main_hydra2(config_name, paths)
-        mistakes = _Judge(arguments, schema, config_name).mistakes()
-    if mistakes:
-        raise ConfigError(mistakes)
-
-
-class _Judge:
-    """Composes what a command line asks for: one configuration, or that of each job of a sweep."""
-
-    def __init__(self, arguments: Any, schema: type[Section], config_name: str):
-        from hydra.core.global_hydra import GlobalHydra
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-
-        self.loader = GlobalHydra.instance().config_loader()
-        self.parser = OverridesParser.create(self.loader)
-        self.schema, self.name, self.sweeps = schema, arguments.config_name or config_name, arguments.multirun
-        self.lines = arguments.overrides
-        self.found: dict[str, None] = {}  # each sentence once, in order
-
-    def mistakes(self) -> list[str]:
-        choices = self._choices(self.lines, searches=True)
-        first = [alternatives[0] for alternatives in choices.values()]
-        hydra, devices = self._compose(first)
-        if self.sweeps and hydra is not None:
-            from cleangpt.sweeps import settings
-
-            self._note(settings.mistakes(hydra))
-            params = hydra["sweeper"].get("params") or {}
-            searches = hydra["sweeper"].get("name") == "optuna"
-            given = self._choices([f"{key}={value}" for key, value in params.items()], searches)
-            choices = given | self._choices(self.lines, searches)
-            for job in _jobs(list(choices.values()), searches):
-                if job != first:
-                    devices |= self._compose(job)[1]
-        elif hydra is not None and hydra["sweeper"].get("params") and hydra["mode"] != "RUN":
-            chosen = [line for line in self.lines if line.startswith("sweep=")] or ["hydra.sweeper.params"]
-            self._note([f"`{chosen[0]}` is a sweep: add -m to run all of it"])
-        for wanted in sorted(devices & {"cuda", "mps"}):
-            from cleangpt import device
-
-            self._note(device.mistakes(wanted))
-        return list(self.found)
-
-    def _note(self, sentences: list[str]) -> None:
-        self.found |= dict.fromkeys(sentences)
-
-    def _compose(self, overrides: list[str]) -> tuple[dict[str, Any] | None, set[str]]:
-        """Judge one configuration; Hydra's own part of it, and the device that it asks for."""
-        from hydra import compose
-        from hydra.core.hydra_config import HydraConfig
-
-        hydra, data = None, {}
-        try:
-            composed = compose(self.name, overrides, return_hydra_config=True)
-            HydraConfig.instance().set_config(composed)
-            OmegaConf.set_struct(composed, False)
-            parts = {part: plain(composed.hydra[part]) for part in ("launcher", "sweeper")}
-            hydra = {**parts, "mode": composed.hydra.mode and composed.hydra.mode.name}
-            del composed["hydra"]
-            data = plain(composed)
-            parse(data, self.schema)
-            if self.sweeps and data.get("resume") not in (None, "auto"):
-                self._note(["`resume` can't be part of a sweep, whose jobs begin runs of their own: use init_from"])
-        except ConfigError as error:
-            self._note(_about_groups(error.mistakes, data, self.loader))
-        except Exception as error:
-            sentence = composition_mistake(error)
-            if sentence is None:
-                raise
-            self._note([sentence])
-        return hydra, {data.get("device")} & {"cuda", "mps"}
-
-    def _choices(self, lines: list[str], searches: bool) -> dict[str, list[str]]:
-        """Of each key the overrides that compose, one for each value; what is wrong with the others is noted."""
-        from hydra.errors import HydraException
-
-        choices: dict[str, list[str]] = {}
-        for line in lines:
-            try:
-                override = self.parser.parse_override(line)
-                assert override.key_or_group
-            except (HydraException, AssertionError):
-                self._note([f"`{line}` is not an override: write key=value, and quote values with special characters"])
-                continue
-            key = override.get_key_element()
-            if not override.is_sweep_override():
-                values = [line]
-            elif not self.sweeps:
-                self._note([f"`{line}` is a sweep: add -m to run all of it, or quote the value"])
-                continue
-            elif override.is_hydra_override():
-                self._note([f"`{line}` can't be swept: one sweep has one hydra configuration"])
-                continue
-            elif override.is_discrete_sweep():
-                values = [f"{key}={value}" for value in override.sweep_string_iterator()]
-            elif searches:
-                values = [f"{key}={end}" for end in (override.value().start, override.value().end)]
-            else:
-                self._note([f"`{line}` has no end of values: list some, or search with hydra/sweeper=optuna"])
-                continue
-            judged = [self._judge(self.parser.parse_override(value), value) for value in values]
-            if kept := [value for value in judged if value is not None]:
-                choices[key] = kept
-        return choices
-
-    def _judge(self, override: Any, line: str) -> str | None:
-        """An override that composes, or None, with a sentence on an option that a group does not have.
-
-        A value override is forced (`++`), so that a misspelled key gets as far as our schema, which names the right
-        one.
-        """
-        from hydra.core.override_parser.types import OverrideType
-
-        group = override.key_or_group
-        options = self.loader.get_group_options(group)
-        if override.type == OverrideType.DEL:
-            return line
-        if group.startswith("hydra") and not group.startswith(("hydra.launcher.", "hydra.sweeper.")):
-            return line
-        if not options or isinstance(override.value(), dict):
-            return "++" + line.lstrip("+")
-        if override.value() is None:
-            self._note([f"`{line}` chooses nothing: write ~{group}, or one of {', '.join(options)}"])
-            return None
-        chosen = override.value() if isinstance(override.value(), list) else [override.value()]
-        unknown = [option for option in chosen if option is not None and str(option) not in options]
-        self._note([_unknown_option(group, str(option), options) for option in unknown])
-        return None if unknown else line
-
-
-def _jobs(choices: list[list[str]], searches: bool) -> Iterator[list[str]]:
-    """The overrides of each job: all combinations, or of a search every end of every key."""
-    if not searches:
-        yield from map(list, itertools.product(*choices))
-        return
-    first = [alternatives[0] for alternatives in choices]
-    yield first
-    for place, alternatives in enumerate(choices):
-        for other in alternatives[1:]:
-            yield [*first[:place], other, *first[place + 1 :]]
-
-
-def _about_groups(mistakes: list[str], data: dict[str, Any], loader: Any) -> list[str]:
-    """A group like experiment is no key, and so unknown to the schema."""
-    said = []
-    for mistake in mistakes:
-        key = mistake.split("`")[1]
-        guess = nearest(key, [name for name in loader.list_groups("") if name != "hydra"])
-        unguessed = f"`{key}` is not a key: there are"
-        if guess and "." not in key and mistake.startswith(unguessed):
-            mistake = f"`{key}` is not a key: did you mean `{guess}`?"
-        said.append(mistake)
-    return said
-
-
-def _unknown_option(group: str, option: str, options: list[str]) -> str:
-    guess = nearest(option, options)
-    hint = f"did you mean `{group}={guess}`? There are" if guess else "there are"
-    return f"`{group}={option}` does not exist: {hint} {', '.join(options)}"
 
 
 def composition_mistake(error: Exception) -> str | None:
@@ -371,14 +227,14 @@ def composition_mistake(error: Exception) -> str | None:
 
 
 # --------------------------------------------------------------------------------------------------------------
-# Resolvers and help
+# Resolvers
 
 
 def register_resolvers(schema: type[Section]) -> None:
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
     OmegaConf.register_new_resolver("run_stamp", _run_stamp, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("key_help", lambda: key_help(keys(schema)), replace=True)
-    OmegaConf.register_new_resolver("sweep_help", _sweep_help, replace=True)
+    for part in ("groups", "keys", "sweep"):
+        OmegaConf.register_new_resolver(f"help_{part}", _help(part, schema), replace=True)
 
 
 def _run_name(experiment: str | None, dataset: str, model: str) -> str:
@@ -394,15 +250,12 @@ def _run_stamp() -> str:
     return _stamp
 
 
-def _sweep_help() -> str:
-    from cleangpt.sweeps import settings
+def _help(part: str, schema: type[Section]) -> Callable[..., str]:
+    """What stands for ${help_keys:} and the like in the templates of --help."""
 
-    return key_help(settings.help_keys())
+    def words(*, _root_: DictConfig) -> str:
+        from cleangpt import program_help
 
+        return getattr(program_help, part)(schema, _root_)
 
-def key_help(found: dict[str, Any]) -> str:
-    """Every key with its meaning and what it may be, for --help. `$` would be Hydra's."""
-    width = max(map(len, found))
-    return "\n".join(
-        f"  {key:{width}}  {field.description} [{expected(field)}]".replace("$", "$$") for key, field in found.items()
-    )
+    return words

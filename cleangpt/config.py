@@ -5,6 +5,7 @@ refused configuration answers at once.
 """
 
 import re
+import typing
 from typing import Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -295,6 +296,8 @@ class Imported(Section):
 class BenchConfig(Config):
     """What conf/bench.yaml composes to: a training configuration and what to measure of it."""
 
+    refuses: ClassVar = ("sweep", "resume", "init_from")
+
     what: Literal["train", "decode", "score"] = Field(description="what to measure")
     against: Literal["plain", "transformers", "litgpt"] | None = Field(
         description="a plain loop (decoding without a cache, scoring by decoding) or somebody else's; null: nothing"
@@ -353,11 +356,19 @@ class ReportConfig(Section):
     metric: str | None = Field(
         min_length=1, description="what judges the runs; null: val/accuracy where there is one, else val/loss"
     )
+    curves: list[str] = Field(description="columns of metrics.jsonl to draw too, as in [lr,grad_norm,'weight_norm/*']")
     title: str | None = Field(min_length=1, description="heading of the page; null: the name of the folder")
 
 
 class PrepareConfig(Section):
     """What conf/prepare.yaml composes to."""
+
+    refuses: ClassVar = tuple(
+        f"dataset={name}"
+        for task in TASK_SETTINGS.values()
+        if not hasattr(task, "preparation")
+        for name in typing.get_args(task.model_fields["name"].annotation)
+    )
 
     dataset: DatasetConfig
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(

@@ -5,12 +5,16 @@ one right answer are asked one by one instead.
 """
 
 import contextlib
+import shutil
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 from cleangpt import schema
 from cleangpt.config import SampleConfig
 from cleangpt.errors import UserError
 from cleangpt.generate import Text
+from cleangpt.narrow import entries
 from cleangpt.prompts import Prompt
 from cleangpt.samples import Voice, on_screen, slid_note
 from cleangpt.schema import expected, nearest
@@ -18,14 +22,19 @@ from cleangpt.schema import expected, nearest
 KNOBS = (
     "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_new_tokens", "stop", "seed",
 )  # fmt: skip
-HELP = """\
-What you type, the model goes on with. Ctrl-C stops it, Ctrl-D leaves.
-    /temperature 0.7    sets a knob; `/temperature` shows it; `off` for none. There are
-                        {knobs}
-    /settings           all of them
-    /reset              forget what was said
-    /help  /quit
-    //...               text that begins with a /"""
+
+
+def help_for(fields: Sequence[str], width: int) -> str:
+    knobs = ", ".join([*KNOBS, *fields])
+    lines = [
+        ("/temperature 0.7", f"sets a knob; `/temperature` shows it; `off` for none. There are {knobs}"),
+        ("/settings", "all of them"),
+        ("/reset", "forget what was said"),
+        ("/help  /quit", ""),
+        ("//...", "text that begins with a /"),
+    ]
+    first = textwrap.fill("What you type, the model goes on with. Ctrl-C stops it, Ctrl-D leaves.", width)
+    return f"{first}\n{entries(lines, width)}"
 
 
 class Conversation:
@@ -67,9 +76,9 @@ class Conversation:
         name, _, value = line[1:].strip().partition(" ")
         value = value.strip()
         if name == "help":
-            return HELP.format(knobs=", ".join([*KNOBS, *self.fields]))
+            return help_for(self.fields, _width())
         if name == "settings":
-            return "\n".join(f"    {key} {self._shown(key)}" for key in (*KNOBS, *self.fields))
+            return entries([(key, self._shown(key)) for key in (*KNOBS, *self.fields)], _width())
         if name == "reset":
             self.said, self.turn = [], 0
             return "(Forgotten.)"
@@ -130,6 +139,10 @@ class Conversation:
         if name in self.fields:
             return words
         return f"{words}    ({expected(SampleConfig.model_fields[name]).replace('null', 'off')})"
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns
 
 
 def _plain(value: str) -> Any:

@@ -10,6 +10,7 @@ import torch
 
 from cleangpt import processor
 from cleangpt.errors import UserError
+from cleangpt.words import counted
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Compute:
     def name(self) -> str:
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
-        return {"cpu": f"CPU, {torch.get_num_threads()} threads", "mps": "Apple GPU"}[self.device.type]
+        return {"cpu": f"CPU, {counted(torch.get_num_threads(), 'thread')}", "mps": "Apple GPU"}[self.device.type]
 
 
 def fastest(device: str) -> str:

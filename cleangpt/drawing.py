@@ -69,7 +69,7 @@ class Drawer:
     def _complain(self, why: object) -> None:
         if not self.failed:
             self.failed = True
-            self.say(f"the plots could not be drawn ({why}): training goes on")
+            self.say(f"the plots could not be drawn ({why})")
 
 
 def draw(run: RunDir) -> list[Path]:

@@ -221,7 +221,7 @@ def score(
 
 def table(score: dict[str, Any]) -> Any:
     """A row a metric."""
-    from rich.table import Table
+    from cleangpt.narrow import Table
 
     made = Table(title="lm-evaluation-harness", title_justify="left", title_style="bold")
     for name in ("task", "few-shot", "samples", "metric", "value", "standard error"):

@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from cleangpt import claim, cli, guard, patience, resuming
+from cleangpt import beginning, claim, cli, guard, patience, resuming
 from cleangpt.config import Config, parse
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.rundir import RunDir
@@ -20,6 +20,7 @@ def train(data: dict[str, Any], began: float) -> None:
     hydra = HydraConfig.get()
     proposed, overrides = Path(hydra.runtime.output_dir), list(hydra.overrides.task)
     assert hydra.mode == RunMode.RUN, "the jobs of a sweep are started by hydra_plugins/cleangpt_sweeps.py"
+    beginning.take_back(lambda: _remove_if_empty(proposed))
     with contextlib.ExitStack() as claimed:
         try:
             run, config, resume = _decide(parse(data), proposed, overrides, claimed)

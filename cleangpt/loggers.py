@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from cleangpt import files
+from cleangpt import extras, files
 from cleangpt.config import Config
 from cleangpt.rundir import RunDir, read_metrics
 from cleangpt.shown import cell
@@ -126,5 +126,5 @@ class Loggers:
             action()
         except Exception as error:
             self.active.pop(name, None)
-            hint = f": pip install 'cleangpt[{name}]'" if isinstance(error, ImportError) else ""
+            hint = f": install it by `{extras.command(name)}`" if isinstance(error, ImportError) else ""
             self.say(f"logger {name} is left out ({error}){hint}")

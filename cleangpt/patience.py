@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from cleangpt import streams
 from cleangpt.shown import visible
 
 BETWEEN_LINES = 5.0  # seconds, where nothing moves
@@ -210,6 +211,7 @@ def starting(what: str = "Starting") -> None:
     Another process says it. A thread of ours could not: the interpreter's lock is held while a library is loaded.
     """
     global _teller
+    streams.fill()
     if _teller is not None or not (hasattr(os, "fork") and threading.active_count() == 1 and Voice().speaks):
         return
     watched, told = os.pipe()
@@ -231,6 +233,14 @@ def started() -> None:
         os.close(told)
         with contextlib.suppress(OSError):
             os.waitpid(child, 0)
+
+
+def wipe() -> None:
+    """Take away the line that moves."""
+    started()
+    for progress in Progress._all:
+        if progress.drawn:
+            progress.voice.draw("")
 
 
 def load_torch() -> None:

@@ -25,9 +25,21 @@ def new_figure(width: float, height: float, columns: int = 1, rows: int = 1) -> 
 
 def save_figure(figure: Figure, path: Path) -> Path:
     """At once: whoever looks sees the old picture or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.replace(path, lambda temporary: figure.savefig(temporary, format="png"))
+    path.parent.mkdir(exist_ok=True)
+    files.replace(path, lambda file: figure.savefig(file, format="png"))
     return path
+
+
+def limits(low: float, high: float, is_share: bool = False) -> tuple[float, float] | None:
+    """Of an axis whose values all are the same, but for rounding: not that rounding. None where they differ.
+
+    Shares are in percent.
+    """
+    if not high - low <= 1e-6 * max(abs(low), abs(high)):
+        return None
+    if is_share:
+        return (-2.0, 102.0)
+    return (min(0.9 * low, 1.1 * low), max(0.9 * high, 1.1 * high)) if low else (0.0, 1.0)
 
 
 def _column(rows: list[dict[str, Any]], key: str) -> tuple[list[int], list[float]]:

@@ -13,7 +13,7 @@ from cleangpt.config import Config, ModelConfig, parse
 from cleangpt.errors import UserError
 from cleangpt.hf import hub
 from cleangpt.hf.architecture import FREE
-from cleangpt.rundir import find, read_config
+from cleangpt.rundir import Opened, find, read_config
 
 
 def adopt(config: Config, overrides: list[str]) -> Config:
@@ -39,12 +39,23 @@ def adopt(config: Config, overrides: list[str]) -> Config:
     return parse({**config.model_dump(mode="json"), "model": there})
 
 
+def _find(source: str) -> Opened:
+    return find(source, "init_from")
+
+
+def _locate(source: str) -> Path:
+    try:
+        return hub.locate(source)
+    except UserError as error:
+        raise UserError(f"init_from={source}: {error}") from None
+
+
 def _model(source: str) -> ModelConfig:
     if hub.is_named(source):
         from cleangpt.hf import folder
 
-        return folder.read_model(hub.locate(source))
-    return read_config(find(source).folder / "config.json").model
+        return folder.read_model(_locate(source))
+    return read_config(_find(source).folder / "config.json").model
 
 
 def _asked(overrides: list[str], model: dict[str, Any]) -> list[str]:
@@ -69,10 +80,10 @@ def _tensors(source: str, model: ModelConfig) -> dict[str, Any]:
     if hub.is_named(source):
         from cleangpt.hf import tensors
 
-        return tensors.read(hub.locate(source), model)
+        return tensors.read(_locate(source), model)
     from cleangpt import weights
 
-    found = weights.read(find(source).folder / weights.WEIGHTS)
+    found = weights.read(_find(source).folder / weights.WEIGHTS)
     name = "position_embedding.weight"
     return found | ({name: found[name][: model.block_size].clone()} if name in found else {})
 
@@ -83,9 +94,9 @@ def _same_tokens(source: str, tokenizer: Any) -> None:
     from cleangpt.hf import tokens
 
     if hub.is_named(source):
-        theirs = tokens.read(hub.locate(source))
+        theirs = tokens.read(_locate(source))
     else:
-        theirs = weights.load_tokenizer(find(source).folder)
+        theirs = weights.load_tokenizer(_find(source).folder)
     if theirs is not None and (why := tokens.difference(tokenizer, theirs)):
         raise UserError(
             f"`init_from={source}` has another tokenizer than the data set ({why}): prepare the data with that of the "
@@ -94,4 +105,4 @@ def _same_tokens(source: str, tokenizer: Any) -> None:
 
 
 def _path(source: str) -> str | Path:
-    return hub.locate(source) / "tokenizer.json" if hub.is_named(source) else find(source).folder / "tokenizer.json"
+    return _locate(source) / "tokenizer.json" if hub.is_named(source) else _find(source).folder / "tokenizer.json"

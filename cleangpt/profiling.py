@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from cleangpt.config import TrainConfig
 from cleangpt.device import Compute
+from cleangpt.narrow import Name, Table
 from cleangpt.rundir import RunDir
 
 WARM_UP, STEPS, OPERATIONS = 5, 3, 15
@@ -89,7 +89,7 @@ class Profiler:
         recorder.export_chrome_trace(str(self.folder / "trace.json"))
         tables = [self._phases(), self._operations(recorder)]
         with (self.folder / "table.txt").open("w", encoding="utf-8") as file:
-            console = Console(file=file, width=110, highlight=False)
+            console = Console(file=file, width=240, highlight=False, soft_wrap=True)  # names are whole there
             for table in tables:
                 console.print(table)
         for table in tables:
@@ -122,7 +122,7 @@ class Profiler:
         table.add_column("calls", justify="right", no_wrap=True)
         for microseconds, calls, name in sorted(own, reverse=True)[:OPERATIONS]:
             each = microseconds / 1000 / len(self.steps)
-            table.add_row(name, f"{each:.2f}", f"{microseconds / whole:.1%}", f"{calls / len(self.steps):g}")
+            table.add_row(Name(name), f"{each:.2f}", f"{microseconds / whole:.1%}", f"{calls / len(self.steps):g}")
         return table
 
     def _now(self) -> Any:

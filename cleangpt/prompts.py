@@ -13,6 +13,7 @@ from cleangpt.config import Config, Imported, SampleConfig, TemplateConfig
 from cleangpt.errors import UserError
 from cleangpt.hf import tokens
 from cleangpt.tasks import Question
+from cleangpt.words import counted
 
 EXAMPLES = 5  # held-out problems that are shown where nothing was asked
 
@@ -37,7 +38,7 @@ class Reader:
         self.context = trained.model.block_size
         if self.tokenizer.vocab_size > trained.model.vocab_size:
             raise UserError(
-                f"{folder / 'tokenizer.json'} has {self.tokenizer.vocab_size} tokens and the model only "
+                f"{folder / 'tokenizer.json'} has {counted(self.tokenizer.vocab_size, 'token')} and the model only "
                 f"{trained.model.vocab_size}: they do not belong together"
             )
         begin = tokens.begin(self.tokenizer)
@@ -84,25 +85,33 @@ def given(settings: SampleConfig, reader: Reader) -> list[Prompt]:
     """The prompts that a command line asks for."""
     if settings.prompts is not None:
         return from_lines(settings.prompts, settings.template, reader)
-    text = settings.prompt
+    text, where = settings.prompt, None
     if text is None and _stdin_is_piped():
         text = "-"
     if text == "-":
-        text = _without_last_newline(_decode(sys.stdin.buffer.read(), "standard input"))
+        where = "standard input"
+        text = _without_last_newline(_decode(sys.stdin.buffer.read(), where))
     elif text is not None and text.startswith("@"):
-        text = _without_last_newline(_read(text[1:], "prompt"))
+        where = text[1:]
+        text = _without_last_newline(_read(where, "prompt"))
+    if where is not None and reader.task is not None:  # a text may have lines, a problem is one
+        return _of_lines(text, where, settings.template, reader) or reader.natural()
     if not around(settings.template, text or ""):
         return reader.natural()
     return [reader.read(text or "", settings.template)]
 
 
 def from_lines(path: str, template: TemplateConfig, reader: Reader) -> list[Prompt]:
-    """A prompt for each line that is not blank."""
-    lines = [(number, line.rstrip("\r")) for number, line in enumerate(_read(path, "prompts").split("\n"), 1)]
-    prompts = [reader.read(line, template, f"{path}, line {number}") for number, line in lines if line.strip()]
+    prompts = _of_lines(_read(path, "prompts"), path, template, reader)
     if not prompts:
         raise UserError(f"prompts={path} has no line with anything in it")
     return prompts
+
+
+def _of_lines(text: str, where: str, template: TemplateConfig, reader: Reader) -> list[Prompt]:
+    """A prompt for each line that is not blank."""
+    lines = [(number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), 1)]
+    return [reader.read(line, template, f"{where}, line {number}") for number, line in lines if line.strip()]
 
 
 def _read(path: str, key: str) -> str:

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +50,32 @@ class RunDir:
         return str(self.path)
 
 
+@contextlib.contextmanager
+def writable(run: RunDir) -> Iterator[None]:
+    """A run that can't write its first files does not begin."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"{run.shown()} can't be written ({why}): make room, or choose another hydra.run.dir") from None
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether something is a link to what is not in a folder, or to nothing at all."""
+    end = Path(os.path.realpath(path))
+    return path.is_symlink() and (end.is_symlink() or not end.is_relative_to(os.path.realpath(folder)))
+
+
+def refuse_links_outside(folder: Path) -> None:
+    """A run may be somebody else's: what is written into it shall not land elsewhere."""
+    for parent, folders, names in os.walk(folder):
+        for path in (Path(parent) / name for name in (*folders, *names)):
+            if leads_out(path, folder):
+                raise UserError(f"{path} is a link that leads out of the run: put in its place what it leads to")
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                raise UserError(f"{path} is no file and no folder: remove it")
+
+
 def point_latest_to(run: RunDir) -> None:
     """Renew outputs/latest in one rename. Where links are not to be had, there is none."""
     with contextlib.suppress(OSError):
@@ -60,13 +88,24 @@ def point_latest_to(run: RunDir) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a metrics file; one that was being written when a run died is not there yet."""
-    rows = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
-                rows.append(json.loads(line))
-    return rows
+    """The rows of a metrics file; one that was being written when a run died is not there yet."""
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    return [row for row in map(read_row, lines) if row is not None]
+
+
+def read_row(line: bytes) -> dict[str, Any] | None:
+    """A line of a metrics file: a step and numbers by name, of which null is one that was not finite. Else None."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):  # also what is no UTF-8
+        return None
+    if not isinstance(row, dict) or type(row.get("step")) is not int or row["step"] < 0:
+        return None
+    return row if all(value is None or _is_finite(value) for value in row.values()) else None
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def write_config(path: Path, config: Config | Imported) -> None:
@@ -95,17 +134,17 @@ class Opened(NamedTuple):
     run: RunDir | None  # the run directory around them, if they still lie in one
 
 
-def find(run: str) -> Opened:
-    """A run directory, one of its snapshots, its best/ or final/, or `latest`."""
+def find(run: str, key: str = "run") -> Opened:
+    """A run directory, one of its snapshots, its best/ or final/, or `latest`. `key` is what named it."""
     path = LATEST if run == "latest" else Path(run)
     if run == "latest" and not path.exists():
-        raise UserError(f"run=latest: there is no {LATEST} here: train a model first, or name a run directory")
+        raise UserError(f"{key}=latest: there is no {LATEST} here: train a model first, or name a run directory")
     if not path.is_dir():
-        raise UserError(f"run={run} is no folder: name a run directory, one of its snapshots, or its best/ or final/")
+        raise UserError(f"{key}={run} is no folder: name a run directory, one of its snapshots, or its best/ or final/")
     path = path.resolve()
     if hub.is_folder(path):
         raise UserError(
-            f"run={run} is a model in Hugging Face's format: make it one of ours by `python export.py run={run} "
+            f"{key}={run} is a model in Hugging Face's format: make it one of ours by `python export.py run={run} "
             "format=cleangpt out=<folder>`, and name that folder"
         )
     if (path / "model.safetensors").exists():
@@ -117,5 +156,5 @@ def find(run: str) -> Opened:
         if (folder / "model.safetensors").exists():
             return Opened(folder, folder.name, here)
     if here.holds_a_run():
-        raise UserError(f"run={run} has no weights yet: it has neither best/ nor final/ nor a snapshot")
-    raise UserError(f"run={run} is no run directory: it has no config.json and no weights")
+        raise UserError(f"{key}={run} has no weights yet: it has neither best/ nor final/ nor a snapshot")
+    raise UserError(f"{key}={run} is no run directory: it has no config.json and no weights")

@@ -14,6 +14,7 @@ from cleangpt.prompts import Prompt, Reader
 from cleangpt.rundir import Opened
 from cleangpt.sampling import Sampling
 from cleangpt.shown import visible
+from cleangpt.words import counted
 
 AUTO_TEMPERATURE = 0.8
 RULE = "-" * 20
@@ -88,7 +89,8 @@ def on_screen(text: str) -> str:
 
 
 def slid_note(context: int) -> str:
-    return f"(A text outgrew the context of {context} tokens: there the model forgot all but the newest half of it.)"
+    whole = counted(context, "token")
+    return f"(A text outgrew the context of {whole}: there the model forgot all but the newest half of it.)"
 
 
 def refuse_unwritable(output: str | None) -> None:
@@ -108,7 +110,7 @@ def answer(voice: Voice, prompts: list[Prompt], settings: SampleConfig) -> int:
                 texts += batch
                 progress.advance(len(batch))
     except KeyboardInterrupt:
-        note(f"Interrupted after {len(texts):,} of {wanted:,} texts.")
+        note(f"Interrupted after {len(texts):,} of {counted(wanted, 'text')}.")
         status = 130
     texts.sort(key=lambda text: (text.prompt, text.sample))
     if settings.output is None:
@@ -117,7 +119,7 @@ def answer(voice: Voice, prompts: list[Prompt], settings: SampleConfig) -> int:
             print(on_screen(shown(prompts[text.prompt], text)), flush=True)
     else:
         keep(Path(settings.output), prompts, texts)
-        note(f"{len(texts):,} texts are in {settings.output}")
+        note(f"Written to {settings.output}: {counted(len(texts), 'text')}.")
     if asked := [text for text in texts if prompts[text.prompt].question]:
         right = sum(prompts[text.prompt].question.is_right(text.tokens) for text in asked)
         note(f"{right:,} of {len(asked):,} right")
@@ -162,7 +164,7 @@ def keep(path: Path, prompts: list[Prompt], texts: list[Text]) -> None:
     else:
         lines = [f"{shown(prompts[text.prompt], text)}\n{RULE}\n" for text in texts]
     data = "".join(lines).encode("utf-8", errors="replace")
-    files.replace(path.absolute(), lambda temporary: temporary.write_bytes(data))
+    files.replace(path.absolute(), lambda file: file.write(data))
 
 
 def row(prompt: Prompt, text: Text) -> dict[str, Any]:

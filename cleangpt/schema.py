@@ -5,6 +5,7 @@ The words of an error and of the help are read off the type and the bounds of a 
 
 import copy
 import difflib
+import math
 import types
 import typing
 from typing import Annotated, Any, ClassVar, Literal, Union
@@ -22,6 +23,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     verbatim: ClassVar[tuple[str, ...]] = ()  # keys whose value on the command line is text as it stands there
     from_data: ClassVar[tuple[str, ...]] = ()  # keys that take their value from prepared data, whatever is composed
+    refuses: ClassVar[tuple[str, ...]] = ()  # groups, options and keys that it has and its program can do nothing with
 
 
 def parse(data: dict[str, Any], schema: type[Section]) -> Any:
@@ -150,7 +152,7 @@ def _expected(annotation: Any, metadata: list[Any]) -> str:
             case Le(le=high):
                 words += f" up to {high:g}"
             case Lt(lt=high):
-                words += f" below {high:g}" if high < 1e6 else f" below {high}"
+                words += f" below {high:g}" if high < 1e6 else f" below 2^{math.log2(high):g}"
             case MultipleOf(multiple_of=factor):
                 words += f", a multiple of {factor}"
     return words

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from cleangpt import distributed, files, optim, untrusted, weights
 from cleangpt.config import Config
 from cleangpt.errors import UserError
 from cleangpt.models.layers import Decoder
-from cleangpt.rundir import RunDir
+from cleangpt.rundir import RunDir, read_config
 
 OPTIMIZER, STATE, MANIFEST = "optimizer.safetensors", "state.json", "manifest.json"
 BEST = "best.safetensors"  # the best weights as of this step
@@ -67,9 +66,9 @@ class Writer:
             what, job = next_job
             try:
                 job()
-            except (OSError, SafetensorError) as error:
-                reason = getattr(error, "strerror", None) or error
-                self.complaints.put(f"{what} could not be written ({reason}): training goes on")
+            except OSError as error:
+                reason = error.strerror or error
+                self.complaints.put(f"{what} could not be written ({reason})")
             except Exception as error:  # a mistake in the program: whoever waits shall see it
                 self._failure = error
             finally:
@@ -93,12 +92,13 @@ def save(
     temporary = run.snapshots / f".{folder.name}.tmp"
     _discard(temporary)
     try:
-        temporary.mkdir(parents=True)
+        run.snapshots.mkdir(exist_ok=True)
+        temporary.mkdir()
         weights.save(temporary, tensors[0], config, tokenizer, {"step": step})
-        files.replace(temporary / OPTIMIZER, lambda path: save_file(tensors[1], path))
+        files.replace(temporary / OPTIMIZER, lambda file: weights.write(file, tensors[1]))
         files.write_json(temporary / STATE, state)
         if state["best"] is not None and (run.best / weights.WEIGHTS).exists():
-            files.replace(temporary / BEST, lambda path: shutil.copyfile(run.best / weights.WEIGHTS, path))
+            _copy(run.best / weights.WEIGHTS, temporary / BEST)
         names = sorted(path.name for path in temporary.iterdir())
         manifest = {
             name: {"bytes": (temporary / name).stat().st_size, "sha256": files.sha256(temporary / name)}
@@ -121,7 +121,14 @@ def _discard(folder: Path) -> None:
     with contextlib.suppress(OSError):
         if hidden != folder:
             os.rename(folder, hidden)
+        if hidden.is_symlink():
+            hidden.unlink()
         shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _copy(source: Path, path: Path) -> None:
+    with source.open("rb") as original:
+        files.replace(path, lambda file: shutil.copyfileobj(original, file, 1 << 20))
 
 
 def damage(folder: Path) -> str | None:
@@ -132,9 +139,9 @@ def damage(folder: Path) -> str | None:
             return f"{MANIFEST} does not list {min(lacking)}"
         for name, expected in manifest.items():
             path = folder / name
-            if path.parent != folder or (path.exists() and not path.is_file()):
+            if Path(name).name != name:
                 return f"{MANIFEST} lists {name}, which is no file of it"
-            if not path.exists():
+            if not path.is_file():
                 return f"{name} is missing"
             if path.stat().st_size != expected["bytes"]:
                 return f"{name} has {path.stat().st_size} bytes instead of {expected['bytes']}"
@@ -189,22 +196,28 @@ def choose(run: RunDir, resume: Path) -> tuple[Path | None, list[str]]:
     return resume, complaints
 
 
-def restore_best(folder: Path, run: RunDir) -> None:
+def restore_best(folder: Path, run: RunDir, model: Decoder) -> None:
     """Put best/ back to what it was at this snapshot: the run may have gone on before it was interrupted."""
     if (folder / BEST).exists():
+        weights.refuse_others(model, folder / BEST)
+        read_config(folder / "config.json")
+        weights.load_tokenizer(folder)
         run.best.mkdir(exist_ok=True)
         for kept, name in (
             (BEST, weights.WEIGHTS),
             ("config.json", "config.json"),
             ("tokenizer.json", "tokenizer.json"),
         ):
-            files.replace(run.best / name, lambda path, kept=kept: shutil.copyfile(folder / kept, path))
+            _copy(folder / kept, run.best / name)
 
 
 def sweep(run: RunDir) -> None:
     """Remove what a killed run was writing or deleting."""
     for leftover in run.snapshots.glob(".step_*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        _discard(leftover)
+    for folder in (run.path, run.best, run.final, run.plots):
+        files.sweep(folder)
+    files.sweep(run.score, idle=files.LONG)  # where eval/score.py may be writing
 
 
 def restore(folder: Path, model: Decoder, optimizer: optim.Optimizer) -> dict[str, Any]:

@@ -278,12 +278,12 @@ def gpt2(file: str | None = None) -> Tiktoken:
             lines = [line.split() for line in Path(file).read_bytes().splitlines() if line]
             ranks = {base64.b64decode(token): int(rank) for token, rank in lines}
     except Exception as error:  # requests' own exceptions among them
-        where = "dataset.tokenizer=gpt2:<path of r50k_base.tiktoken>"
         what = f"can't be read from {file}" if file else "can't be fetched"
         raise UserError(
-            f"GPT-2's vocabulary {what} ({type(error).__name__}): fetch "
-            "https://openaipublic.blob.core.windows.net/encodings/r50k_base.tiktoken where there is a network and use "
-            f"{where}, or set TIKTOKEN_CACHE_DIR to a cache that holds it"
+            f"GPT-2's vocabulary, which is dataset.tokenizer=gpt2, {what} ({type(error).__name__}): choose "
+            "dataset.tokenizer=characters, bytes or bpe, which need no network, or fetch "
+            "https://openaipublic.blob.core.windows.net/encodings/r50k_base.tiktoken where there is one and use "
+            "dataset.tokenizer=gpt2:<path of r50k_base.tiktoken>, or set TIKTOKEN_CACHE_DIR to a cache that holds it"
         ) from None
     if sorted(ranks.values()) != list(range(50256)):
         raise UserError(f"{file or 'the cached file'} does not hold GPT-2's 50,256 merges: fetch it again")

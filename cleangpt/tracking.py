@@ -10,17 +10,20 @@ import math
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task
+from rich.table import Column
+from rich.text import Text
 
-from cleangpt import files, patience
+from cleangpt import files, patience, streams
 from cleangpt.config import Config, LoggerConfig
 from cleangpt.console import Console
 from cleangpt.drawing import Drawer
 from cleangpt.loggers import Loggers
 from cleangpt.patience import duration
-from cleangpt.rundir import RunDir, read_metrics
+from cleangpt.rundir import RunDir, read_metrics, writable
 
 SECONDS_BETWEEN_LINES = 5.0  # in a log or a pipe, where there is no bar
 
@@ -56,18 +59,27 @@ class RunVoice(patience.Voice):
             self.tracker.bar.update(self.tracker.task, description=text)
 
 
+class _Words(ProgressColumn):
+    """What is said beside the bar, in one line: where the terminal has become narrower this gives way."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.description, no_wrap=True, overflow="ellipsis")
+
+
 class Tracker:
     def __init__(self, run: RunDir, config: LoggerConfig, steps: int, speaks: bool):
         self.run, self.steps, self.speaks = run, steps, speaks
         self.console = Console(highlight=False, soft_wrap=True)
         bar = config.progress if config.progress != "auto" else sys.stdout.isatty()
+        bar = bar and not self.console.is_dumb_terminal  # on which nothing moves
         self.voice = RunVoice(self, shows=bar)
         self.bar: Progress | None = None
         self.loggers: Loggers | None = None
         self.drawer = Drawer(run, self.say) if speaks and config.plots else None
         if not speaks:
             return
-        self.log_file = run.log.open("a", encoding="utf-8")
+        self.place, self.gone = _identity(run.path), False
+        self.log_file = files.append_text(run.log)
         self.log_console = Console(file=self.log_file, width=110, highlight=False, soft_wrap=True)
         self.metrics_file: Any = None
         self.unwritten, self.warned = b"", False
@@ -75,8 +87,8 @@ class Tracker:
         if bar:
             self.bar = Progress(
                 BarColumn(bar_width=self._bar_width()),
-                MofNCompleteColumn(),
-                TextColumn("{task.description}", markup=False),
+                MofNCompleteColumn(table_column=Column(no_wrap=True)),  # which is never cut
+                _Words(),
                 console=self.console,
             )
             self.task = self.bar.add_task("", total=steps)
@@ -85,12 +97,16 @@ class Tracker:
         """Continue the metrics behind this step: what was logged later is forgotten, it will be made anew."""
         if not self.speaks:
             return
-        kept = [json.dumps(row) + "\n" for row in read_metrics(self.run.metrics) if row["step"] <= step]
-        files.replace(self.run.metrics, lambda path: path.write_text("".join(kept), encoding="utf-8"))
-        self.metrics_file = self.run.metrics.open("ab", buffering=0)
+        with writable(self.run):
+            self._begin_metrics(step)
         if self.bar:
             self.bar.update(self.task, completed=step)
             self.bar.start()
+
+    def _begin_metrics(self, step: int) -> None:
+        kept = [json.dumps(row) + "\n" for row in read_metrics(self.run.metrics) if row["step"] <= step]
+        files.write_text(self.run.metrics, "".join(kept))
+        self.metrics_file = files.append_bytes(self.run.metrics)
 
     def log_to(self, config: Config, step: int) -> None:
         """Pass rows on to the loggers that were asked for."""
@@ -132,6 +148,21 @@ class Tracker:
                 self.warned = True
                 self.say(f"metrics.jsonl could not be written ({error.strerror}): its lines wait until it can be")
 
+    def waiting(self) -> int:
+        """Lines of metrics.jsonl that wait until they can be written."""
+        if self.speaks and self.unwritten:
+            self._write()
+        return self.unwritten.count(b"\n") if self.speaks else 0
+
+    def is_gone(self) -> bool:
+        """Whether the run directory was deleted or moved away, though it may be open still."""
+        if self.speaks and not self.gone:
+            try:
+                self.gone = _identity(self.run.path) != self.place
+            except (FileNotFoundError, NotADirectoryError):
+                self.gone = True
+        return self.speaks and self.gone
+
     def sync(self) -> None:
         """Have the disk hold the metrics, before a snapshot says that this step was made."""
         if self.speaks and self.metrics_file:
@@ -149,6 +180,7 @@ class Tracker:
         if not (self.bar or says):
             return
         if self.bar:
+            self.bar.columns[0].bar_width = self._bar_width()
             self.bar.update(self.task, completed=step, description=fitting(row, left, self.room()))
         if says:
             self.last_line = now
@@ -177,7 +209,8 @@ class Tracker:
 
     def log(self, what: Any) -> None:
         with contextlib.suppress(OSError):  # a full disk must not end a training
-            self.log_console.print(what, markup=not isinstance(what, str))
+            for line in [*streams.losses(), what]:
+                self.log_console.print(line, markup=not isinstance(line, str))
             self.log_file.flush()
 
     def pause(self) -> None:
@@ -199,6 +232,12 @@ class Tracker:
                 self.metrics_file.close()
 
 
+def _identity(folder: Path) -> tuple[int, int]:
+    """What tells a folder from a new one of its name, as long as somebody has it open: a training has it locked."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
 def only_finite(row: dict[str, Any]) -> dict[str, Any]:
     """JSON has no infinity: what is not finite becomes null."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
@@ -214,12 +253,12 @@ def fitting(row: dict[str, Any], left: float | None, room: int) -> str:
     if left is not None:
         parts["left"] = (f"{duration(left)} left",) * 2
     words = "  ".join(long for long, _ in parts.values())
-    for dropped in (None, "batch", "mfu", "lr", "speed"):
+    for dropped in (None, "batch", "mfu", "lr", "speed", "left", "loss"):
         if len(words) <= room:
             break
         parts.pop(dropped, None)
         words = "  ".join(short for _, short in parts.values())
-    return words[: max(0, room)]
+    return words
 
 
 def _parts(row: dict[str, Any]) -> dict[str, tuple[str, str]]:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import signal
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from cleangpt.signals import Stop, Stopped
 from cleangpt.stream import Stream
 from cleangpt.tracking import Tracker, only_finite
 from cleangpt.watching import Watch
+
+NARROW = 80  # characters of a line on many terminals
 
 
 class NonFinite(Exception):
@@ -107,20 +110,24 @@ class Trainer:
             if self.state.step < 1 or folder.name != f"step_{self.state.step:08d}":
                 raise ValueError(f"it is of step {self.state.step}")
         self.earlier_seconds = self.state.seconds
-        if self.world.is_main:
-            snapshot.restore_best(folder, self.run)
+        distributed.from_main(lambda: snapshot.restore_best(folder, self.run, self.model))
+        if self.state.best is not None and not self.has_best():
+            lost = f"best/ does not hold step {self.state.best_step}, which could not be written"
+            self.tracker.say(f"{lost}: the next evaluation counts as the best")
+            self.state.best = self.state.best_step = None
 
     def fit(self) -> str:
         """Train to the end, to an early stop or to a signal; the status of the run."""
         train, state = self.config.train, self.state
         behind = state.step if state.unevaluated is None else state.step - 1
-        self.tracker.start(behind)
+        distributed.from_main(lambda: self.tracker.start(behind))
         self.tracker.log_to(self.config, behind)
         self.first_micro_step, self.first_step_began = state.micro_step, time.monotonic()
         self.watch.start(state)
         self.snapshot_at = time.monotonic()
         stopping = state.unevaluated is not None and not self.finish_step(state.unevaluated, evaluates=True)
         while state.step < train.steps and not (stopping or self.is_solved() or self.stops_early()):
+            self.say_complaints(": training goes on")
             with self.profiler.step(state.step + 1), self._long_step():
                 row, stopping = self.step(state.step + 1)
             if row is not None:
@@ -129,7 +136,6 @@ class Trainer:
                 stopping = not self.finish_step(row, evaluates) or stopping
                 if not (stopping or last) and self.snapshot_is_due():
                     self.snapshot()
-            self.say_complaints()
         self.profiler.close()
         with patience.doing("Writing the last snapshot", voice=self.tracker.voice):
             self.snapshot()
@@ -152,6 +158,8 @@ class Trainer:
     def finish_step(self, row: dict[str, Any], evaluates: bool) -> bool:
         """Log and evaluate a step that was made; False when the evaluation was interrupted, and is to be made anew."""
         state, train = self.state, self.config.train
+        if self.tracker.is_gone():
+            self.stop.number = self.stop.number or signal.SIGTERM  # which the next step tells all processes
         logs = state.step % train.log_every == 0 or state.step in (1, train.steps)
         logs = logs or self.watch.measures_norms(state.step)
         if "tokens" not in row:  # a row that waited for its evaluation has all this
@@ -198,7 +206,7 @@ class Trainer:
     def snapshot(self) -> None:
         """Copy what a snapshot holds; it is written while training goes on."""
         self.snapshot_at = time.monotonic()
-        if not self.world.is_main:
+        if not self.world.is_main or self.tracker.is_gone():
             return
         self.writer.wait()  # a disk slower than the interval must not fall behind by more than one snapshot
         self.state.seconds, self.state.world_size = self.seconds(), self.world.size
@@ -210,10 +218,10 @@ class Trainer:
             lambda: snapshot.save(self.run, step, tensors, state, self.config, self.task.tokenizer),
         )
 
-    def say_complaints(self) -> None:
+    def say_complaints(self, and_then: str = "") -> None:
         """What could not be written since the last time."""
         while not self.writer.complaints.empty():
-            self.tracker.say(self.writer.complaints.get())
+            self.tracker.say(self.writer.complaints.get() + and_then)
 
     def seconds(self) -> float:
         return self.earlier_seconds + time.monotonic() - self.began
@@ -356,11 +364,12 @@ class Trainer:
         self.tracker.say(f"step {state.step}: {'  '.join(words)}")
         if self.config.logger.samples and self.world.is_main:
             shown = self.task.show(self.judge, self.config.logger.samples)
-            self.tracker.say("    " + ("    " if sum(map(len, shown)) < 100 else "\n    ").join(shown))
+            line = "".join(f"    {sample}" for sample in shown)
+            self.tracker.say(line if len(line) <= NARROW else "\n".join(f"    {sample}" for sample in shown))
         return scores
 
     def save_weights(self, folder: Path) -> None:
-        if self.world.is_main:
+        if self.world.is_main and not self.tracker.is_gone():
             about = {"step": self.state.step, **(self.state.scores or {})}
             tensors = weights.copy(self.model)
             self.writer.submit(
@@ -371,12 +380,8 @@ class Trainer:
     def has_best(self) -> bool:
         """Whether best/ holds the weights that were evaluated best: a full disk may have kept them from it."""
 
-        def look() -> bool:
-            written = (self.run.best / weights.WEIGHTS).exists()
-            return written and weights.about(self.run.best).get("step") == self.state.best_step
-
         self.writer.wait()
-        return distributed.from_main(look)
+        return distributed.from_main(lambda: weights.step(self.run.best) == self.state.best_step is not None)
 
     def use_best(self) -> None:
         """Put the weights that were evaluated best into the model, on every rank."""

@@ -1,9 +1,6 @@
 """One training from a checked configuration to a complete run directory."""
 
-import contextlib
 import shlex
-import signal
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +8,29 @@ import torch
 
 from cleangpt import (
     alike,
-    card,
     compiling,
     device,
     distributed,
-    evaluate,
+    ending,
     files,
     memory,
+    migrations,
     models,
     optim,
     patience,
     pretrained,
     process,
     record,
-    scoring,
     snapshot,
     tasks,
     telling,
-    verdict,
 )
+from cleangpt.cli import FAILED
 from cleangpt.config import Config, resolve
 from cleangpt.corpus.store import NotPrepared
 from cleangpt.errors import UserError
-from cleangpt.rundir import RunDir, point_latest_to, read_config, read_metrics, write_config
+from cleangpt.rundir import RunDir, point_latest_to, read_config, refuse_links_outside, writable, write_config
 from cleangpt.seeds import derive
-from cleangpt.shown import visible
 from cleangpt.signals import Stop, Stopped
 from cleangpt.tracking import Tracker
 from cleangpt.trainer import Trainer
@@ -63,14 +58,15 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
             )
         memory.refuse_too_large(config, task.sequence_length, world.size, compute.device)
         with Stop() as stop:
+            distributed.from_main(lambda: refuse_links_outside(run.path))
             with patience.doing("Checking the snapshot"):
                 snapshot_folder, complaints = _where_to_go_on(config, run, resume)
             if world.is_main:
-                run.path.mkdir(parents=True, exist_ok=True)
                 snapshot.sweep(run)
             with patience.doing("Building the model"):
                 model = models.build(config.model, compute.device)
             optim.freeze(model, config.train.freeze)
+            distributed.from_main(lambda: _begin_log(run))
             tracker = Tracker(run, config.logger, config.train.steps, speaks=world.is_main)
             trainer = Trainer(config, task, model, compute, world, run, tracker, stop, began)
             try:
@@ -78,7 +74,7 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
                     tracker.say(complaint)
                 return _fit(trainer, asked, overrides, snapshot_folder)
             except Exception as error:
-                _failed(trainer, error)
+                ending.failed(trainer, error)
                 raise
             finally:
                 trainer.writer.close()
@@ -87,6 +83,12 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
     finally:
         process.release_garbage()
         distributed.stop()
+
+
+def _begin_log(run: RunDir) -> None:
+    with writable(run):
+        run.path.mkdir(parents=True, exist_ok=True)
+        files.append_text(run.log).close()
 
 
 def _dtype(config: Config, run: RunDir, resume: Path | None) -> str:
@@ -158,38 +160,55 @@ def _fit(trainer: Trainer, asked: Config, overrides: list[str], snapshot_folder:
         raise UserError(f"`train.steps` is {config.train.steps}, and the run is at step {trainer.state.step} already")
     parameters = models.parameter_counts(trainer.model)
     remarks = []
+    before = now = None
     if world.is_main:
-        write_config(run.config, config)
         before = record.begun(run.run) if snapshot_folder else None
         changed = record.changes(config, asked, overrides, before)
         now = record.circumstances(overrides, changed, trainer.compute, world, parameters)
         now["data"] = trainer.task.fingerprint()
+        now["more_is_better"] = trainer.task.more_is_better
         remarks = _about_the_machine(trainer, parameters["total"], before, now)
-        story = {**before, "resumed": [*record.parts(before)[1:], now]} if before else now
         if snapshot_folder is not None:
-            earlier = read_config(snapshot_folder / "config.json")
-            remarks += telling.stretching(earlier, config, trainer.state.step, story)
-        files.write_json(run.run, story)
-        point_latest_to(run)
+            earlier, parts = read_config(snapshot_folder / "config.json"), [*record.parts(before or {}), now]
+            remarks += telling.stretching(earlier, config, trainer.state.step, parts)
+    distributed.from_main(lambda: _note_beginning(trainer, before, now))
     prepare(trainer)
     telling.introduce(trainer, parameters, snapshot_folder, remarks)
     process.settle_garbage()
     status = trainer.fit()
     tracker.pause()
+    if ending.is_gone(trainer):
+        return FAILED
     if status != "stopped":
         try:
-            _finish(trainer, status)
-            return 0
+            ended = ending.finish(trainer, status)
+            return FAILED if ending.is_gone(trainer) else ended
         except Stopped:
             pass  # training is done and its snapshot written; only the score is not complete
-    number = max(distributed.gather(trainer.stop.number))
-    _summarise(trainer, "stopped", None)
-    _leave_card(trainer)
-    tracker.say(f"Stopped by {signal.Signals(number).name} after step {trainer.state.step}.")
-    by_itself = world.size == 1 or config.processes == world.size
-    command = "python train.py" if by_itself else f"torchrun --nproc-per-node={world.local_size} train.py"
-    tracker.say(f"Resume with: {command} resume={run.shown()}")
-    return 128 + number
+    return ending.stopped(trainer)
+
+
+def _note_beginning(trainer: Trainer, before: dict[str, Any] | None, now: dict[str, Any]) -> None:
+    """What the run is, and under which circumstances it began or goes on."""
+    run = trainer.run
+    with writable(run):
+        if before is None or not _holds(run.config, migrations.stamped(trainer.config.model_dump(mode="json"))):
+            write_config(run.config, trainer.config)
+        if before is None:
+            files.write_json(run.run, now)
+    if before is not None:
+        try:
+            files.write_json(run.run, {**before, "resumed": [*record.parts(before)[1:], now]})
+        except OSError as error:
+            trainer.tracker.say(f"run.json could not be written ({error.strerror}): it tells of the earlier parts only")
+    point_latest_to(run)
+
+
+def _holds(path: Path, data: dict[str, Any]) -> bool:
+    try:
+        return files.read_json(path) == data
+    except (OSError, ValueError):
+        return False
 
 
 def _about_the_machine(
@@ -233,111 +252,3 @@ def prepare(trainer: Trainer) -> None:
     trainer.launches_graphs = choice == "graphs"
     if reason:
         trainer.tracker.say(reason)
-
-
-def _finish(trainer: Trainer, status: str) -> None:
-    config, run, task, tracker, state = trainer.config, trainer.run, trainer.task, trainer.tracker, trainer.state
-    with patience.doing("Writing the final weights", voice=tracker.voice):
-        trainer.save_weights(run.final)
-        trainer.writer.wait()
-    trainer.say_complaints()
-    for sentence in telling.end(trainer, status):
-        tracker.say(sentence)
-    score = None
-    label = "best" if trainer.has_best() else "final"
-    if config.train.test_at_end and task.size("test"):
-        if label == "best":
-            with patience.doing("Reading the best weights", voice=tracker.voice):
-                trainer.use_best()
-        elif state.best:
-            tracker.say(
-                f"best/ does not hold step {state.best_step}, which could not be written: the last weights are scored"
-            )
-        watch = evaluate.Watch(tracker.say, tracker.voice)
-        score = task.score(trainer.judge, "test", None, "auto", watch=watch)
-    if not trainer.world.is_main:
-        return
-    tracker.say()
-    if score is not None:
-        with patience.doing("Drawing the score", voice=tracker.voice):
-            scoring.save(task, score, run.score, label, draws=config.logger.plots)
-        for table in task.tables(score)[:2]:
-            tracker.say(table)
-    judged = verdict.of(config, read_metrics(run.metrics), _end(trainer, status, score))
-    summary = _summarise(trainer, status, score, judged.name)
-    _leave_card(trainer)
-    telling.farewell(trainer, status, summary, judged)
-
-
-def _end(trainer: Trainer, status: str, score: dict[str, Any] | None) -> verdict.End:
-    """What a run is judged by: the test split, or where that was not scored, the last evaluation."""
-    accuracy = guessing = None
-    if trainer.task.has_answers:
-        accuracy = score["accuracy"] if score is not None else (trainer.state.scores or {}).get("val/accuracy", 0.0)
-    else:
-        guessing = trainer.task.guessing()
-    solved = trainer.is_solved() if trainer.config.train.stop_when else None
-    return verdict.End(accuracy, guessing, solved, early=status == "early_stopped")
-
-
-def _summarise(
-    trainer: Trainer, status: str, score: dict[str, Any] | None, judged: str | None = None
-) -> dict[str, Any]:
-    """Write summary.json, and return it."""
-    state = trainer.state
-    summary: dict[str, Any] = {"status": status, "step": state.step, "train/loss": state.train_loss}
-    summary |= {f"best/{name}": value for name, value in (state.best or {}).items()}
-    summary |= {"best/step": state.best_step, **(state.scores or {})}
-    if score is not None:
-        summary |= {f"test/{name}": value for name, value in trainer.task.headline(score).items()}
-    if judged is not None:
-        summary["verdict"] = judged
-    speed = state.tokens / max(state.train_seconds, 1e-9)
-    mfu = trainer.watch.mfu(speed)
-    summary |= {
-        "tokens": state.tokens,
-        "epochs": trainer.stream.epochs(state.micro_step),
-        "tokens_per_second": speed,
-        **({} if mfu is None else {"mfu": mfu}),
-        "train_seconds": state.train_seconds,
-        "seconds": trainer.seconds(),
-    }
-    if trainer.world.is_main:
-        files.write_json(trainer.run.summary, summary)
-        trainer.tracker.finish(summary)
-    return summary
-
-
-def _leave_card(trainer: Trainer) -> None:
-    """The page about the run, and its plots once more. What stands in the way is said, and costs nothing else."""
-    if not trainer.world.is_main:
-        return
-    with patience.doing("Drawing the plots", voice=trainer.tracker.voice):
-        trainer.tracker.finish_plots()
-    try:
-        card.write(trainer.run)
-    except OSError as error:
-        trainer.tracker.say(f"card.md could not be written ({error.strerror})")
-
-
-def _failed(trainer: Trainer, error: Exception) -> None:
-    """Leave the traceback in train.log and the failure in summary.json. The last good snapshot stays."""
-    run, world = trainer.run, trainer.world
-    trainer.tracker.pause()
-    if isinstance(error, UserError):  # nothing was begun: leave nothing behind
-        if world.is_main and not run.config.exists():
-            run.log.unlink(missing_ok=True)
-        return
-    trace = "".join(traceback.format_exception(error))
-    if not world.is_main:
-        distributed.tell_failure(f"rank {world.rank}: {trace}")
-        return
-    told = distributed.told_failure()  # rank 0 often fails only because another one is gone
-    text = told.strip().splitlines()[-1] if told else str(error) or type(error).__name__
-    with contextlib.suppress(OSError):
-        with run.log.open("a", encoding="utf-8") as log:
-            log.write(visible(trace + (told or "")))
-        summary = {"status": "failed", "step": trainer.state.step, "error": text}
-        files.write_json(run.summary, summary)
-        trainer.tracker.finish(summary)
-        card.write(run)

@@ -5,15 +5,15 @@ python data/prepare.py dataset=text dataset.source=my.txt
 python data/prepare.py dataset=text dataset.source='notes/**/*.md' dataset.tokenizer=bpe dataset.dir=data/notes
 """
 
+import os
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from cleangpt import patience
+from cleangpt import beginning
 
 if __name__ == "__main__":
-    patience.starting()
+    beginning.program()
 
 import hydra
 from omegaconf import DictConfig

@@ -5,21 +5,23 @@ python eval/report.py runs=[outputs/adder-llama,outputs/adder-gpt] metric=val/lo
 python eval/report.py 'runs="outputs/*/2026-*"'
 """
 
+import os
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from cleangpt import patience
+from cleangpt import beginning
 
 if __name__ == "__main__":
-    patience.starting()
+    beginning.program()
 
 import hydra
 from omegaconf import DictConfig
 
-from cleangpt import cli, schema
+from cleangpt import cli, patience, schema
 from cleangpt.config import ReportConfig
+
+WIDE = 120  # characters of a line of a table, where there is no terminal
 
 
 @hydra.main(version_base=None, config_path=cli.CONF, config_name="report")
@@ -38,17 +40,17 @@ def report(settings: ReportConfig) -> int:
         paths = collect.find(settings.runs)
     out = write.folder_for(paths, settings.out)
     with patience.doing("Reading", len(paths), "runs") as progress:
-        runs = collect.read(paths, progress.advance)
+        runs = collect.read(paths, progress.advance, settings.curves)
     with patience.doing("Comparing the runs"):
-        found = compare(runs, settings.metric)
+        found = compare(runs, settings.metric, settings.curves)
     with patience.doing("Drawing the pictures"):
         made = write.write(found, out, settings.title)
-    console = Console(highlight=False, soft_wrap=True)
-    for what in write.spoken(found):
-        console.print(what, markup=not isinstance(what, str))
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    for what in write.spoken(found):  # sentences are broken between words, on a terminal
+        console.print(what, markup=not isinstance(what, str), soft_wrap=not console.is_terminal)
     console.print("Written:", markup=False)
     for path in made:
-        console.print(f"    {path}", markup=False)
+        console.print(f"    {path}", markup=False, soft_wrap=True)
     return 0
 
 

@@ -6,26 +6,28 @@ torchrun --nproc-per-node=2 eval/score.py run=latest method=generate limit=1000
 python eval/score.py run=latest suite=lm-eval tasks=[lambada_openai,piqa]
 """
 
-import signal
+import os
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from cleangpt import beginning
+
+if __name__ == "__main__":
+    beginning.program()
+
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from cleangpt import guard, patience
-
-if __name__ == "__main__":
-    guard.leave_with_parent()
-    patience.starting()
-
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from cleangpt import cli, schema
+from cleangpt import cli, patience, schema
 from cleangpt.config import Config, Imported, ScoreConfig
-from cleangpt.rundir import Opened, RunDir, find, read_config
+from cleangpt.rundir import Opened, RunDir, find, read_config, refuse_links_outside
+from cleangpt.words import counted, seconds
 
 
 @hydra.main(version_base=None, config_path=cli.CONF, config_name="score")
@@ -74,12 +76,17 @@ def on_its_task(settings: ScoreConfig, trained: Config | Imported, opened: Opene
         judging = judge()
         judging.stop = stop
         found = task.score(judging, split, settings.limit, settings.method, watch=Watch(show))
-    return found, lambda: task.tables(found), lambda folder: scoring.save(task, found, folder, opened.label)
+    label = opened.label
+
+    def save(folder: Path) -> list[Path]:
+        return [scoring.save(found, folder, label), *scoring.draw(task, found, folder, label)]
+
+    return found, lambda: task.tables(found), save
 
 
 def by_the_harness(settings: ScoreConfig, trained: Config | Imported, opened: Opened, judge: Callable, show: Callable):
     """The score on tasks of lm-evaluation-harness; how to show it, and how to save it."""
-    from cleangpt import scoring, weights
+    from cleangpt import extras, scoring, weights
     from cleangpt.errors import UserError
 
     try:
@@ -88,7 +95,9 @@ def by_the_harness(settings: ScoreConfig, trained: Config | Imported, opened: Op
     except ModuleNotFoundError as error:
         if error.name != "lm_eval":
             raise
-        raise UserError("suite=lm-eval needs lm-evaluation-harness: pip install 'cleangpt[lm-eval]'") from None
+        raise UserError(
+            f"suite=lm-eval needs lm-evaluation-harness: install it by `{extras.command('lm-eval')}`"
+        ) from None
     names = [settings.tasks] if isinstance(settings.tasks, str) else settings.tasks
     tokenizer = weights.load_tokenizer(opened.folder)
     found = harness.score(judge(), tokenizer, names, settings.include, settings.fewshot, settings.limit)
@@ -113,6 +122,8 @@ def refuse_what_does_not_count(settings: ScoreConfig) -> None:
 def score(settings: ScoreConfig) -> int:
     refuse_what_does_not_count(settings)
     opened = find(settings.run)
+    around = opened.run or RunDir(opened.folder)
+    refuse_links_outside(around.path)
     from cleangpt.console import Console
 
     patience.load_torch()
@@ -149,14 +160,14 @@ def score(settings: ScoreConfig) -> int:
         if world.is_main:
             for table in tables():
                 console.print(table)
-            if found.get("forced_equals_decoded"):
+            if compared := found.get("forced_equals_decoded"):
                 same = (
-                    f"The same verdict as by real decoding on all {found['forced_equals_decoded']} problems compared."
+                    f"The same verdict as by real decoding on {counted(compared, 'problem')}, all that were compared."
                 )
                 console.print(same, markup=False)
             with patience.doing("Drawing the pictures"):
-                paths = save((opened.run or RunDir(opened.folder)).score)
-            console.print(f"Scored in {found['seconds']:.1f} s. Written:", markup=False)
+                paths = save(around.score)
+            console.print(f"Scored in {seconds(found['seconds'])}. Written:", markup=False)
             for path in paths:
                 console.print(f"    {path}", markup=False)
     except Stopped as stopped:

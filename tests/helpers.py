@@ -157,13 +157,14 @@ def look_ahead(*words: str, schema: Any = None, config_name: str = "train") -> l
     from hydra._internal.utils import get_args_parser
 
     from cleangpt import cli
+    from cleangpt import look_ahead as ahead
     from cleangpt.config import Config
     from cleangpt.errors import ConfigError
 
     schema = schema or Config
     cli.register_resolvers(schema)
     try:
-        cli.check(get_args_parser().parse_args(list(words)), schema, config_name)
+        ahead.check(get_args_parser().parse_args(list(words)), schema, config_name)
     except ConfigError as error:
         return error.mistakes
     return []

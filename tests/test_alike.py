@@ -41,6 +41,7 @@ def test_a_run_keeps_the_dtype_that_was_decided_when_it_began(here, monkeypatch,
     dtype, about = train(here / "run", "train.steps=2", "train.eval_every=null")
     assert dtype == about["machine"]["dtype"] == "bfloat16"
     assert about["machine"]["processor"] == "New"
+    assert about["more_is_better"] == ["accuracy"]
     assert "dtype" not in about["changed"]
     for path in [*(here / "run").glob("*/config.json"), *(here / "run").glob("snapshots/*/config.json")]:
         assert json.loads(path.read_text())["dtype"] == "bfloat16", path

@@ -1,16 +1,29 @@
 """What a person meets at the command line: mistakes in sentences, at once; help; completion."""
 
+import json
 import re
+from string import Template
 
 import pytest
 import yaml
 from helpers import ROOT, TORCHRUN, look_ahead, run_program
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
 
-from cleangpt.cli import key_help
-from cleangpt.config import Config, ReportConfig, ScoreConfig
-from cleangpt.schema import keys
+from cleangpt import cli
+from cleangpt.config import (
+    BenchConfig,
+    Config,
+    ExportConfig,
+    PrepareConfig,
+    ReportConfig,
+    SampleConfig,
+    ScoreConfig,
+)
+from cleangpt.errors import ConfigError, UserError
+from cleangpt.schema import keys, leaves
 
-GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "hydra")
+GROUPS = ["dataset", "experiment", "logger", "model", "optimizer", "schedule", "sweep"]
 TWO = (*TORCHRUN, "--nproc-per-node=2")
 
 
@@ -220,27 +233,181 @@ def test_a_sweep_under_torchrun_is_refused_with_the_command_that_does_it(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+OPTIONS = {
+    "--steps 5": "`--steps` is no option: write train.steps=5",
+    "--optimizer.lr=1e-3": "`--optimizer.lr` is no option: write optimizer.lr=1e-3",
+    "--lr 1e-3": "`--lr` is no option: write optimizer.lr=1e-3",
+    "--model gpt": "`--model` is no option: write model=gpt",
+    "--batch-size=8": "`--batch-size` is no option: write train.batch_size=8",
+    "--profile": "`--profile` is no option: write profile=true",
+    "--resume -m": "`--resume` is no option: write resume=…",
+    "--epochs 3": "`--epochs` is no option: write key=value, as --help shows",
+    "-x": "unrecognized arguments: -x: write key=value, as --help shows",
+    "--info no": "argument --info/-i: invalid choice: 'no'",
+    "--config x": "ambiguous option: --config could match --config-path, --config-name, --config-dir",
+}
+
+
+@pytest.mark.parametrize("words", OPTIONS)
+def test_what_other_programs_write_as_options_is_told_as_a_key(words):
+    with pytest.raises(UserError) as refused:
+        cli.options(get_args_parser(), words.split(), Config)
+    assert str(refused.value).startswith(OPTIONS[words])
+    assert "\n" not in str(refused.value)
+
+
+def test_hydras_flag_run_is_not_in_the_way_of_the_key():
+    with pytest.raises(ConfigError, match=r"^`--run` is no option: write run=latest$"):
+        cli.options(get_args_parser(), ["--run", "latest"], ScoreConfig)
+    assert cli.options(get_args_parser(), ["--run"], Config).run
+
+
+def test_options_that_are_wrong_are_one_message_of_the_program(light):
+    assert refused(light("train.py", "--steps", "5", "--seeds=3")) == [
+        "`--steps` is no option: write train.steps=5",
+        "`--seeds` is no option: write seed=3",
+    ]
+
+
+def test_options_may_stand_between_keys(light):
+    shown = light("train.py", "model=gpt", "--cfg", "job", "train.steps=77", "-p", "train", "train.log_every=7")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert yaml.safe_load(shown.stdout)["log_every"] == 7
+
+
+# ---- folders of the user's own
+
+
+def test_hydra_looks_for_presets_in_the_folders_that_it_is_given(light, monkeypatch):
+    preset(light.folder, "mine", {"train": {"steps": 7}})
+    folder = light.folder / "mine"
+    (folder / "whole.yaml").write_text(yaml.safe_dump({
+        "defaults": ["train", "_self_"], "hydra": {"searchpath": [f"file://{folder}"]}, "seed": 5,
+    }))  # fmt: skip
+    monkeypatch.chdir(light.folder)
+    flags = (
+        [f"hydra.searchpath=[file://{folder}]"],
+        ["hydra.searchpath=[file://mine]"],
+        ["-cd", "mine"],
+        ["--config-dir=mine", "--config-name=whole"],
+        [
+            f"--config-path={folder}",
+            "--config-name=whole",
+            f"hydra.searchpath=[file://{ROOT / 'conf'},file://{folder}]",
+        ],
+    )
+    for words in flags:
+        assert look_ahead(*words, "experiment=mine") == [], words
+        assert look_ahead("-m", *words, "experiment=mine", "seed=0,1") == [], words
+        (sentence,) = look_ahead(*words, "experiment=min")
+        assert "did you mean `experiment=mine`?" in sentence
+        (sentence,) = look_ahead(*words, "experiment=mine", "train.stepz=3")
+        assert "did you mean `train.steps`?" in sentence
+
+
+def test_hydra_composes_what_was_looked_ahead_at(light):
+    preset(light.folder, "mine", {"train": {"steps": 7}})
+    done = light("train.py", "hydra.searchpath=[file://mine]", "experiment=mine", "--cfg", "job", "-p", "train")
+    assert yaml.safe_load(done.stdout)["steps"] == 7
+    (light.folder / "mine" / "template").mkdir()
+    (light.folder / "mine" / "template" / "loud.yaml").write_text("pattern: '{text}!'\n")
+    for flag in ("hydra.searchpath=[file://mine]", "--config-dir=mine"):
+        (sentence,) = refused(light("sample.py", flag, "template=loud", "run=nowhere"))
+        assert sentence.startswith("run=nowhere is no folder")
+
+
+@pytest.mark.parametrize("path", ["file:///nowhere", "pkg://nothing"])
+def test_a_folder_to_look_in_that_is_not_there_is_named(path, recwarn):
+    assert look_ahead(f"hydra.searchpath=[{path}]") == [f"`hydra.searchpath` names {path}, which is no folder"]
+    assert not recwarn.list
+
+
 # ---- help and completion
 
 
-@pytest.mark.parametrize(
-    ("script", "schema", "groups"),
-    [("train.py", Config, GROUPS), ("eval/score.py", ScoreConfig, []), ("eval/report.py", ReportConfig, [])],
-)
-def test_help_lists_every_group_with_its_options_and_every_key_with_its_meaning(light, script, schema, groups):
-    done = light(script, "--help")
+PROGRAMS = {
+    "train": (Config, GROUPS),
+    "bench": (BenchConfig, [*(group for group in GROUPS if group != "sweep"), "suite"]),
+    "prepare": (PrepareConfig, ["dataset"]),
+    "sample": (SampleConfig, ["template"]),
+    "score": (ScoreConfig, []),
+    "report": (ReportConfig, []),
+    "export": (ExportConfig, []),
+}
+
+
+def helped(name: str, *words: str) -> str:
+    """What --help says of a program, in 80 columns."""
+    cli.register_resolvers(PROGRAMS[name][0])
+    with initialize_config_dir(cli.CONF, job_name=name, version_base=None):
+        template = compose(name, list(words), return_hydra_config=True).hydra.help.template
+    return Template(template).substitute()
+
+
+def typed(value) -> str:
+    """A value as YAML has it, on one line."""
+    return value if isinstance(value, str) else json.dumps(value).replace(" ", "").replace('"', "")
+
+
+def entries(text: str) -> dict[str, str]:
+    """The keys of a help with what is said of them, as they stand there: `train.steps=600`."""
+    found = re.findall(r"^  (\S+=.*|\S+ \(.*\))\n((?:      .*(?:\n|$))+)", text, re.MULTILINE)
+    return {key: " ".join(told.split()) for key, told in found}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_has_each_key_with_its_value_and_meaning_in_80_columns(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    schema, groups = PROGRAMS[name]
+    text = helped(name)
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+    here = entries(text.partition("\nKeys of ")[0])
+    with initialize_config_dir(cli.CONF, version_base=None):
+        data = cli.plain(compose(name))
+    told = {re.match(r"[\w.]+", entry)[0]: words for entry, words in here.items()}
+    assert set(told) <= set(keys(schema, data))
+    for key, field in keys(schema, data).items():
+        assert (key in told) == (key not in schema.refuses), key
+        assert key not in told or told[key].startswith(field.description)
+
+    for key in [key for key in leaves(data) if key in told]:
+        assert f"{key}={typed(leaves(data)[key])}" in here
+    listed = re.findall(r"^  (\w+) +\w", text.partition("Keys")[0], re.MULTILINE)
+    assert listed == groups
+
+
+def test_help_shows_the_values_and_keys_of_a_choice():
+    adder, text = (entries(helped("train", f"dataset={name}").partition("\nKeys of ")[0]) for name in ("adder", "text"))
+    assert "dataset.digits=3" in adder
+    assert "dataset.tokenizer=gpt2" in text
+    assert not any(entry.startswith("dataset.digits") for entry in text)
+    other = entries(helped("train").partition("\nKeys of ")[2].partition("\nKeys of a sweep")[0])
+    assert {"dataset.tokenizer=gpt2", "model.bias=true", "dataset.split=auto"} <= set(other)
+    assert "train.steps=7" in entries(helped("train", "train.steps=7"))
+    scaled, plain = (entries(helped("train", f"model={name}")) for name in ("llama_long", "llama"))
+    assert "model.rope_scaling.factor=8.0" in scaled
+    assert "model.rope_scaling.factor (model.rope_scaling=null)" in plain
+
+
+def test_help_lists_what_a_program_takes_and_nothing_that_it_refuses():
+    text = " ".join(helped("train").split())
+    for group in GROUPS:
+        assert f"{group} {', '.join(sorted(path.stem for path in (ROOT / 'conf' / group).glob('*.yaml')))} " in text
+    assert "adder" not in helped("prepare")
+    assert "resume=" not in helped("bench")
+    assert "init_from=" not in helped("bench")
+
+
+def test_help_needs_no_torch_and_says_what_it_can_not_compose(light):
+    done = light("train.py", "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    lines = [line.strip() for line in done.stdout.splitlines()]
-    for group in groups:
-        options = sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
-        assert f"{group}: {', '.join(options)}" in lines
-    for key, field in keys(schema).items():
-        assert any(line.startswith(f"{key} ") and field.description in line for line in lines), key
-    assert script in lines[0]
+    assert done.stdout.startswith("Train a model: ")
+    (sentence,) = refused(light("train.py", "experiment=nope", "--help"))
+    assert sentence.startswith("the configuration can't be composed: In 'train': Could not find 'experiment/nope'")
 
 
-def test_the_help_of_the_model_says_every_architecture():
-    assert "the architecture [one of gpt, llama]" in key_help(keys(Config))
+def test_the_keys_of_a_search_are_in_the_help_with_their_values():
+    assert {"hydra.sweeper.trials=30", "hydra.launcher.jobs=auto"} <= set(entries(helped("train")))
 
 
 @pytest.mark.parametrize(
@@ -276,8 +443,8 @@ def test_a_shown_configuration_is_the_whole_one(light):
     ],
 )
 def test_the_tab_key_completes(light, line, completed):
-    typed = f"python train.py {line}"
-    environment = {"COMP_LINE": typed, "COMP_POINT": str(len(typed))}
+    command = f"python train.py {line}"
+    environment = {"COMP_LINE": command, "COMP_POINT": str(len(command))}
     done = light("train.py", "-sc", "query=bash", **environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.split()) == sorted(completed)

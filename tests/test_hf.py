@@ -484,3 +484,20 @@ def test_a_run_starts_from_weights_with_its_own_tokens_only(tmp_path):
         assert all(torch.equal(a, b) for a, b in zip(model.parameters(), ours.parameters(), strict=True))
         with pytest.raises(UserError, match="another tokenizer than the data set"):
             starts.load(model, str(source), tokenizers.Characters([*"abcdefghijklm", "\n", " "], end="\n"))
+
+
+def test_what_is_wrong_with_the_weights_to_start_from_is_told_of_the_key_that_names_them(tmp_path, monkeypatch):
+    def offline(source):
+        raise UserError(f"{source} can't be fetched")
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr(hub, "locate", offline)
+    for source, words in (
+        ("nonsense", "init_from=nonsense is no folder"),
+        ("empty", "init_from=empty is no run directory"),
+        ("latest", "init_from=latest: there is no outputs/latest here"),
+        ("nobody/nothing", "init_from=nobody/nothing: nobody/nothing can't be fetched"),
+    ):
+        with pytest.raises(UserError, match=f"^{words}"):
+            starts._model(source)

@@ -408,9 +408,9 @@ def test_only_rank_0_needs_the_disk_of_the_run_directory(tmp_path):
 
 def test_what_a_user_got_wrong_is_a_sentence_and_leaves_nothing_behind(tmp_path):
     for arguments, words in (
-        (["init_from=nonsense"], "run=nonsense is no folder"),
+        (["init_from=nonsense"], "init_from=nonsense is no folder"),
         (["model.vocab_size=4"], "`model.vocab_size` must be at least 15"),
-        (["resume=auto", "init_from=nonsense"], "run=nonsense is no folder"),
+        (["resume=auto", "init_from=nonsense"], "init_from=nonsense is no folder"),
         (["hydra.run.dir=/proc/nowhere"], "can't be used"),
     ):
         done = run([sys.executable, TRAIN, *TOY, *arguments], tmp_path)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from runs import fit, make_trainer, rows
 
-from cleangpt import loggers, training
+from cleangpt import ending, extras, loggers
 
 OPTIONS = ("train.steps=6", "train.snapshot_every=3", "train.keep_snapshots=null")
 
@@ -59,7 +59,7 @@ def test_wandb_continues_one_run_offline_where_there_is_no_key(tmp_path, monkeyp
     monkeypatch.setenv("WANDB_SILENT", "true")
     for number, snapshot in enumerate((None, tmp_path / "snapshots" / "step_00000003")):
         trainer = make_trainer(tmp_path, *OPTIONS, "logger.wandb=true", snapshot=snapshot)
-        training._summarise(trainer, trainer.fit(), None)
+        ending._write_summary(trainer, ending._summary(trainer, trainer.fit()))
         trainer.tracker.close()
         assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == number + 1
     name = json.loads((tmp_path / "wandb_id.json").read_text())
@@ -145,4 +145,4 @@ def test_a_logger_that_fails_warns_once_and_training_goes_on(tmp_path, monkeypat
     monkeypatch.setattr(trainer.tracker, "say", said.append)
     assert trainer.fit() == "completed"
     assert len([line for line in said if "logger wandb is left out" in line]) == 1
-    assert ("pip install 'cleangpt[wandb]'" in "".join(said)) == (when == "not installed")
+    assert (f"install it by `{extras.command('wandb')}`" in "".join(said)) == (when == "not installed")

@@ -61,6 +61,9 @@ def test_the_readme_has_the_commands_of_a_user():
 
 def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path):
     shutil.copy(ROOT / "README.md", tmp_path)  # some of them read it
+    for name, content in re.findall(r"```yaml\n# (\S+)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(content)
     for command in COMMANDS:
         if not command.startswith("make"):
             run(command, tmp_path)

@@ -167,6 +167,21 @@ def test_standard_input_is_read_where_it_is_a_pipe(runs, monkeypatch):
         assert [prompt.text for prompt in prompts.given(asked(), reader)] == [""]
 
 
+def test_several_problems_are_several_prompts_and_several_lines_of_text_are_one(runs, monkeypatch, tmp_path):
+    def piped(run: str, text: bytes, *words: str):
+        (tmp_path / "in.txt").write_bytes(text)
+        with (tmp_path / "in.txt").open() as file:
+            monkeypatch.setattr(sys, "stdin", file)
+            return [prompt.text for prompt in prompts.given(asked(*words), opened(run)[2])]
+
+    for words in ((), ("prompt=-",), (f"prompt=@{tmp_path / 'in.txt'}",)):
+        assert piped(runs.adder, b"1+1=\r\n\n22+2\n", *words) == ["1+1", "22+2"]
+        assert piped(runs.letters, b"to be\nor\n", *words) == ["to be\nor"]
+        assert len(piped(runs.adder, b"\n \n", *words)) == prompts.EXAMPLES, "nothing is asked"
+    with pytest.raises(UserError, match=r"^standard input, line 2: this model knows sums only"):
+        piped(runs.adder, b"1+1\n1*2\n")
+
+
 def test_without_a_prompt_a_model_begins_by_itself(runs, tmp_path):
     def natural(run, text=""):
         return prompts.given(asked(f"prompt={text}"), opened(run)[2])

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT, look_ahead, run_program, toy
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from rich.console import Console
 
-from cleangpt import cli, files
+from cleangpt import cli, extras, files
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.rundir import RunDir, read_metrics
 from cleangpt.schema import keys
@@ -163,9 +165,10 @@ def test_what_a_machine_lacks_for_a_launcher_is_said(monkeypatch):
     assert "there is no `srun` here" in sentence
     monkeypatch.setattr(settings, "find_spec", lambda name: None)
     assert look_ahead("-m", "hydra/launcher=submitit_local") == [
-        "`hydra/launcher=submitit_local` needs submitit: pip install 'cleangpt[slurm]'"
+        f"`hydra/launcher=submitit_local` needs submitit: install it by `{extras.command('slurm')}`"
     ]
-    assert look_ahead("-m", "sweep=search") == ["`hydra/sweeper=optuna` needs optuna: pip install 'cleangpt[search]'"]
+    (sentence,) = look_ahead("-m", "sweep=search")
+    assert sentence == f"`hydra/sweeper=optuna` needs optuna: install it by `{extras.command('search')}`"
 
 
 def test_other_programs_say_that_they_have_no_sweeps(tmp_path):
@@ -228,10 +231,10 @@ def test_a_folder_with_a_run_that_is_no_job_is_left_alone(tmp_path):
 
 
 def test_a_job_is_trained_by_the_same_program_in_its_own_folder_and_goes_on_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["train.py", "-m", "--config-dir=mine", "-cn", "other", "seed=0,1", "resume=null"])
+    flags = ["--config-dir=mine", "-cn", "other", "hydra.searchpath=[file://more]"]
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", *flags, "seed=0,1", "resume=null"])
     job = Grid(None, ["seed=0,1", "resume=null"], composing(tmp_path)).next()
     there = f"hydra.run.dir='{tmp_path}/0000_seed=0'"
-    flags = ["--config-dir=mine", "-cn", "other"]
     assert command(job) == [sys.executable, "train.py", *flags, "seed=0", "resume=auto", "hydra.mode=RUN", there]
 
 
@@ -247,7 +250,7 @@ def test_metrics_are_followed_also_when_a_resumed_run_has_replaced_them(tmp_path
     with path.open("a") as file:
         file.write("}\n")
     assert [row["step"] for row in watched.new_rows()] == [2]
-    files.replace(path, lambda other: other.write_text('{"step": 1, "val/loss": 2.0}\n'))
+    files.replace(path, lambda file: file.write(b'{"step": 1, "val/loss": 2.0}\n'))
     assert [row["step"] for row in watched.new_rows()] == [1]
     assert watched.last == {"step": 1, "val/loss": 2.0}
 
@@ -332,8 +335,47 @@ def quick(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "-m", "seed=0,1,2"])
 
 
+def test_a_sweep_ends_with_its_best_job_and_the_command_that_compares_them(tmp_path, quick, capsys):
+    def ends(**values):
+        def status(run):
+            complete(run.job, **values)
+            return 0
+
+        return status
+
+    values = [(0.5, 1.0), (0.9, 3.0), (0.9, 2.0), (0.1, 0.5)]
+    fake = Fake(1, {n: ends(**{"val/accuracy": right, "val/loss": loss}) for n, (right, loss) in enumerate(values)})
+    folder = tmp_path / "my sweep"
+    folder.mkdir()
+    assert loop.run(Grid(None, ["seed=0,1,2,3"], composing(folder)), fake, folder) == 0
+    *_, best, compare = capsys.readouterr().out.splitlines()
+    assert best == "Best: 0002, seed=2: val/loss 2.00000, val/accuracy 90.00%"
+    runs = shlex.split(compare.removeprefix("Compare them: python eval/report.py "))[0]
+    assert parse_value(runs) == str(folder)
+    without = Fake(1, {n: ends(**{"val/loss": loss}) for n, (_, loss) in enumerate(values)})
+    assert loop.run(Grid(None, ["seed=0,1,2,3"], composing(tmp_path / "b")), without, tmp_path) == 0
+    assert "Best: 0003, seed=3: val/loss 0.50000\n" in capsys.readouterr().out
+    assert loop.run(Grid(None, ["seed=0"], composing(tmp_path / "c")), Fake(1, {}), tmp_path) == 0
+    assert "Best" not in capsys.readouterr().out
+    assert loop.run(Grid(None, ["seed=0,1"], composing(tmp_path / "d")), Fake(1, {0: 1, 1: 1}), tmp_path) == 1
+    said = capsys.readouterr().out
+    assert "Best" not in said
+    assert "Compare" not in said
+
+
+def parse_value(word: str) -> str:
+    return OverridesParser.create().parse_override(word).value()
+
+
 def test_all_jobs_run_and_a_failing_one_is_told_with_its_own_words(tmp_path, quick, capsys):
-    fake = Fake(2, {1: 1})
+    first = {}
+
+    def look(run):
+        first.update(json.loads((tmp_path / "sweep.json").read_text()))
+        complete(run.job, **{"val/loss": 1.5, "val/accuracy": 0.5})
+        return 0
+
+    fake = Fake(2, {0: look, 1: 1})
     plan = Grid(None, ["seed=0,1,2,3,4"], composing(tmp_path))
     assert loop.run(plan, fake, tmp_path) == loop.FAILED
     said = capsys.readouterr().out
@@ -342,9 +384,11 @@ def test_all_jobs_run_and_a_failing_one_is_told_with_its_own_words(tmp_path, qui
     assert re.search(r"0000 seed=0 finished in 0:0\d: val/loss 1.50000, val/accuracy 50.00%\n", said)
     assert "0001 seed=1 failed: words of 1\n" in said
     assert "5 jobs: 4 finished, 1 failed." in said
-    assert said.rstrip().splitlines()[-3] == "    0001_seed=1 failed: words of 1"
+    assert "\n    0001_seed=1 failed: words of 1\nWhat a job said" in said
     assert f"Continue with: python train.py -m seed=0,1,2 hydra.sweep.dir={tmp_path}" in said
-    told = json.loads((tmp_path / "sweep.json").read_text())["jobs"]
+    about = json.loads((tmp_path / "sweep.json").read_text())
+    told = about["jobs"]
+    assert about["of"] == first["of"] == 5, "so that what was never begun can be missed"
     assert [one["status"] for one in told] == ["completed", "failed", "completed", "completed", "completed"]
     again = Fake(2, {})
     assert loop.run(Grid(None, ["seed=0,1,2,3,4"], composing(tmp_path)), again, tmp_path) == 0
@@ -513,6 +557,16 @@ def test_a_trial_that_is_worse_than_the_median_is_stopped_and_known_as_pruned(tm
     said = capsys.readouterr().out
     assert "pruned at step 1" in said
     assert "Best val/loss: 0.5, trial 2" in said
+
+
+def test_what_is_searched_for_is_what_the_task_calls_better(tmp_path):
+    chosen = [
+        ("val/accuracy", "auto", "MAXIMIZE"),
+        ("val/loss", "auto", "MINIMIZE"),
+        ("val/accuracy", "minimize", "MINIMIZE"),
+    ]
+    for n, (metric, direction, found) in enumerate(chosen):
+        assert searching(tmp_path / str(n), metric=metric, direction=direction).study.direction.name == found
 
 
 def test_a_metric_that_no_evaluation_has_fails_with_those_that_it_has(tmp_path):

@@ -7,7 +7,6 @@ import time
 
 import pytest
 import torch
-from rich.console import Console
 from runs import fit, make_trainer, rows
 from runs import weights as flat_weights
 
@@ -193,7 +192,7 @@ def test_plots_are_drawn_while_training_goes_on(tmp_path):
     drawer.process.wait(120)
     drawer.renew()
     assert len(said) == 1
-    assert re.fullmatch(r"the plots could not be drawn \(IsADirectoryError: .*\): training goes on", said[0])
+    assert re.fullmatch(r"the plots could not be drawn \(IsADirectoryError: .*\)", said[0])
     drawer.renew()
     assert len(said) == 1
 
@@ -324,13 +323,3 @@ def test_a_run_that_is_stopped_while_it_is_recorded_has_no_profile_and_ends_well
 )
 def test_what_is_recorded_is_warm_and_steps_only(first, last, breaks, steps):
     assert profiling.window(first, last, breaks) == steps
-
-
-def test_a_table_is_whole_on_a_narrow_terminal():
-    name = "aten::_scaled_dot_product_flash_attention_for_cpu_backward" * 2
-    table = profiling._table("Operations", "operation")
-    table.add_row(name, "1.00", "50.0%")
-    text = io.StringIO()
-    Console(file=text, width=60).print(table)
-    assert "│ 1.00 │ 50.0% │" in text.getvalue()
-    assert "".join(re.findall(r"│ (\w[\w:]*) ", text.getvalue().replace("│ 1.00 │ 50.0% │", ""))) == name

@@ -35,6 +35,7 @@ def saved(folder: Path, tokenizer: Any = LETTERS, model: str = "llama_tiny", **c
         sized = config.model.model_copy(update={"vocab_size": max(tokenizer.vocab_size, task.tokenizer.vocab_size)})
         config = config.model_copy(update={"model": sized})
     config = resolve(config, task)
+    folder.mkdir(parents=True, exist_ok=True)
     weights.save(folder / "best", weights.copy(lively(models.build(config.model))), config, tokenizer, {"step": 7})
     (folder / "metrics.jsonl").touch()
     return folder

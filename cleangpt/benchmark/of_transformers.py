@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cleangpt import extras
 from cleangpt.errors import UserError
 from cleangpt.models.layers import Decoder
 
@@ -14,7 +15,7 @@ def build(model: Decoder) -> Any:
         from transformers import AutoConfig, AutoModelForCausalLM
         from transformers.utils import logging
     except ModuleNotFoundError:
-        raise UserError("against=transformers needs transformers: pip install 'cleangpt[hf]'") from None
+        raise UserError(f"against=transformers needs transformers: install it by `{extras.command('hf')}`") from None
     from cleangpt.hf import architecture, tensors
 
     logging.set_verbosity_error()

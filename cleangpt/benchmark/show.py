@@ -1,16 +1,20 @@
 """What was measured, as a table and a few sentences for a person."""
 
+import sys
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-WIDTH = 120  # also where the terminal is narrower: a table with broken numbers is read wrongly
+from cleangpt.narrow import Table
+from cleangpt.words import counted
+
+WIDTH = 120  # where there is no terminal
 
 
 def show(result: dict[str, Any]) -> None:
     model, unit = result["model"], result["unit"]
-    shape = f"{model['layers']} layers, {model['width']} wide, context {model['context']}, batch {model['batch']}"
+    layers = counted(model["layers"], "layer")
+    shape = f"{layers}, {model['width']} wide, context {model['context']}, batch {model['batch']}"
     title = f"{result['what']}: {model['name']}, {model['parameters']:,} parameters, {shape}\n"
     title += f"{result['device']}, torch {result['torch']}"
     table = Table(title=title, title_justify="left", title_style="bold")
@@ -26,7 +30,7 @@ def show(result: dict[str, Any]) -> None:
         if trains:
             cells += [f"{side['mfu']:.1%}", f"{side['memory_gb']:.2f}" if "memory_gb" in side else ""]
         table.add_row(name, side["dtype"], *cells)
-    console = Console(highlight=False, soft_wrap=True, width=WIDTH)
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
     console.print(table)
     for sentence in sentences(result):
         console.print(sentence, markup=False)

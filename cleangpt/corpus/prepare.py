@@ -30,8 +30,10 @@ WORTH_A_PROCESS = 8 << 20  # bytes: less is prepared sooner by this process alon
 Progress = Callable[[str, int, int | None], None]  # what is done, bytes that were read, of how many
 
 
-def prepare(settings: Any, workers: int | str, force: bool, progress: Progress) -> tuple[store.Prepared, bool]:
-    """Prepared data of these settings, and whether it had to be made."""
+def prepare(
+    settings: Any, workers: int | str, force: bool, progress: Progress, say: Callable[[str], None] = lambda words: None
+) -> tuple[store.Prepared, bool]:
+    """Prepared data of these settings, and whether it had to be made. `say` is told what of the text was left out."""
     folder = Path(settings.dir)
     if (there := _found(settings, force, progress)) is not None:
         return there, False
@@ -40,7 +42,7 @@ def prepare(settings: Any, workers: int | str, force: bool, progress: Progress) 
         if (there := _found(settings, force, progress)) is not None:  # another process made it meanwhile
             return there, False
         with _Workers(workers) as pool:
-            _write(settings, temporary, pool, progress)
+            _write(settings, temporary, pool, progress, say)
         store.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -94,7 +96,7 @@ def _claim(folder: Path) -> Path:
     return mine
 
 
-def _write(settings: Any, temporary: Path, pool: "_Workers", progress: Progress) -> None:
+def _write(settings: Any, temporary: Path, pool: "_Workers", progress: Progress, say: Callable[[str], None]) -> None:
     sources = _sources(settings, progress)
     main = sources["train"]
     held_out = {"val": settings.val_fraction, "test": settings.test_fraction}
@@ -131,6 +133,8 @@ def _write(settings: Any, temporary: Path, pool: "_Workers", progress: Progress)
                 writers[split] = store.Writer(temporary / f"{split}.tokens", dtype)
                 writers[split].add(end.tobytes(), [], 0)  # the first document too has something to begin behind
             writers[split].add(tokens, ends, text_bytes)
+    for words in (words for source in sources.values() for words in source.left_out()):
+        say(words)
     checksum = files.sha256(temporary / store.TOKENIZER)
     for name in ("train", "val", *fractions):
         if name not in writers:
@@ -231,7 +235,8 @@ def _decoded(piece: Piece) -> str:
         return piece.text.decode()
     except UnicodeDecodeError as error:
         wrong = error.object[error.start : error.start + 1].hex()
-        raise UserError(f"{piece.where} is not UTF-8 (there is a byte 0x{wrong}): convert it first") from None
+        way = "convert it first, as with iconv -f LATIN1 -t UTF-8"
+        raise UserError(f"{piece.where} is not UTF-8 (there is a byte 0x{wrong}): {way}") from None
 
 
 def _characters(_: Any, job: list[Piece]) -> set[str]:

@@ -5,13 +5,13 @@ import sys
 import time
 from typing import Any
 
-from rich.table import Table
-
 from cleangpt import patience
 from cleangpt.console import Console
 from cleangpt.corpus import store
 from cleangpt.errors import UserError
+from cleangpt.narrow import Table
 from cleangpt.patience import size
+from cleangpt.words import seconds as told
 
 
 def prepare(config: Any) -> int:
@@ -21,7 +21,7 @@ def prepare(config: Any) -> int:
     from cleangpt.corpus.prepare import prepare
 
     console = Console(highlight=False, soft_wrap=True)
-    began = time.monotonic()
+    began, notes = time.monotonic(), []
     stops = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with patience.doing("Reading", unit="bytes") as progress:
@@ -29,7 +29,7 @@ def prepare(config: Any) -> int:
             def tell(what: str, read: int, total: int | None) -> None:
                 progress.turn_to(what.capitalize(), read, total, time.monotonic())
 
-            prepared, made = prepare(settings, config.workers, config.force, tell)
+            prepared, made = prepare(settings, config.workers, config.force, tell, notes.append)
     except SystemExit as stop:
         console.print("Stopped: nothing was written. The same command starts over.", markup=False)
         return int(stop.code)
@@ -37,9 +37,11 @@ def prepare(config: Any) -> int:
         for number, handler in stops.items():
             signal.signal(number, handler)
     seconds = time.monotonic() - began
+    for note in notes:
+        console.print(note, markup=False)
     console.print(table(prepared))
     text_bytes = sum(tokens.text_bytes for tokens in prepared.splits.values())
-    speed = f"in {seconds:.1f} s, {text_bytes / 1e6 / seconds:.1f} MB/s" if made else "already, and its checksums hold"
+    speed = f"in {told(seconds)}, {text_bytes / 1e6 / seconds:.1f} MB/s" if made else "already, and its checksums hold"
     console.print(f"{settings.dir} is prepared {speed}. Next:", markup=False)
     words = [f"dataset={settings.name}"]
     if settings.dir != f"data/{settings.name}":

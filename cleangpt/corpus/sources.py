@@ -5,22 +5,25 @@ white space that follows a letter, where no tokenizer of byte pairs joins two to
 """
 
 import glob
-import gzip
 import json
 import os
 import re
 import urllib.error
 import urllib.request
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from cleangpt import files
+from cleangpt import extras, files
+from cleangpt.corpus.kinds import RECORDS, opened, suffix
 from cleangpt.errors import UserError
 
 PIECE = 1 << 20  # bytes of a document that are read at a time
-RECORDS = (".jsonl", ".ndjson", ".jsonl.gz", ".parquet")
+TEXT, EMPTY, MISSING = "text", "empty", "missing"  # what a record has
+FILES_NAMED = 5  # of those with such records
+ENOUGH = 1000  # records without one text: there will be none
 FEW = 20  # files, each a document: too few to hold some of them out
 STREAM_ABOVE = 5 << 30  # bytes of a Hugging Face data set
 
@@ -35,7 +38,8 @@ class Piece:
 
 
 class Source:
-    """Documents from one place. `read` counts the bytes that were read of `total`, where that is known."""
+    """Documents from one place. `read` counts the bytes that were read of `total`, where that is known; `records`
+    those of each file by what they are: a text, or why not."""
 
     def __init__(self, location: str, field: str, separator: str | None, subset: str | None, stream: bool | str):
         self.location, self.field, self.subset, self.stream = location, field, subset, stream
@@ -43,38 +47,39 @@ class Source:
         self.paths = None if location.startswith("hf:") else _paths(location)
         if self.paths is None and not location.startswith("hf:"):
             self.location = f"hf:{location}"
-        self.records = self.paths is None or any(str(path).endswith(RECORDS) for path in self.paths)
-        self.several = self.records or separator is not None or len(self.paths or ()) > 1
+        self.holds_records = self.paths is None or any(suffix(path) in RECORDS for path in self.paths)
+        self.several = self.holds_records or separator is not None or len(self.paths or ()) > 1
         self.total = None if self.paths is None else sum(path.stat().st_size for path in self.paths)
         self.read = 0
+        self.records: dict[str, Counter[str]] = defaultdict(Counter)
 
     def by_position(self, choice: str) -> bool:
         """Whether each file is cut where its last part begins, instead of holding out some documents."""
-        if choice == "position" and self.records:
+        if choice == "position" and self.holds_records:
             raise UserError(f"`dataset.split` must be auto or documents for records, and {self.location} holds records")
-        many = self.records or self.separator is not None or len(self.paths or ()) >= FEW
+        many = self.holds_records or self.separator is not None or len(self.paths or ()) >= FEW
         return choice == "position" or (choice == "auto" and not many)
 
     def pieces(self, shares: list[tuple[str, float]] | None = None, split: str | None = None) -> Iterator[Piece]:
         """All of it, of this split. `shares` cut each file by position: [("train", 0.9), ("val", 0.1)]."""
-        self.read = 0
+        self.read, self.records, self.there = 0, defaultdict(Counter), []
         if self.paths is None:
             yield from self._hub(split)
-            return
-        for path in self.paths:
-            name = str(path)
-            if name.endswith(".parquet"):
+        for path in self.paths or ():
+            if path.suffix == ".parquet":
                 yield from self._parquet(path, split)
-            elif name.endswith(RECORDS):
+            elif suffix(path) in RECORDS:
                 yield from self._json_lines(path, split)
             else:
                 yield from self._text(path, shares or [(split, 1.0)])
+        self._insist_on_texts(at_least=1)
 
     # ---- text
 
     def _text(self, path: Path, shares: list[tuple[str | None, float]]) -> Iterator[Piece]:
-        with path.open("rb") as file:
-            size, start, share = path.stat().st_size, 0, 0.0
+        with opened(path) as (file, raw):
+            size, start, share, before = file.seek(0, os.SEEK_END), 0, 0.0, self.read
+            file.seek(0)
             if file.read(3) == b"\xef\xbb\xbf":
                 start = 3  # a mark of byte order is no text
             for name, part in shares:
@@ -82,8 +87,11 @@ class Source:
                 last = name == shares[-1][0]
                 end = size if last else max(start, _boundary(file, int(size * share)))
                 file.seek(start)
-                yield from self._cut(file, end - start, name, str(path))
+                for piece in self._cut(file, end - start, name, str(path)):
+                    self.read = max(self.read, before + raw.tell())
+                    yield piece
                 start = end
+            self.read = before + path.stat().st_size
 
     def _cut(self, file: Any, left: int, split: str | None, where: str) -> Iterator[Piece]:
         """The next `left` bytes of a file as documents, and long documents as pieces."""
@@ -91,7 +99,6 @@ class Source:
         while left:
             block = file.read(min(PIECE, left))
             left -= len(block)
-            self.read += len(block)
             held += block
             if self.separator:
                 *whole, held = held.split(self.separator)
@@ -115,15 +122,15 @@ class Source:
 
     def _json_lines(self, path: Path, split: str | None) -> Iterator[Piece]:
         before = self.read
-        with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw as file:
+        with opened(path) as (file, raw):
             for number, line in enumerate(file, 1):
                 self.read = before + raw.tell()
                 if line.strip():
                     try:
                         record = json.loads(line)
-                    except ValueError:
+                    except (ValueError, RecursionError):
                         raise UserError(f"{path}, line {number}, is no JSON: mend or leave out that line") from None
-                    yield from self._document(self._of(record, f"{path}, line {number}"), split, str(path))
+                    yield from self._record(record, split, str(path))
 
     def _parquet(self, path: Path, split: str | None) -> Iterator[Piece]:
         try:
@@ -131,7 +138,11 @@ class Source:
         except ModuleNotFoundError:
             raise _needs_extra(str(path)) from None
 
-        with pyarrow.parquet.ParquetFile(path) as file:
+        try:
+            file = pyarrow.parquet.ParquetFile(path)
+        except pyarrow.ArrowInvalid as error:
+            raise UserError(f"{path} is no parquet file ({str(error).rstrip('.')}): fetch or write it again") from None
+        with file:
             if self.field not in file.schema_arrow.names:
                 raise self._no_field(str(path), file.schema_arrow.names)
             before, rows = self.read, 0
@@ -154,12 +165,10 @@ class Source:
             raise _unreachable(name, error) from None
 
     def _document(self, text: Any, split: str | None, where: str) -> Iterator[Piece]:
-        if text is None or text == "":
+        kind = EMPTY if text is None or text == "" else TEXT if isinstance(text, str) else type(text).__name__
+        self._count(kind, where)
+        if kind != TEXT:
             return
-        if not isinstance(text, str):
-            raise UserError(
-                f"`{self.field}` in {where} is no text but {type(text).__name__}: name another dataset.field"
-            )
         data = text.encode("utf-8", "surrogatepass")
         begins = True
         while len(data) > 2 * PIECE:
@@ -168,10 +177,51 @@ class Source:
             data, begins = data[at:], False
         yield Piece(data, begins, True, split, where)
 
-    def _of(self, record: Any, where: str) -> Any:
-        if not isinstance(record, dict) or self.field not in record:
-            raise self._no_field(where, list(record) if isinstance(record, dict) else [])
-        return record[self.field]
+    def _record(self, record: Any, split: str | None, where: str) -> Iterator[Piece]:
+        if isinstance(record, dict) and self.field in record:
+            yield from self._document(record[self.field], split, where)
+        else:
+            self.there = self.there or (list(record) if isinstance(record, dict) else [])
+            self._count(MISSING, where)
+
+    def _count(self, kind: str, where: str) -> None:
+        self.records[where][kind] += 1
+        if kind != TEXT and sum(self.records[where].values()) % ENOUGH == 0:
+            self._insist_on_texts(at_least=ENOUGH)
+
+    def _insist_on_texts(self, at_least: int) -> None:
+        """Of many records, or of all, one has to have a text."""
+        counts = sum(self.records.values(), Counter())
+        if counts[TEXT] or counts.total() < at_least:
+            return
+        where, (kind, _) = next(iter(self.records)), counts.most_common(1)[0]
+        if kind == MISSING:
+            raise self._no_field(where, self.there)
+        if kind == EMPTY:
+            which = f"{'the first' if at_least == ENOUGH else 'all'} {counts.total():,} records of {where}"
+            raise UserError(f"`{self.field}` is null or empty in {which}: name another dataset.field")
+        raise UserError(f"`{self.field}` in {where} is no text but {kind}: name another dataset.field")
+
+    def left_out(self) -> list[str]:
+        """What is to be said of records that had no text, of the last time that all was read."""
+        lacking = {where: counts for where, counts in self.records.items() if counts.total() > counts[TEXT]}
+        said = []
+        for where, counts in list(lacking.items())[:FILES_NAMED]:
+            why = [(EMPTY, "whose text is null or empty"), (MISSING, f"without the field {self.field!r}")]
+            why += [
+                (kind, f"whose text is no text but {kind}")
+                for kind in sorted(counts)
+                if kind not in (TEXT, EMPTY, MISSING)
+            ]
+            told = ", ".join(f"{counts[kind]:,} {words}" for kind, words in why if counts[kind])
+            out = counts.total() - counts[TEXT]
+            said.append(f"{where}: {out:,} of its {counts.total():,} records are left out: {told}.")
+        if len(lacking) > FILES_NAMED:
+            counts = sum(self.records.values(), Counter())
+            out = counts.total() - counts[TEXT]
+            more = len(lacking) - FILES_NAMED
+            said.append(f"{more} more files have such records: in all, {out:,} of {counts.total():,} are left out.")
+        return said
 
     def _no_field(self, where: str, there: list[str]) -> UserError:
         return UserError(f"{where} has no field {self.field!r}: set dataset.field to one of {', '.join(there) or '…'}")
@@ -237,7 +287,7 @@ def _paths(location: str) -> list[Path] | None:
         if not found:
             raise UserError(f"`dataset.source` is {location}, and no file fits it")
         return found
-    if re.fullmatch(r"[\w-]+(/[\w.-]+)?(@[\w./-]+)?(:\w+)?", location) and not location.endswith((".txt", *RECORDS)):
+    if re.fullmatch(r"[\w-]+(/[\w.-]+)?(@[\w./-]+)?(:\w+)?", location) and suffix(path) not in (".txt", *RECORDS):
         return None
     raise UserError(f"`dataset.source` is {location}, and there is no such file: name a file, a folder or a glob")
 
@@ -251,14 +301,14 @@ def fetch(
         return path
     downloads.mkdir(parents=True, exist_ok=True)
 
-    def download(temporary: Path) -> None:
-        with urllib.request.urlopen(url, timeout=30) as answer, temporary.open("wb") as file:
+    def download(file: BinaryIO) -> None:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             announced = answer.headers.get("Content-Length")
             while part := answer.read(1 << 16):
                 file.write(part)
                 progress(file.tell(), int(announced) if announced is not None else None)
-        if announced is not None and temporary.stat().st_size != int(announced):
-            raise OSError(f"only {temporary.stat().st_size} of {announced} bytes came")
+        if announced is not None and file.tell() != int(announced):
+            raise OSError(f"only {file.tell()} of {announced} bytes came")
 
     try:
         files.replace(path, download)
@@ -290,7 +340,7 @@ def _load(name: str, subset: str | None, revision: str | None, part: str, stream
 
 
 def _needs_extra(what: str) -> UserError:
-    return UserError(f"{what} is read by the package datasets: pip install 'cleangpt[hub]'")
+    return UserError(f"{what} is read by the package datasets: install it by `{extras.command('hub')}`")
 
 
 def _reachable() -> bool:

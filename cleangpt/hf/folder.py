@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from cleangpt import files, untrusted, weights
 from cleangpt.config import Imported, ModelConfig
@@ -13,6 +12,7 @@ from cleangpt.errors import UserError
 from cleangpt.hf import architecture, hub, tensors, tokens
 from cleangpt.rundir import read_config
 from cleangpt.shown import visible
+from cleangpt.words import counted
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -32,6 +32,7 @@ def import_folder(source: str, out: Path) -> ModelConfig:
         raise UserError(f"{source} brings no tokenizer.json: put the one that it was trained with beside its weights")
     _refuse_existing(out)
     config = Imported(source=source, dataset=None, model=model)
+    out.parent.mkdir(parents=True, exist_ok=True)
     weights.save(out, tensors.read(folder, model), config, tokenizer, {"source": source})
     return model
 
@@ -52,8 +53,8 @@ def export_folder(source: Path, out: Path, dtype: str) -> dict[str, Any]:
     files.write_json(out / "tokenizer.json", tokens.library(tokenizer))
     files.write_json(out / "tokenizer_config.json", tokens.configuration(tokenizer, model.block_size))
     card = _card(out.name, config, model, weights.about(source), about)
-    files.replace(out / "README.md", lambda path: path.write_text(visible(card), encoding="utf-8"))
-    files.replace(out / hub.ONE_FILE, lambda path: save_file(theirs, path, {"format": "pt"}))
+    files.write_text(out / "README.md", visible(card))
+    files.replace(out / hub.ONE_FILE, lambda file: weights.write(file, theirs, {"format": "pt"}))
     return about
 
 
@@ -65,12 +66,13 @@ def _refuse_existing(out: Path) -> None:
 def _card(name: str, config: Any, model: ModelConfig, scores: dict[str, Any], about: dict[str, Any]) -> str:
     """README.md: what the model is, how it was made, how it is used."""
     kind = about["architectures"][0]
-    shape = f"{model.n_layer} layers, {model.n_embd} wide, {model.n_head} heads, context {model.block_size}"
+    layers, heads = counted(model.n_layer, "layer"), counted(model.n_head, "head")
+    shape = f"{layers}, {model.n_embd} wide, {heads}, context {model.block_size}"
     trained = "weights that were imported, and not trained further"
     if config.dataset is not None:
         steps = scores.get("step", config.train.steps)
         begun = f", from the weights of {config.init_from}" if config.init_from else ""
-        trained = f"{steps} steps on `{config.dataset.name}`, seed {config.seed}{begun}"
+        trained = f"{counted(steps, 'step')} on `{config.dataset.name}`, seed {config.seed}{begun}"
     rows = "".join(f"| {key} | {value:.5g} |\n" for key, value in scores.items() if isinstance(value, float))
     table = f"\n| score | |\n| --- | --- |\n{rows}" if rows else ""
     remarks = "\nIt has no biases; the class has, and they are zero.\n" if getattr(model, "bias", True) is False else ""

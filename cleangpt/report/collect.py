@@ -5,8 +5,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cleangpt.report import columns
 from cleangpt.report.columns import Column
 from cleangpt.rundir import LATEST, RunDir
 from cleangpt.shown import visible, visible_in
+from cleangpt.sweeps import jobs
 
 PARTS_OF_A_RUN = ("snapshots", "best", "final", "plots", "profile", "score", "tensorboard", "wandb", "report")
 FINISHED = ("completed", "early_stopped")  # what a setting is judged by; others were cut off somewhere
@@ -34,7 +36,9 @@ class Run:
     parameters: int | None = None
     computed: dict[str, list[Any]] = field(default_factory=dict)  # dtype, device, threads, of each part of the run
     summary: dict[str, Any] = field(default_factory=dict)
-    columns: dict[str, Column] = field(default_factory=dict)
+    columns: dict[str, Column] = field(default_factory=dict)  # scores, losses, and what else was asked for
+    last: dict[str, float] = field(default_factory=dict)  # the newest value of everything that was logged
+    more_is_better: list[str] | None = None  # scores, as its task says; None: an older run, which does not say
 
     @property
     def is_finished(self) -> bool:
@@ -151,16 +155,15 @@ def _natural(text: str) -> list[Any]:
 
 
 def missing_jobs(paths: list[Path]) -> list[str]:
-    """A sweep numbers its jobs. A job that was refused, or never begun, leaves nothing but a gap."""
+    """A job knows its number, and a sweep how many it has. One that was refused, or not begun, left no run."""
     notes = []
-    for folder in sorted({path.parent for path in paths}):
-        numbers = {int(path.name) for path in paths if path.parent == folder and path.name.isdecimal()}
-        if not numbers or not all(path.name.isdecimal() for path in paths if path.parent == folder):
-            continue
-        gaps = [n for n in range(max(numbers)) if n not in numbers and not is_run(folder / str(n))]
-        if gaps:
+    for folder in sorted({path.parent for path in paths if jobs.number_in(path) is not None}):
+        there = {jobs.number_in(path) for path in folder.iterdir() if is_run(path)} - {None}
+        total = max(jobs.count_in(folder), 1 + max(there))
+        if gaps := list(islice((number for number in range(total) if number not in there), 11)):
             shown = ", ".join(map(str, gaps[:10])) + (" …" if len(gaps) > 10 else "")
-            notes.append(f"{RunDir(folder).shown()} has no run numbered {shown}: refused, removed, or never begun.")
+            which = f"{RunDir(folder).shown()}: {'job' if len(gaps) == 1 else 'jobs'} {shown} of its {total}"
+            notes.append(f"{which} left no run: refused, removed, or not begun.")
     return notes
 
 
@@ -171,11 +174,12 @@ def common_folder(paths: list[Path]) -> Path:
 # ---- read
 
 
-def read(paths: list[Path], seen: Callable[[], None] = lambda: None) -> list[Run]:
+def read(paths: list[Path], seen: Callable[[], None] = lambda: None, curves: Sequence[str] = ()) -> list[Run]:
+    """`curves` are columns to read besides losses and scores, by name or by pattern."""
     around = common_folder(paths)
     runs = []
     for path in paths:
-        runs.append(read_run(path))
+        runs.append(read_run(path, curves))
         seen()
     for run in runs:
         below = run.path.relative_to(around)
@@ -183,7 +187,7 @@ def read(paths: list[Path], seen: Callable[[], None] = lambda: None) -> list[Run
     return runs
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path, curves: Sequence[str] = ()) -> Run:
     run, place = Run(path), RunDir(path)
     try:
         run.config = dotted(migrations.to_today(_read(place.config)))
@@ -193,8 +197,9 @@ def read_run(path: Path) -> Run:
     except (OSError, ValueError) as error:
         run.notes.append(f"config.json can't be read: {error}.")
     try:
-        found, bad = columns.read(place.metrics)
+        found, bad = columns.read(place.metrics, curves)
         run.columns = {visible(name): column for name, column in found.items()}
+        run.last = {visible(name): value for name, value in columns.last(place.metrics).items()}
         if bad:
             run.notes.append(f"{bad} {'line' if bad == 1 else 'lines'} of metrics.jsonl can't be read.")
     except FileNotFoundError:
@@ -214,6 +219,7 @@ def _read_record(run: Run, place: RunDir) -> None:
         pairs = [word.lstrip("+~").partition("=") for word in words]
         run.overrides = {key: value.strip("'\"") for key, _, value in pairs}
         run.parameters = record.get("parameters", {}).get("total")
+        run.more_is_better = parts[-1].get("more_is_better")
         run.computed = alike.throughout(part.get("machine", {}) for part in parts)
         if run.config.get("dtype") == "auto" and "dtype" in run.computed:
             run.config["dtype"] = run.computed["dtype"][-1]  # what that meant

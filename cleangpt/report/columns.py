@@ -4,16 +4,22 @@ The files of many long runs have millions of lines. Where all lines are flat obj
 metrics.jsonl that a run writes, a column is found by one pattern; other files go through the JSON parser.
 """
 
-import contextlib
 import json
+import math
 import re
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from cleangpt.rundir import read_row
+
 AXES = ("step", "tokens", "seconds")
-SCORES = re.compile(rb'"(train/[^"]*)":'), re.compile(rb'"(val/[^"]*)":')
+SCORES = ("train/*", "val/*")
+NAME = re.compile(rb'"([^"]+)":')
+OTHER = [b"\\", b"\0", b"["] + [colon + word for colon in (b":", b": ") for word in (b"t", b"f", b"N", b"I", b"-I")]
 
 
 class Column(NamedTuple):
@@ -23,21 +29,19 @@ class Column(NamedTuple):
     values: np.ndarray  # (n,) float64
 
 
-def read(path: Path) -> tuple[dict[str, Column], int]:
-    """tokens, seconds and every train/… and val/… of a metrics file, and how many lines can't be read.
-
-    A last line without an end is one that is being written, or was when the run died: no mistake.
+def read(path: Path, asked: Sequence[str] = ()) -> tuple[dict[str, Column], int]:
+    """tokens, seconds, every train/… and val/… of a metrics file, and what else is asked for by name or by pattern
+    (weight_norm/*); and how many lines are no rows.
     """
-    data = path.read_bytes()
-    end = data.rfind(b"\n") + 1
-    with contextlib.suppress(ValueError):
-        json.loads(data[end:])
-        data, end = data + b"\n", len(data) + 1
-    data = data[:end]
+    data = _whole_lines(path)
+
+    def is_wanted(name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in (*AXES, *SCORES, *asked))
+
     try:
-        found, bad = (_by_pattern(data), 0) if _is_flat(data) else _by_parser(data)
-    except (ValueError, TypeError):
-        found, bad = _by_parser(data)
+        found, bad = (_by_pattern(data, is_wanted), 0) if _is_flat(data) else _by_parser(data, is_wanted)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        found, bad = _by_parser(data, is_wanted)
     if "step" not in found:
         return {}, bad
     lines, steps = found.pop("step")
@@ -49,47 +53,84 @@ def read(path: Path) -> tuple[dict[str, Column], int]:
     return columns, bad
 
 
+def last(path: Path) -> dict[str, float]:
+    """The newest value of every column of a metrics file."""
+    data = _whole_lines(path)
+    try:
+        if _is_flat(data):
+            newest = {name: pattern.match(data, data.rfind(head)) for name, head, pattern in _columns(data)}
+            return {name: _number(json.loads(match[1])) for name, match in newest.items()}
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        pass  # the parser has to read it
+    return {name: _number(value) for _, row in _rows(data) for name, value in row.items()}
+
+
+def _whole_lines(path: Path) -> bytes:
+    """A last line without an end is one that is being written, or was when the run died: no mistake."""
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    return data + b"\n" if read_row(data[end:]) is not None else data[:end]
+
+
 def _is_flat(data: bytes) -> bool:
-    """Whether each line is one object without escapes, so that `"name":` can only be a name of that object."""
+    """Whether each line looks like one object of numbers, without escapes: then `"name":` can only be a name of it."""
     lines = data.count(b"\n")
-    return data.count(b"{") == data.count(b"}") == lines and b"\\" not in data and b"\0" not in data
+    objects = data.count(b"{") == data.count(b"}") == lines and data.count(b'"') == 2 * data.count(b'":')
+    return objects and data.isascii() and not any(part in data for part in OTHER)
 
 
-def _by_pattern(data: bytes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _columns(data: bytes) -> Iterator[tuple[str, bytes, re.Pattern[bytes]]]:
+    """Of each column of a file of flat objects: its name, how it begins there, and what finds a value."""
+    for name in sorted({match[1] for match in NAME.finditer(data)}):
+        head = b'"' + name + b'":'
+        yield name.decode(), head, re.compile(re.escape(head) + rb" ?([^,}]+)")
+
+
+def _by_pattern(data: bytes, is_wanted: Callable[[str], bool]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """name → (lines, values) of a file of flat objects; a ValueError where a value is no number."""
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
-    scores = {name for pattern in SCORES for name in pattern.findall(data)}
     found = {}
-    for name in [*AXES, *sorted(name.decode() for name in scores)]:
-        pattern = re.compile(b'"' + re.escape(name.encode()) + rb'": ?([^,}]+)')
+    for name, _, pattern in _columns(data):
+        if not is_wanted(name):
+            continue
         values = pattern.findall(data)
         if len(values) == len(ends):  # an object has a name once, so it is in every line
             where = np.arange(len(ends))
         else:
             where = np.searchsorted(ends, [match.start() for match in pattern.finditer(data)])
-        if values:
-            found[name] = where, np.array(json.loads(b"[" + b",".join(values) + b"]"), float)
+        numbers = np.array(json.loads(b"[" + b",".join(values) + b"]"), float)
+        if np.isinf(numbers).any():
+            raise ValueError(f"{name} is infinite")
+        found[name] = where, numbers
+    where, steps = found.get("step", ((), np.empty(0)))
+    if len(where) < len(ends) or not np.all((steps >= 0) & (steps == np.floor(steps))):
+        raise ValueError("a line without a step")
     return found
 
 
-def _by_parser(data: bytes) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], int]:
-    """The same for any file, and how many of its lines are no JSON objects."""
-    rows: dict[str, list[tuple[int, float]]] = {}
-    bad = 0
-    for line, text in enumerate(data.split(b"\n")[:-1]):
-        try:
-            items = json.loads(text).items()
-        except (ValueError, AttributeError):
-            bad += 1
-            continue
-        for name, value in items:
-            number = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-            if number and (name in AXES or name.startswith(("train/", "val/"))):
-                rows.setdefault(name, []).append((line, np.nan if value is None else value))
+def _by_parser(data: bytes, is_wanted: Callable[[str], bool]) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], int]:
+    """The same for any file, and how many of its lines are no rows."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    read = 0
+    for line, row in _rows(data):
+        read += 1
+        for name in filter(is_wanted, row):
+            found.setdefault(name, []).append((line, _number(row[name])))
     return {
         name: (np.array([line for line, _ in pairs]), np.array([value for _, value in pairs], float))
-        for name, pairs in rows.items()
-    }, bad
+        for name, pairs in found.items()
+    }, data.count(b"\n") - read
+
+
+def _rows(data: bytes) -> Iterator[tuple[int, dict[str, float | None]]]:
+    """The lines that are rows, by their number."""
+    for line, text in enumerate(data.split(b"\n")[:-1]):
+        if (row := read_row(text)) is not None:
+            yield line, row
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _rising(steps: np.ndarray, values: np.ndarray) -> Column:

@@ -1,6 +1,9 @@
 """What differs between runs, which of them differ by their seed only, and which setting did best, how surely."""
 
+import fnmatch
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,6 +14,7 @@ from cleangpt.report.differences import IGNORED, MISSING, SEED, Key, differing, 
 from cleangpt.report.estimate import Estimate, estimate
 from cleangpt.schema import nearest
 
+SHARES = re.compile(r"accuracy|pass@")
 COUNTS = ("/problems", "/tokens")  # how much was scored, which is no quality
 
 
@@ -32,22 +36,23 @@ class Group:
 
 
 class Metric(NamedTuple):
-    """A quantity by which runs are judged."""
+    """A quantity by which runs are judged, or a column that is drawn."""
 
     name: str
+    more_is_better: bool
 
     @property
     def sign(self) -> int:
-        """1 where more is better; losses, perplexities and bits are better when they are low."""
-        return 1 if "accuracy" in self.name or "pass@" in self.name else -1
+        return 1 if self.more_is_better else -1
 
     @property
     def is_share(self) -> bool:
-        return self.sign == 1
+        """Which is written in percent."""
+        return SHARES.search(self.name) is not None
 
     @property
     def limits(self) -> tuple[float, float]:
-        return (0.0, 1.0) if self.is_share else (0.0, math.inf)
+        return (0.0, 1.0) if self.is_share else (-math.inf if self.more_is_better else 0.0, math.inf)
 
 
 @dataclass
@@ -59,6 +64,15 @@ class Comparison:
     metrics: list[Metric]  # all that were found, the one that judges first
     common: dict[str, Any]  # the configuration that all share
     notes: list[str]
+    drawn: list[str]  # columns to draw, besides losses and scores
+
+    def metric_of(self, name: str) -> Metric:
+        return _metric(self.runs, name)
+
+    @property
+    def second(self) -> Metric | None:
+        """What ranks settings that share a final value."""
+        return next((metric for metric in self.metrics if metric.name == "val/loss" != self.metric.name), None)
 
     def final(self, group: Group, metric: Metric) -> Estimate:
         """Of the last values of the group's finished runs."""
@@ -73,17 +87,18 @@ class Comparison:
         return estimate([total for run in group.finished if (total := run.total(name)) is not None]).mean
 
     def ranking(self) -> list[Group]:
-        """The groups with a final value, the best first."""
-        scored = [(self.final(group, self.metric).mean, group) for group in self.groups]
-        scored = [(mean, group) for mean, group in scored if mean is not None]
-        return [group for mean, group in sorted(scored, key=lambda pair: -self.metric.sign * pair[0])]
+        """The groups with a final value, the best first; of those that share it, the one with the lowest loss."""
+        scored = [group for group in self.groups if self.final(group, self.metric).mean is not None]
+        return sorted(scored, key=self._rank)
 
     def winner(self) -> Group | None:
         """The one that is best, if there are several and one is."""
         first, second = [*self.ranking()[:2], None, None][:2]
-        if second is None or self.final(first, self.metric).mean == self.final(second, self.metric).mean:
-            return None
-        return first
+        return None if second is None or self._rank(first) == self._rank(second) else first
+
+    def _rank(self, group: Group) -> tuple[float, float]:
+        loss = self.final(group, self.second).mean if self.second else None
+        return -self.metric.sign * self.final(group, self.metric).mean, math.inf if loss is None else loss
 
 
 def _over_seeds(group: Group, metric: Metric, values: dict[int, float | None]) -> Estimate:
@@ -96,9 +111,11 @@ def _over_seeds(group: Group, metric: Metric, values: dict[int, float | None]) -
     return estimate([math.fsum(found) / len(found) for found in by_seed.values()], metric.limits)
 
 
-def compare(runs: list[Run], metric: str | None) -> Comparison:
+def compare(runs: list[Run], metric: str | None, curves: Sequence[str] = ()) -> Comparison:
+    """`metric` judges the runs; `curves` are columns to draw besides, by name or by pattern."""
     comparable = [run for run in runs if run.is_comparable]
     metrics = _metrics(runs, metric)
+    drawn = _drawn(runs, curves)
     keys, values = differing(comparable)
     groups: dict[str, Group] = {}
     for run, chosen in zip(comparable, values, strict=True):
@@ -114,7 +131,8 @@ def compare(runs: list[Run], metric: str | None) -> Comparison:
         for name, value in first.items()
         if name not in IGNORED and all(name in run.config and run.config[name] == value for run in comparable)
     }
-    found = Comparison(runs, ordered, keys, metrics[0], metrics, common, collect.missing_jobs([r.path for r in runs]))
+    missing = collect.missing_jobs([run.path for run in runs])
+    found = Comparison(runs, ordered, keys, metrics[0], metrics, common, missing, drawn)
     found.notes += _notes(found)
     return found
 
@@ -137,7 +155,32 @@ def _metrics(runs: list[Run], asked: str | None) -> list[Metric]:
         hint = f"did you mean `{guess}`? " if guess else ""
         raise UserError(f"`metric` is {asked}, which no run has: {hint}There is {', '.join(sorted(every)) or 'none'}")
     first = asked or (found[0] if found else "train/loss")
-    return [Metric(first), *(Metric(name) for name in found if name != first)]
+    return [_metric(runs, name) for name in (first, *(name for name in found if name != first))]
+
+
+def _metric(runs: list[Run], name: str) -> Metric:
+    """Whether more is better is said by the tasks of the runs that have it; where none says so, by its name."""
+    said = [run.more_is_better for run in runs if name in run.last or name in run.summary]
+    said = [names for names in said if names is not None]
+    leaf = name.partition("/")[2]
+    return Metric(name, any(leaf in names for names in said) if said else SHARES.search(name) is not None)
+
+
+def _drawn(runs: list[Run], asked: Sequence[str]) -> list[str]:
+    names = sorted({name for run in runs for name in run.last})
+    for pattern in asked:
+        if not fnmatch.filter(names, pattern):
+            guess = nearest(pattern, names)
+            hint = f"did you mean `{guess}`? " if guess else ""
+            raise UserError(
+                f"`curves` has {pattern}, which no run has: {hint}There is {', '.join(_short(names)) or 'none'}"
+            )
+    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in asked)]
+
+
+def _short(names: list[str]) -> list[str]:
+    """Norms are many, a pair for each layer: they are named by a pattern."""
+    return list(dict.fromkeys(re.sub(r"^(\w+_norm)/.*", r"\1/*", name) for name in names))
 
 
 # ---- what is to be said of them

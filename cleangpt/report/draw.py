@@ -15,7 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib.ticker import EngFormatter, FuncFormatter, NullFormatter
 
-from cleangpt.plots import new_figure, save_figure
+from cleangpt.plots import limits, new_figure, save_figure
 from cleangpt.report.compare import Comparison, Metric
 from cleangpt.report.curves import AXES, along, curve
 from cleangpt.report.differences import MISSING, Key, order, show
@@ -28,6 +28,7 @@ INK, GRID = "#1f2429", "#e6e8eb"  # in SVG these become the page's own
 STYLE = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a $ in a value is a $
+    "axes.formatter.useoffset": False,  # 1.0001 is 1.0001, not 1e-4 and far away a 1
     "svg.hashsalt": "cleangpt",
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
 }
@@ -35,6 +36,7 @@ PLAIN = FuncFormatter(lambda value, _: f"{value:g}")  # not 10^-3, which is math
 BETWEEN = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
 KEYS_AT_MOST = 8  # with an effect plot of their own
 PAIRS_AT_MOST = 6
+BRIEF = 180  # seconds: what is over sooner is not told in minutes
 
 
 @dataclass
@@ -49,8 +51,8 @@ class Picture:
 def draw(found: Comparison, folder: Path) -> list[Picture]:
     with matplotlib.rc_context(STYLE):
         names = ["val/loss", "val/accuracy", *(metric.name for metric in found.metrics), "train/loss"]
-        names = [name for name in dict.fromkeys(names) if not name.startswith("test/")]
-        pictures = [_curves(found, Metric(name), folder) for name in names]
+        names = [name for name in dict.fromkeys([*names, *found.drawn]) if not name.startswith("test/")]
+        pictures = [_curves(found, found.metric_of(name), folder) for name in names]
         pictures += [_effect(found, key, folder) for key in found.keys[:KEYS_AT_MOST]]
         pairs = list(combinations(found.keys[:KEYS_AT_MOST], 2))[:PAIRS_AT_MOST]
         pictures += [_pair(found, one, other, folder) for one, other in pairs]
@@ -84,14 +86,20 @@ def _curves(found: Comparison, metric: Metric, folder: Path) -> Picture | None:
     if not drawn:
         return None
     colour, scale = colours(found), 100 if metric.is_share else 1
-    values = np.concatenate([line.mean[line.mean > 0] for line in drawn])
+    values = np.concatenate([line.mean[np.isfinite(line.mean)] for line in drawn])
     low, high = (values.min(), values.max()) if len(values) else (1, 1)
-    logarithmic = not metric.is_share and high / low > 20
+    logarithmic = not metric.is_share and low > 0 and high / low > 20
+
+    is_brief = all((run.total("seconds") or 0) < BRIEF for run in found.runs)
+
+    def reached(runs: list[Any], x: str, steps: Any) -> Any:
+        places = along(runs, x, steps)
+        return places * 60 if x == "seconds" and is_brief and places is not None else places
 
     def panel(axis: Any, x: str) -> None:
         for number, group in enumerate(found.groups):
             line = lines[id(group)]
-            if line is not None and (places := along(group.finished, x, line.steps)) is not None:
+            if line is not None and (places := reached(group.finished, x, line.steps)) is not None:
                 several = len(group.finished) > 1
                 if several:
                     band = axis.fill_between(
@@ -106,7 +114,7 @@ def _curves(found: Comparison, metric: Metric, folder: Path) -> Picture | None:
                 if len(places) == 1:
                     drawn_line.set_marker("o")
             for owner, run, single in alone:
-                if owner is group and (places := along([run], x, single.steps)) is not None:
+                if owner is group and (places := reached([run], x, single.steps)) is not None:
                     (drawn_line,) = axis.plot(
                         places, single.mean * scale, color=colour[id(group)], linewidth=1, linestyle=(0, (4, 2))
                     )
@@ -123,7 +131,11 @@ def _curves(found: Comparison, metric: Metric, folder: Path) -> Picture | None:
             axis.yaxis.set_minor_formatter(BETWEEN if high / low < 1000 else NullFormatter())
         if metric.is_share:
             axis.set_ylim(-2, 102)
-        axis.set(xlabel=AXES[x], ylabel=_unit(metric))
+        elif room := limits(low, high):
+            axis.set_ylim(*room)
+        axis.set(xlabel=AXES[x].replace("minutes", "seconds" if is_brief else "minutes"), ylabel=_unit(metric))
+        if 0 < axis.dataLim.x1 < np.inf:
+            axis.set_xlim(0, 1.04 * axis.dataLim.x1)  # from the beginning, also of a single point
         if x == "tokens":
             axis.xaxis.set_major_formatter(EngFormatter(sep=""))
 
@@ -157,6 +169,8 @@ def _effect(found: Comparison, key: Key, folder: Path) -> Picture | None:
     for group, estimate in scored:
         alike.setdefault(tuple(group.values[name] for name in others), []).append((group.values[key.name], estimate))
     whole = all(len(pairs) == len(values) for pairs in alike.values())
+    ends = [end * scale for _, found in scored for end in (found.mean, found.low, found.high) if end is not None]
+    room = limits(min(ends), max(ends), metric.is_share)
     joined = len(scored) >= 1.5 * len(alike)  # a random search has hardly two settings that differ in one key
 
     def panel(axis: Any) -> None:
@@ -175,6 +189,8 @@ def _effect(found: Comparison, key: Key, folder: Path) -> Picture | None:
         if joined and len(alike) > 1 and whole:
             means = [np.mean([dict(pairs)[value].mean for pairs in alike.values()]) * scale for value in values]
             axis.plot([place[value] for value in values], means, color=COLOURS[0], linewidth=2.2, marker="o")
+        if room:
+            axis.set_ylim(*room)
         axis.set(xlabel=key.name, ylabel=f"final {metric.name}{' (%)' if metric.is_share else ''}")
 
     if len(alike) == 1:
@@ -206,6 +222,9 @@ def _pair(found: Comparison, one: Key, other: Key, folder: Path) -> Picture | No
         return None
     label = f"final {metric.name}{' (%)' if metric.is_share else ''}"
     colormap = matplotlib.colormaps["viridis" if metric.sign > 0 else "viridis_r"]
+    means = [np.mean(found) for found in cells.values()]
+    room = limits(min(means), max(means))
+    low, high = ((0, 100) if metric.is_share else room) if room else (None, None)
     filled = len(cells) >= 0.5 * len(across) * len(upward) and max(len(across), len(upward)) <= 24
 
     def heat(axis: Any) -> None:
@@ -213,7 +232,7 @@ def _pair(found: Comparison, one: Key, other: Key, folder: Path) -> Picture | No
         for (x, y), means in cells.items():
             grid[upward.index(y), across.index(x)] = np.mean(means)
         axis.grid(False)
-        image = axis.imshow(grid, cmap=colormap, origin="lower", aspect="auto")
+        image = axis.imshow(grid, cmap=colormap, origin="lower", aspect="auto", vmin=low, vmax=high)
         bar = axis.figure.colorbar(image, ax=axis, label=label)
         bar.outline.set_visible(False)
         size = 8 if len(across) <= 8 else 5
@@ -231,9 +250,8 @@ def _pair(found: Comparison, one: Key, other: Key, folder: Path) -> Picture | No
     def scatter(axis: Any) -> None:
         x_of, y_of = _places(axis.xaxis, across), _places(axis.yaxis, upward)
         points = [(x_of[x], y_of[y], np.mean(means)) for (x, y), means in cells.items()]
-        drawn = axis.scatter(
-            *zip(*(point[:2] for point in points), strict=True), c=[p[2] for p in points], cmap=colormap
-        )
+        x, y, colour = zip(*points, strict=True)
+        drawn = axis.scatter(x, y, c=colour, cmap=colormap, vmin=low, vmax=high)
         axis.figure.colorbar(drawn, ax=axis, label=label).outline.set_visible(False)
         axis.set(xlabel=one.name, ylabel=other.name)
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from cleangpt import alike
 from cleangpt.patience import duration
 from cleangpt.report.collect import Run
+from cleangpt.report.columns import AXES
 from cleangpt.report.compare import Comparison, Group
 from cleangpt.report.differences import MISSING, SEED, order, show
 from cleangpt.report.words import show_estimate, show_interval, show_value
@@ -192,11 +193,13 @@ def _run_record(found: Comparison, run: Run, values: dict[str, Any]) -> dict[str
             record |= {f"best {metric.name}": best, f"best {metric.name} step": step}
     record |= {"tokens": run.total("tokens"), "tokens_per_second": run.summary.get("tokens_per_second")}
     computed = {f"computed {name}": alike.shown(run.computed.get(name, [])) for name in alike.ASPECTS}
+    logged = {f"final {name}": value for name, value in run.last.items() if name not in AXES}
     return {
         **record,
         "seconds": run.total("seconds"),
         "parameters": run.parameters,
         **computed,
+        **{name: value for name, value in logged.items() if name not in record},
         "notes": " ".join(run.notes),
     }
 

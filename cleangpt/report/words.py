@@ -17,8 +17,17 @@ def findings(found: Comparison) -> list[str]:
     one, other = found.final(best, metric), found.final(second, metric)
     if one.mean == other.mean:
         tied = [group.label for group in ranking if found.final(group, metric).mean == one.mean]
-        return [f"{len(tied)} settings share the best final {metric.name}, {show_value(one.mean, metric)}."]
-    said = [f"Best final {metric.name}: {best.label}, {show_estimate(one, metric)}{_seeds(one)}."]
+        said = [f"{len(tied)} settings share the best final {metric.name}, {show_value(one.mean, metric)}."]
+        if found.winner() is None:
+            return said
+        metric = found.second
+        one, other = found.final(best, metric), found.final(second, metric)
+        shown = f"{show_estimate(one, metric)}{_seeds(one)}"
+        said.append(f"Of these {best.label} has the best final {metric.name}, {shown}.")
+        if other.mean is None:
+            return said
+    else:
+        said = [f"Best final {metric.name}: {best.label}, {show_estimate(one, metric)}{_seeds(one)}."]
     apart = difference(one, other)
     against = f"the next, {second.label} ({show_estimate(other, metric)}{_seeds(other)})"
     if apart is None:
@@ -41,7 +50,7 @@ def findings(found: Comparison) -> list[str]:
 
 
 def _seeds(estimate: Estimate) -> str:
-    return " (1 seed)" if estimate.count == 1 else f" over {estimate.count} seeds"
+    return " of 1 seed" if estimate.count == 1 else f" over {estimate.count} seeds"
 
 
 def show_value(value: float | None, metric: Metric) -> str:

@@ -8,7 +8,7 @@ from cleangpt.errors import UserError
 from cleangpt.report import collect, tables
 from cleangpt.report.compare import Comparison
 from cleangpt.report.words import findings, not_alike, remarks, statuses
-from cleangpt.rundir import RunDir
+from cleangpt.rundir import RunDir, leads_out
 from cleangpt.shown import visible
 
 PAGE, MARKDOWN, RUNS, GROUPS = "report.html", "report.md", "runs.csv", "groups.csv"
@@ -23,6 +23,8 @@ def folder_for(paths: list[Path], out: str | None) -> Path:
     around = collect.common_folder(paths)
     if around == Path(around.anchor):
         raise UserError("the runs have no folder in common: say with out= where the report is to be")
+    if leads_out(around / "report", around):
+        raise UserError(f"{around / 'report'} is a link that leads elsewhere: say with out= where the report is to be")
     return Path(RunDir(around).shown()) / "report"
 
 
@@ -48,14 +50,15 @@ def write(found: Comparison, out: Path, title: str | None) -> list[Path]:
         GROUPS: tables.groups_csv(found),
     }
     for name, text in texts.items():
-        files.replace(out / name, lambda path, text=text: path.write_text(visible(text), encoding="utf-8"))
+        files.write_text(out / name, visible(text))
     return [*(out / name for name in texts), *(picture.png for picture in pictures)]
 
 
 def spoken(found: Comparison) -> list[Any]:
     """The settings in short, what they show, and what is to be said of single runs."""
     from rich.markup import escape
-    from rich.table import Table
+
+    from cleangpt.narrow import Table
 
     groups = tables.of_groups(found)
     columns = [*range(len(found.keys) or 1), *(n for n, title in enumerate(groups.titles) if title in BRIEF)]

@@ -10,8 +10,9 @@ from typing import Any
 
 from cleangpt import files, migrations, untrusted
 from cleangpt.errors import UserError
-from cleangpt.rundir import RunDir
+from cleangpt.rundir import RunDir, read_row
 
+ABOUT, SWEEP = "job.json", "sweep.json"  # in the folder of a job, and of all
 DONE = ("completed", "early_stopped")
 STOPPING = {128 + number for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
 STOPPING |= {-number for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
@@ -38,7 +39,7 @@ class Job:
 
     @property
     def about(self) -> Path:
-        return self.folder / "job.json"
+        return self.folder / ABOUT
 
     def steps(self) -> int:
         return self.config["train"]["steps"]
@@ -104,6 +105,20 @@ def _leaves(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def number_in(folder: Path) -> int | None:
+    """The number of the job whose folder this is, if it is one's: as it says, or in older sweeps as the folder says."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, OverflowError):
+        return int(files.read_json(folder / ABOUT)["number"])
+    return int(folder.name) if folder.name.isdecimal() else None
+
+
+def count_in(folder: Path) -> int:
+    """How many jobs the sweep in this folder has, as far as it says so."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, OverflowError):
+        return int(files.read_json(folder / SWEEP)["of"])
+    return 0
+
+
 def summary(job: Job) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
         return untrusted.json_object(job.run.summary)
@@ -141,11 +156,9 @@ class Watched:
             return []
         whole = text[: text.rfind(b"\n") + 1]
         self.position += len(whole)
-        rows = []
-        for line in whole.splitlines():
-            with contextlib.suppress(ValueError):
-                rows.append(json.loads(line))
-                self.last |= rows[-1]
+        rows = [row for row in map(read_row, whole.split(b"\n")) if row is not None]
+        for row in rows:
+            self.last |= row
         return rows
 
 

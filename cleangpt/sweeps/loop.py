@@ -18,6 +18,7 @@ from cleangpt.sweeps import jobs, settings
 from cleangpt.sweeps.grid import Compose, Grid
 from cleangpt.sweeps.jobs import DONE, Job, Outcome
 from cleangpt.sweeps.table import Board
+from cleangpt.words import counted
 
 LOOK_EVERY = 0.2  # seconds
 FAILED = 1
@@ -118,6 +119,8 @@ def run(plan: Plan, executor: Executor, folder: Path) -> int:
     earlier = {number: signal.signal(number, lambda number, _frame: asked.append(number)) for number in SIGNALS}
     patience.started()
     board = Board(plan.total)
+    if not (folder / jobs.SWEEP).exists():
+        _write(folder, plan.total, [])
     executor.say = board.say
     try:
         board.say(_introduction(plan, executor, folder))
@@ -222,10 +225,12 @@ def _report(plan: Plan, board: Board, folder: Path, asked: int) -> int:
         board.say(f"    {row.job.folder.name} failed: {row.outcome.message}")
     if failed:
         board.say(f"What a job said is in its train.log and {failed[0].job.log.name}.")
-    for line in [*plan.report(), *_not_alike(rows)]:
+    for line in [*(plan.report() or board.best()), *_not_alike(rows)]:
         board.say(line)
     unfinished = bool(asked or failed or counts.get("stopped") or waiting)
-    _write(folder, rows)
+    _write(folder, plan.total, rows)
+    if counts.get("finished"):
+        board.say(f"Compare them: {shlex.join(['python', 'eval/report.py', f'runs={_as_value(shown)}'])}")
     if unfinished:
         board.say(f"Continue with: {continuing(shown)}")
     return 128 + asked if asked else FAILED if unfinished else 0
@@ -238,8 +243,8 @@ def _not_alike(rows: list[Any]) -> list[str]:
     return [sentence] if sentence else []
 
 
-def _write(folder: Path, rows: list[Any]) -> None:
-    """sweep.json: what was run and how it ended, for programs and people."""
+def _write(folder: Path, total: int, rows: list[Any]) -> None:
+    """sweep.json: what was run, of how many jobs, and how it ended, for programs and people."""
     told = [
         {
             "job": row.job.number,
@@ -251,18 +256,20 @@ def _write(folder: Path, rows: list[Any]) -> None:
         }
         for row in rows
     ]
-    files.write_json(folder / "sweep.json", {"command": [Path(sys.argv[0]).name, *sys.argv[1:]], "jobs": told})
+    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    files.write_json(folder / jobs.SWEEP, {"command": command, "of": total, "jobs": told})
 
 
 def continuing(shown: str) -> str:
     """The command that goes on with this sweep."""
     words = [word for word in sys.argv if not word.startswith("hydra.sweep.dir=")]
-    return shlex.join(["python", *words, f"hydra.sweep.dir={shown if _is_plain(shown) else cli.quoted(Path(shown))}"])
+    return shlex.join(["python", *words, f"hydra.sweep.dir={_as_value(shown)}"])
 
 
-def _is_plain(path: str) -> bool:
-    return not set(path) & set("=,'\"[]{}() \t$:")
+def _as_value(path: str) -> str:
+    """A path as a value of Hydra's, quoted where it has to be."""
+    return cli.quoted(Path(path)) if set(path) & set("=,'\"[]{}() \t$:") else path
 
 
 def _jobs(number: int) -> str:
-    return "1 job" if number == 1 else f"{number} jobs"
+    return counted(number, "job")

@@ -7,9 +7,8 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from cleangpt import claim, cli, guard
+from cleangpt import claim, cli, files, guard
 from cleangpt.sweeps.jobs import Job
 from cleangpt.sweeps.settings import Processes
 
@@ -97,7 +96,7 @@ class LocalProcesses:
         environment.setdefault("OMP_NUM_THREADS", str(share.threads))
         if share.gpus is not None:
             environment["CUDA_VISIBLE_DEVICES"] = share.gpus
-        with Path(job.log).open("ab") as log:
+        with files.append_bytes(job.log) as log:
             process = subprocess.Popen(
                 command(job), env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )

@@ -11,6 +11,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
+from cleangpt import tasks
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.sweeps import jobs, naming
 from cleangpt.sweeps.grid import Compose, given, values
@@ -36,6 +37,10 @@ class Search:
         self.space = {key: distribution(override, optuna.distributions) for key, override in space.items()}
         first = {key: getattr(d, "low", None) if hasattr(d, "low") else d.choices[0] for key, d in self.space.items()}
         self.example = self._job(0, first)
+        self.direction = chosen.direction
+        if self.direction == "auto":
+            higher = tasks.of(self.example.config["dataset"]["name"]).more_is_better
+            self.direction = "maximize" if chosen.metric.partition("/")[2] in higher else "minimize"
         self.study = self._study(folder)
         self.total = max(chosen.trials, len(self.study.trials))
         self.trials: dict[int, Any] = {}
@@ -118,14 +123,14 @@ class Search:
             pruner = pruners.MedianPruner(chosen.startup_trials, chosen.warmup_steps)
         try:
             study = optuna.create_study(
-                storage=storage, study_name="search", direction=chosen.direction, pruner=pruner, load_if_exists=True
+                storage=storage, study_name="search", direction=self.direction, pruner=pruner, load_if_exists=True
             )
         except Exception as error:
             raise UserError(
                 f"{folder / 'optuna.db'} can't be used ({error}): choose another hydra.sweep.dir"
             ) from error
         space = {key: repr(found) for key, found in self.space.items()}
-        about = {**self.example.config, "search": {"metric": chosen.metric, "for": chosen.direction, "space": space}}
+        about = {**self.example.config, "search": {"metric": chosen.metric, "for": self.direction, "space": space}}
         if not study.trials:
             study.set_user_attr("about", about)
         elif changed := jobs.differences(study.user_attrs["about"], about):

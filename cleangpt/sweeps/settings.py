@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model, field_validator
 
+from cleangpt import extras
 from cleangpt.errors import ConfigError
 from cleangpt.schema import Section, keys, parse
 
@@ -68,7 +69,9 @@ class Sweeper(Section):
     params: dict[str, Any] | None = Field(description="key: values, as in a preset of conf/sweep/")
     trials: int = Field(ge=1, description="trials of a search, those of earlier parts included")
     metric: str = Field(min_length=1, description="what a search makes good: a value of evaluations in metrics.jsonl")
-    direction: Literal["minimize", "maximize"] = Field(description="whether a small metric is good, or a large one")
+    direction: Literal["auto", "minimize", "maximize"] = Field(
+        description="whether a small metric is good, or a large one; auto: as the task says"
+    )
     sampler: Literal["tpe", "random"] = Field(description="how values are proposed")
     seed: int = Field(ge=0, lt=2**32, description="of the proposals")
     pruner: Literal["median", "none"] = Field(
@@ -106,9 +109,10 @@ def mistakes(hydra: dict[str, Any]) -> list[str]:
 def _lacking(chosen: Section) -> list[str]:
     """What this machine lacks for what was chosen."""
     if isinstance(chosen, Sweeper) and chosen.name == "optuna" and find_spec("optuna") is None:
-        return ["`hydra/sweeper=optuna` needs optuna: pip install 'cleangpt[search]'"]
+        return [f"`hydra/sweeper=optuna` needs optuna: install it by `{extras.command('search')}`"]
     if isinstance(chosen, Submitit) and find_spec("submitit") is None:
-        return [f"`hydra/launcher=submitit_{chosen.cluster}` needs submitit: pip install 'cleangpt[slurm]'"]
+        command = extras.command("slurm")
+        return [f"`hydra/launcher=submitit_{chosen.cluster}` needs submitit: install it by `{command}`"]
     if isinstance(chosen, Submitit) and chosen.cluster == "slurm" and shutil.which("srun") is None:
         return ["`hydra/launcher=submitit_slurm` needs a machine of a Slurm cluster, and there is no `srun` here"]
     return []

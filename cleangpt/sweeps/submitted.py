@@ -69,7 +69,7 @@ class Training:
         self._job = JobEnvironment()
         environment = guard.announced({**os.environ, **self._group()})
         environment.setdefault("OMP_NUM_THREADS", str(self.threads))
-        with open(self.log, "ab") as log:
+        with files.append_bytes(Path(self.log)) as log:
             self._child = subprocess.Popen(
                 self.words, env=environment, cwd=self.directory, stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )

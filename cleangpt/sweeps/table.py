@@ -8,11 +8,11 @@ from typing import Any
 from rich import box
 from rich.live import Live
 from rich.markup import escape
-from rich.table import Table
 
 from cleangpt.console import Console
+from cleangpt.narrow import Table
 from cleangpt.patience import duration
-from cleangpt.sweeps.jobs import Job, Outcome, Watched
+from cleangpt.sweeps.jobs import DONE, Job, Outcome, Watched
 
 COLORS = {"running": "cyan", "failed": "red", "stopped": "yellow", "pruned": "yellow", "waiting": "dim"}
 WIDE = 100  # columns: on a narrower terminal there are no lines between the columns
@@ -52,7 +52,7 @@ class Board:
         self.console = console or Console(highlight=False, width=width)
         self.total, self.rows = total, {}
         self.live: Live | None = None
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
             self.live = Live(
                 get_renderable=self.picture, console=self.console, refresh_per_second=REFRESH, transient=True
             )
@@ -87,6 +87,15 @@ class Board:
         if self.live is None:
             self.say(" ".join(filter(None, [f"{row.job.number:04}", row.job.label, what])))
 
+    def best(self) -> list[str]:
+        """Of several jobs that finished, the one with the best values: the accuracy, then the loss."""
+        found = [row for row in self.rows.values() if row.status in (*DONE, "done before")]
+        found = [row for row in found if row.value("val/loss") is not None]
+        if len(found) < 2:
+            return []
+        row = min(found, key=lambda row: (-(row.value("val/accuracy") or 0.0), row.value("val/loss")))
+        return [f"Best: {row.job.number:04}, {row.job.label}: {row.values()}"]
+
     def close(self) -> None:
         if self.live:
             self.live.stop()
@@ -108,7 +117,7 @@ class Board:
         lines = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False} if narrow else {}
         table = Table(caption=caption, caption_justify="left", **lines)
         table.add_column("job", justify="right", no_wrap=True)
-        table.add_column("what differs", overflow="fold", min_width=12)
+        table.add_column("what differs", overflow="fold")
         table.add_column("status", overflow="fold")
         for name in ("step", *SHOWN, "time"):
             head = name.replace("/", "/\n") if narrow else name

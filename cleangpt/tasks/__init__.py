@@ -16,6 +16,7 @@ A task has
     has_answers          whether a sample is right or wrong, so that there is an accuracy
     guessing()           without answers: the loss of knowing only how often each token comes
     measures(loss)       what a loss of validation means in other measures, by name
+    more_is_better       the names of its scores (accuracy, …) that are better when they are higher; others when lower
     score(judge, split, limit, method, watch)  the exact score of a model on a split, as a plain dict; `watch` (of
                          evaluate.py, optional) is told how far it is. Whoever prints and stores the score reads
                          split, method, complete, problems or windows, seconds, forced_equals_decoded
@@ -36,7 +37,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -84,6 +85,12 @@ def _discover() -> dict[str, type]:
 
 
 SETTINGS = _discover()
+
+
+def of(name: str) -> type:
+    """The class of the task that answers to this name."""
+    settings = next(found for found in SETTINGS.values() if name in get_args(found.model_fields["name"].annotation))
+    return importlib.import_module(settings.__module__).Task
 
 
 def make(settings, context: int | None = None):

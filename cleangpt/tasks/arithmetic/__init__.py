@@ -18,6 +18,7 @@ from cleangpt.tasks import Batch, Question
 from cleangpt.tasks.arithmetic import digits as decimal
 from cleangpt.tasks.arithmetic.universe import SPLITS, Universe
 from cleangpt.tokenizers import Characters
+from cleangpt.words import counted
 
 END, PAD = "\n", " "
 VOCABULARY = [*"0123456789+*=", END, PAD]
@@ -95,6 +96,7 @@ class Settings(Section):
 
 class Task:
     has_answers = True  # a sample is right or wrong, so there is an accuracy
+    more_is_better = ("accuracy",)
     reads_disk = False
 
     def __init__(self, settings: Settings, context: int | None = None):
@@ -217,7 +219,7 @@ class Task:
             if len(number) > self.settings.digits:
                 shown = number if len(number) < 30 else number[:30] + "…"
                 raise UserError(
-                    f"{shown} has {len(number)} digits, and this model learned numbers of at most "
+                    f"{shown} has {counted(len(number), 'digit')}, and this model learned numbers of at most "
                     f"{self.settings.digits}: ask with smaller ones"
                 )
         return self.question_of(*map(int, numbers))

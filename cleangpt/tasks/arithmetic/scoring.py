@@ -248,7 +248,7 @@ def show(task: Task, judge: Judge, count: int) -> list[str]:
 
 
 def _table(title: str, names: list[str], rows: list[dict[str, Any]]) -> Any:
-    from rich.table import Table
+    from cleangpt.narrow import Table
 
     made = Table(title=title, title_justify="left", title_style="bold")
     for name in [*names, "problems", "correct", "exact match", "95% interval"]:
@@ -260,7 +260,7 @@ def _table(title: str, names: list[str], rows: list[dict[str, Any]]) -> Any:
 
 
 def tables(score: dict[str, Any]) -> list:
-    from rich.table import Table
+    from cleangpt.narrow import Table
 
     what = f"{score['digits']}-digit {'sums' if score['task'] == 'adder' else 'products'}"
     whole = "all" if score["complete"] else "a stratified sample of the"

@@ -20,6 +20,7 @@ from cleangpt.schema import Section, parse
 from cleangpt.seeds import Permutation, derive, scramble
 from cleangpt.tasks import Batch
 from cleangpt.tokenizers import END
+from cleangpt.words import counted
 
 WINDOW = 256  # tokens, where neither the data set nor the model says how many
 LARGE = 1 << 30  # bytes of a file that may not stay in memory
@@ -87,6 +88,7 @@ class Settings(Section):
 
 class Task:
     has_answers = False
+    more_is_better = ()
 
     def __init__(self, settings: Settings, context: int | None = None):
         self.data = Prepared(Path(settings.dir), settings.tokenizer)
@@ -101,7 +103,7 @@ class Task:
             raise UserError(f"`dataset.confine` needs documents, and {settings.dir} holds one text: set it to false")
         if self.size("train") < 1:
             raise UserError(
-                f"{settings.dir} has {len(self.ids['train']):,} tokens to train on, less than two windows of "
+                f"{settings.dir} has {counted(len(self.ids['train']), 'token')} to train on, less than two windows of "
                 f"{self.sequence_length}: lower model.block_size or dataset.window"
             )
         if self.size("val") < 1:

@@ -116,7 +116,7 @@ def _broken(head: str) -> str:
 
 
 def tables(score: dict[str, Any]) -> list:
-    from rich.table import Table
+    from cleangpt.narrow import Table
 
     whole = "all" if score["complete"] else "a sample of the"
     title = f"{score['task']}, {whole} tokens of the {score['split']} split, in windows of {score['window']}"

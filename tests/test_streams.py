@@ -1,0 +1,175 @@
+"""Consoles that go, fill up, or know few characters."""
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+from runs import composed
+from voices import saved
+
+from cleangpt import config, files, streams, training
+from cleangpt.corpus.prepare import prepare
+from cleangpt.rundir import RunDir
+
+FULL = Path("/dev/full")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
+
+
+def closed_pipe() -> int:
+    """The end of a pipe whose reader has left."""
+    read, write = os.pipe()
+    os.close(read)
+    return write
+
+
+def full() -> int:
+    return os.open(FULL, os.O_WRONLY)
+
+
+def nothing() -> int:
+    """As `>&-` leaves it: nothing can be written there."""
+    return os.open(os.devnull, os.O_RDONLY)
+
+
+CONSOLES = {"closed pipe": (closed_pipe, errno.EPIPE), "full": (full, errno.ENOSPC), "closed": (nothing, errno.EBADF)}
+if not FULL.exists():
+    del CONSOLES["full"]
+
+
+def in_a_child(stdout: int, stderr: int, action, goes_on: bool, encoding="utf-8") -> int:
+    """The exit status of a process that has these streams, as a program of ours settles them."""
+    child = os.fork()
+    if child:
+        os.close(stdout)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status = 99
+    try:
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding=encoding, closefd=False) for number in (1, 2))
+        streams.settle(goes_on)
+        status = action()
+        sys.stdout.flush()
+    except SystemExit as leaving:
+        status = leaving.code
+    except BaseException as error:
+        (Path.cwd() / "died.txt").write_text(repr(error))
+    finally:
+        os._exit(status)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def trains(*overrides) -> int:
+    settings = config.parse(composed("train.steps=4", "train.eval_every=2", *overrides))
+    return training.train(settings, RunDir(Path("run")), [], None, time.monotonic())
+
+
+# ---- trainings
+
+
+@pytest.mark.parametrize("bar", ["false", "true"])
+@pytest.mark.parametrize("console", CONSOLES.values(), ids=CONSOLES)
+def test_a_training_goes_on_without_its_console_and_says_so_once_in_its_log(here, console, bar):
+    make, number = console
+    with (here / "stderr").open("wb") as stderr:
+        status = in_a_child(make(), stderr.fileno(), partial(trains, f"logger.progress={bar}"), goes_on=True)
+    assert status == 0, (here / "died.txt").exists() and (here / "died.txt").read_text()
+    gone = f"standard output is gone ({os.strerror(number)}): going on without it\n"
+    log = (here / "run" / "train.log").read_text()
+    assert log.count(gone) == 1
+    assert "step 4/4" in log
+    assert (here / "stderr").read_text() == gone
+    assert files.read_json(here / "run" / "summary.json")["status"] == "completed"
+
+
+def test_a_training_goes_on_without_both_streams(here):
+    status = in_a_child(closed_pipe(), nothing(), trains, goes_on=True)
+    assert status == 0
+    log = (here / "run" / "train.log").read_text()
+    assert log.count("standard output is gone") == 1
+    assert log.count("standard error is gone") == 1
+
+
+def test_a_sample_that_the_console_has_no_characters_for_is_shown_as_escapes(here):
+    (here / "words.txt").write_text("äöüß € 😀 \u2028 éèê " * 400, encoding="utf-8")
+    words = ("dataset=text", "dataset.source=words.txt", "dataset.dir=data", "dataset.tokenizer=characters")
+    prepare(config.parse(composed(*words)).dataset, 1, False, lambda *_: None)
+    words = (*words[:1], *words[2:], "model.block_size=16", "logger.samples=2", "logger.progress=true")
+    with (here / "stdout").open("wb") as stdout, (here / "stderr").open("wb") as stderr:
+        status = in_a_child(os.dup(stdout.fileno()), stderr.fileno(), partial(trains, *words), True, "ascii")
+    assert status == 0, (here / "died.txt").exists() and (here / "died.txt").read_text()
+    assert "\\x" in (here / "stdout").read_text(encoding="ascii")
+    assert set("äöüß€😀éèê") & set((here / "run" / "train.log").read_text(encoding="utf-8"))
+
+
+# ---- other programs
+
+
+@pytest.mark.parametrize("console", CONSOLES.values(), ids=CONSOLES)
+def test_what_only_prints_ends_quietly_at_a_closed_pipe_and_else_with_a_sentence(here, console):
+    make, number = console
+
+    def prints() -> int:
+        for line in range(10_000):
+            print(line)
+        (here / "went on").touch()
+        return 0
+
+    with (here / "stderr").open("wb") as stderr:
+        status = in_a_child(make(), stderr.fileno(), prints, goes_on=False)
+    assert not (here / "went on").exists()
+    said = f"standard output can't be written ({os.strerror(number)})\n"
+    assert (status, (here / "stderr").read_text()) == ((141, "") if number == errno.EPIPE else (1, said))
+
+
+def started(script, *words, stdout, env=None, redirect="") -> tuple[int, str]:
+    """Exit status and standard error of a program."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CLEANGPT_PATIENCE": "inf", **(env or {})}
+    command = ["sh", "-c", f'exec "$@" {redirect}', "sh", sys.executable, str(ROOT / script), *words]
+    done = subprocess.run(
+        command,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+        timeout=120,
+    )
+    if isinstance(stdout, int) and stdout >= 0:
+        os.close(stdout)
+    return done.returncode, done.stderr
+
+
+def test_help_ends_like_any_tool():
+    assert started("export.py", "--help", stdout=closed_pipe()) == (141, "")
+    assert started("train.py", "--help", stdout=closed_pipe()) == (141, "")
+    if FULL.exists():
+        told = "standard output can't be written (No space left on device)\n"
+        assert started("sample.py", "--help", stdout=full()) == (1, told)
+    status, said = started("eval/report.py", "--help", stdout=None, redirect=">&-")
+    assert (status, said) == (1, "standard output can't be written (Bad file descriptor)\n")
+    assert started("eval/report.py", "runs=[]", "nothing=1", stdout=None, redirect=">&- 2>&- <&-")[0] == 2
+
+
+def test_what_was_written_before_is_not_lost_and_samples_are_shown_in_ascii(here):
+    saved(here / "run")
+    words = ["run=run", "device=cpu", "max_new_tokens=40", "num_samples=8"]
+    with (here / "out").open("wb") as out:
+        status, said = started("sample.py", *words, "prompt=é€", stdout=out, env={"PYTHONIOENCODING": "ascii"})
+    assert status == 0, said
+    assert "\\xe9\\u20ac" in (here / "out").read_text(encoding="ascii")
+    if FULL.exists():
+        status, said = started("sample.py", *words, "prompt=a", stdout=full())
+        assert status == 1
+        assert said.endswith("standard output can't be written (No space left on device)\n")
+        assert "Traceback" not in said
