@@ -14,6 +14,7 @@ from cleangpt import (
     ending,
     files,
     memory,
+    migrations,
     models,
     optim,
     patience,
@@ -191,7 +192,7 @@ def _note_beginning(trainer: Trainer, before: dict[str, Any] | None, now: dict[s
     """What the run is, and under which circumstances it began or goes on."""
     run = trainer.run
     with writable(run):
-        if before is None or read_config(run.config) != trainer.config:
+        if before is None or not _holds(run.config, migrations.stamped(trainer.config.model_dump(mode="json"))):
             write_config(run.config, trainer.config)
         if before is None:
             files.write_json(run.run, now)
@@ -201,6 +202,13 @@ def _note_beginning(trainer: Trainer, before: dict[str, Any] | None, now: dict[s
         except OSError as error:
             trainer.tracker.say(f"run.json could not be written ({error.strerror}): it tells of the earlier parts only")
     point_latest_to(run)
+
+
+def _holds(path: Path, data: dict[str, Any]) -> bool:
+    try:
+        return files.read_json(path) == data
+    except (OSError, ValueError):
+        return False
 
 
 def _about_the_machine(

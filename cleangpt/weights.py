@@ -16,6 +16,7 @@ from cleangpt.config import Config, Imported, ModelConfig
 from cleangpt.errors import UserError
 from cleangpt.models.layers import Decoder
 from cleangpt.rundir import write_config
+from cleangpt.shown import in_line
 
 WEIGHTS = "model.safetensors"
 # Types as safetensors calls them, from the widest to the narrowest, which is their order in a file.
@@ -63,7 +64,10 @@ def write(file: BinaryIO, tensors: dict[str, torch.Tensor], metadata: dict[str, 
 def about(folder: Path) -> dict[str, Any]:
     """What the weights say of themselves: their step and scores."""
     with reading(folder / WEIGHTS), safe_open(folder / WEIGHTS, framework="pt") as file:
-        return untrusted.parsed_object((file.metadata() or {}).get("cleangpt", "{}"))
+        found = untrusted.parsed_object((file.metadata() or {}).get("cleangpt", "{}"))
+        if not isinstance(found.get("step", 0), int):
+            raise ValueError(f"its step is {in_line(found['step'])}")
+        return found
 
 
 def step(folder: Path) -> int | None:
