@@ -1,6 +1,7 @@
 """Consoles that go, fill up, or know few characters."""
 
 import errno
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -37,21 +38,37 @@ def nothing() -> int:
     return os.open(os.devnull, os.O_RDONLY)
 
 
+def a_file() -> int:
+    return os.open("stdout", os.O_WRONLY | os.O_CREAT, 0o666)
+
+
 CONSOLES = {"closed pipe": (closed_pipe, errno.EPIPE), "full": (full, errno.ENOSPC), "closed": (nothing, errno.EBADF)}
 if not FULL.exists():
     del CONSOLES["full"]
 
 
-def in_a_child(stdout: int, stderr: int, action, goes_on: bool, encoding="utf-8") -> int:
-    """The exit status of a process that has these streams, as a program of ours settles them."""
-    child = os.fork()
-    if child:
-        os.close(stdout)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    status = 99
+SERVER = multiprocessing.get_context("forkserver")  # which has no threads: of one that has, a fork may wait for ever
+SERVER.set_forkserver_preload(["torch._dynamo", "runs", "voices"])
+
+
+def in_a_child(console, stderr: str, action, goes_on: bool, encoding="utf-8") -> int:
+    """The exit status of a process that has these streams, as a program of ours settles them.
+
+    `console` makes standard output; `stderr` is a file, or else nothing is open there.
+    """
+    child = SERVER.Process(target=_child, args=(Path.cwd(), console, stderr, action, goes_on, encoding))
+    child.start()
+    child.join(100)
+    child.kill()
+    child.join()
+    return child.exitcode
+
+
+def _child(here: Path, console, stderr: str, action, goes_on: bool, encoding: str) -> None:
+    os.chdir(here)
     try:
-        os.dup2(stdout, 1)
-        os.dup2(stderr, 2)
+        os.dup2(console(), 1)
+        os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT, 0o666) if stderr else nothing(), 2)
         sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding=encoding, closefd=False) for number in (1, 2))
         streams.settle(goes_on)
         status = action()
@@ -59,9 +76,9 @@ def in_a_child(stdout: int, stderr: int, action, goes_on: bool, encoding="utf-8"
     except SystemExit as leaving:
         status = leaving.code
     except BaseException as error:
-        (Path.cwd() / "died.txt").write_text(repr(error))
-    finally:
-        os._exit(status)
+        Path("died.txt").write_text(repr(error))
+        status = 99
+    os._exit(status)
 
 
 @pytest.fixture(autouse=True)
@@ -82,8 +99,7 @@ def trains(*overrides) -> int:
 @pytest.mark.parametrize("console", CONSOLES.values(), ids=CONSOLES)
 def test_a_training_goes_on_without_its_console_and_says_so_once_in_its_log(here, console, bar):
     make, number = console
-    with (here / "stderr").open("wb") as stderr:
-        status = in_a_child(make(), stderr.fileno(), partial(trains, f"logger.progress={bar}"), goes_on=True)
+    status = in_a_child(make, "stderr", partial(trains, f"logger.progress={bar}"), goes_on=True)
     assert status == 0, (here / "died.txt").exists() and (here / "died.txt").read_text()
     gone = f"standard output is gone ({os.strerror(number)}): going on without it\n"
     log = (here / "run" / "train.log").read_text()
@@ -94,7 +110,7 @@ def test_a_training_goes_on_without_its_console_and_says_so_once_in_its_log(here
 
 
 def test_a_training_goes_on_without_both_streams(here):
-    status = in_a_child(closed_pipe(), nothing(), trains, goes_on=True)
+    status = in_a_child(closed_pipe, "", trains, goes_on=True)
     assert status == 0
     log = (here / "run" / "train.log").read_text()
     assert log.count("standard output is gone") == 1
@@ -106,8 +122,7 @@ def test_a_sample_that_the_console_has_no_characters_for_is_shown_as_escapes(her
     words = ("dataset=text", "dataset.source=words.txt", "dataset.dir=data", "dataset.tokenizer=characters")
     prepare(config.parse(composed(*words)).dataset, 1, False, lambda *_: None)
     words = (*words[:1], *words[2:], "model.block_size=16", "logger.samples=2", "logger.progress=true")
-    with (here / "stdout").open("wb") as stdout, (here / "stderr").open("wb") as stderr:
-        status = in_a_child(os.dup(stdout.fileno()), stderr.fileno(), partial(trains, *words), True, "ascii")
+    status = in_a_child(a_file, "stderr", partial(trains, *words), True, "ascii")
     assert status == 0, (here / "died.txt").exists() and (here / "died.txt").read_text()
     assert "\\x" in (here / "stdout").read_text(encoding="ascii")
     assert set("äöüß€😀éèê") & set((here / "run" / "train.log").read_text(encoding="utf-8"))
@@ -116,18 +131,17 @@ def test_a_sample_that_the_console_has_no_characters_for_is_shown_as_escapes(her
 # ---- other programs
 
 
+def prints() -> int:
+    for line in range(10_000):
+        print(line)
+    Path("went on").touch()
+    return 0
+
+
 @pytest.mark.parametrize("console", CONSOLES.values(), ids=CONSOLES)
 def test_what_only_prints_ends_quietly_at_a_closed_pipe_and_else_with_a_sentence(here, console):
     make, number = console
-
-    def prints() -> int:
-        for line in range(10_000):
-            print(line)
-        (here / "went on").touch()
-        return 0
-
-    with (here / "stderr").open("wb") as stderr:
-        status = in_a_child(make(), stderr.fileno(), prints, goes_on=False)
+    status = in_a_child(make, "stderr", prints, goes_on=False)
     assert not (here / "went on").exists()
     said = f"standard output can't be written ({os.strerror(number)})\n"
     assert (status, (here / "stderr").read_text()) == ((141, "") if number == errno.EPIPE else (1, said))
