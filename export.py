@@ -37,8 +37,8 @@ def export(settings: ExportConfig) -> int:
         out = Path(settings.out or Path("outputs") / Path(settings.run.partition("@")[0]).name)
         with patience.doing(f"Copying the weights to {out}"):
             model = folder.import_folder(settings.run, out)
-        layers = counted(model.n_layer, "layer")
-        say(f"The weights of {settings.run}, a {model.name} of {layers}, are in {out}. Next:")
+        model_is = f"a {model.name} of {counted(model.n_layer, 'layer')}"
+        say(f"The weights of {settings.run}, {model_is}, are in {out}. Next:")
         say(f"    python eval/score.py run={out} suite=lm-eval tasks=lambada_openai")
         return 0
     opened = find(settings.run)

@@ -101,7 +101,7 @@ def run(action: Callable[[], int]) -> None:
     except Exception as error:
         where = "" if _rank() is None else f"rank {_rank()}: "
         patience.started()
-        sys.stderr.write(where + visible(files.full_disk(error) or traceback.format_exc()))
+        sys.stderr.write(where + (files.full_disk(error) or visible(traceback.format_exc())))
     sys.stdout.flush()
     sys.exit(status)
 

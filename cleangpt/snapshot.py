@@ -139,9 +139,9 @@ def damage(folder: Path) -> str | None:
             return f"{MANIFEST} does not list {min(lacking)}"
         for name, expected in manifest.items():
             path = folder / name
-            if Path(name).name != name:
+            if path.parent != folder or Path(name).name != name or (path.exists() and not path.is_file()):
                 return f"{MANIFEST} lists {name}, which is no file of it"
-            if not path.is_file():
+            if not path.exists():
                 return f"{name} is missing"
             if path.stat().st_size != expected["bytes"]:
                 return f"{name} has {path.stat().st_size} bytes instead of {expected['bytes']}"

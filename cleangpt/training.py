@@ -192,7 +192,7 @@ def _note_beginning(trainer: Trainer, before: dict[str, Any] | None, now: dict[s
     """What the run is, and under which circumstances it began or goes on."""
     run = trainer.run
     with writable(run):
-        if before is None or not _holds(run.config, migrations.stamped(trainer.config.model_dump(mode="json"))):
+        if before is None or read_config(run.config) != trainer.config:
             write_config(run.config, trainer.config)
         if before is None:
             files.write_json(run.run, now)
