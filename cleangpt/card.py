@@ -121,7 +121,7 @@ def _machine(part: dict[str, Any]) -> list[tuple[str, str]]:
         ("dtype", _said(machine, "dtype")),
         *([("processor", _said(machine, "processor"))] if machine.get("processor") else []),
         ("processes", str(part["world_size"])),
-        ("host", f"{_said(machine, 'host')}, {counted(machine['cores'], 'core')}, {_said(machine, 'system')}"),
+        ("host", f"{_said(machine, 'host')}, {_cores(machine)}, {_said(machine, 'system')}"),
         ("versions", ", ".join(f"{name} {_said(part['versions'], name)}" for name in ("python", "torch", "cleangpt"))),
         ("commit", f"{_said(git, 'commit')}{dirty}"),
         ("parameters", "{:,} ({:,} without embeddings)".format(*map(parameters.get, COUNTS, (0, 0)))),

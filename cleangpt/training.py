@@ -14,7 +14,6 @@ from cleangpt import (
     ending,
     files,
     memory,
-    migrations,
     models,
     optim,
     patience,
@@ -202,13 +201,6 @@ def _note_beginning(trainer: Trainer, before: dict[str, Any] | None, now: dict[s
         except OSError as error:
             trainer.tracker.say(f"run.json could not be written ({error.strerror}): it tells of the earlier parts only")
     point_latest_to(run)
-
-
-def _holds(path: Path, data: dict[str, Any]) -> bool:
-    try:
-        return files.read_json(path) == data
-    except (OSError, ValueError):
-        return False
 
 
 def _about_the_machine(

@@ -446,7 +446,7 @@ def test_a_manifest_lists_files_of_its_snapshot_only(run, name):
     os.mkfifo(folder / "pipe")  # reading it would wait without end
     changed(folder / "manifest.json", files={**files.read_json(folder / "manifest.json")["files"], name: {"bytes": 0}})
     with within(20):
-        assert snapshot.damage(folder).endswith(("is missing", "which is no file of it"))
+        assert "which is no file of it" in snapshot.damage(folder)
 
 
 def test_a_stored_number_of_processes_is_not_started_blindly(run):
