@@ -134,7 +134,8 @@ def _torchrun(processes: int, folder: Path) -> None:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Take back a run directory that Hydra made for nothing, and the folder around it."""
+    """Take back a run directory that Hydra made for nothing, and the folder around it, unless somebody is in there."""
     with contextlib.suppress(OSError):
         folder.rmdir()
-        folder.parent.rmdir()
+        if not Path.cwd().is_relative_to(folder.parent):
+            folder.parent.rmdir()

@@ -169,3 +169,11 @@ def test_a_run_that_another_one_finished_before_the_lock_was_had_is_not_replaced
         train(here / "other", *SHORT, "seed=1")
         ends = [(path / "final" / "model.safetensors").read_bytes() for path in (folder, here / "other")]
         assert ends[0] == ends[1]
+
+
+def test_a_refused_run_takes_back_its_folder_and_not_the_one_where_it_was_started(here, launched, capsys):
+    for folder in (here / "outputs" / "run", here / "run"):
+        folder.mkdir(parents=True)
+        assert launched(folder, *SHORT, "resume=nothing") == 2
+        assert "there is no such folder" in capsys.readouterr().err
+        assert list(here.iterdir()) == []
