@@ -201,10 +201,9 @@ def _no_option(name: str, value: str, schema: type[Section]) -> str:
     return f"`{name}` is no option: write {key}={value}"
 
 
-def hydra_words() -> list[str]:
-    """What of this command line says where configuration lies: --config-dir=…, -cd …, hydra.searchpath=…"""
+def hydra_words(words: list[str]) -> list[str]:
+    """What of a command line says where configuration lies: --config-dir=…, -cd …, hydra.searchpath=…"""
     names = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "hydra.searchpath")
-    words = sys.argv[1:]
     found = []
     for word, after in zip(words, [*words[1:], ""], strict=False):
         if word in names:

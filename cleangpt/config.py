@@ -19,7 +19,7 @@ from cleangpt.tasks import SETTINGS as TASK_SETTINGS
 class ModelConfig(Section):
     """What both architectures have."""
 
-    n_layer: int = Field(ge=1, le=10_000, description="transformer blocks")
+    n_layer: int = Field(ge=1, le=1_000, description="transformer blocks")
     n_embd: int = Field(ge=1, description="width of the model")
     n_head: int = Field(ge=1, description="attention heads")
     block_size: int | None = Field(ge=1, description="longest context; null: what the task needs")

@@ -118,9 +118,7 @@ def is_gone(trainer: Trainer) -> bool:
 
 
 def _say_how_to_go_on(trainer: Trainer, found: kept.Kept) -> None:
-    world, run = trainer.world, trainer.run.shown()
-    by_itself = world.size == 1 or trainer.config.processes == world.size
-    command = "python train.py" if by_itself else f"torchrun --nproc-per-node={world.local_size} train.py"
+    command, run = telling.starter(trainer.config, trainer.world), trainer.run.shown()
     if found.goes_on is None:
         trainer.tracker.say("There is no snapshot to resume from.")
     elif found.goes_on == trainer.state.step:

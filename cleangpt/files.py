@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -97,7 +98,13 @@ def append_bytes(path: Path) -> Any:
 
 
 def _no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | NOT_LINKS, 0o666)
+    handle = os.open(path, flags | NOT_LINKS, 0o666)
+    if os.fstat(handle).st_nlink > 1:  # another folder has this file too: from here on there are two
+        os.close(handle)
+        with open(path, "rb") as shared:
+            replace(Path(path), lambda file: shutil.copyfileobj(shared, file))
+        handle = os.open(path, flags | NOT_LINKS, 0o666)
+    return handle
 
 
 def read_json(path: Path) -> Any:

@@ -24,7 +24,8 @@ def announced(environment: Mapping[str, str]) -> dict[str, str]:
 
 def leave_with_parent() -> None:
     """From here on, this process gets a SIGTERM when whoever started it is gone: the parent that was announced to it,
-    or the launcher that made it one of several processes. One that a person started may outlive the shell."""
+    or the launcher that made it one of several processes. One that a person started alone, or with nohup or setsid, may
+    outlive the shell."""
     if links := _links():
         _begin_to_watch(links)
 
@@ -48,7 +49,7 @@ def _links() -> list[Link]:
     if "TORCHELASTIC_RUN_ID" in os.environ:  # there may be a script between torchrun and this process
         while links[-1][0] != os.getsid(0) and (above := _parent_of(links[-1][1])):  # torchrun's own children lead one
             links.append((links[-1][1], above))
-    elif signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # started with nohup, to outlive whoever did
+    elif signal.getsignal(signal.SIGHUP) == signal.SIG_IGN or os.getsid(0) == me:  # by nohup or setsid, to live on
         return []
     return links
 

@@ -14,6 +14,9 @@ from cleangpt import beginning, claim, cli, guard, patience, resuming
 from cleangpt.config import Config, parse
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.rundir import RunDir
+from cleangpt.words import counted
+
+PROCESSES_A_CORE = 8  # more only wait for each other
 
 
 def train(data: dict[str, Any], began: float) -> None:
@@ -99,6 +102,12 @@ def _processes(config: Config) -> int:
             )
         return 1
     if config.processes != "auto":
+        cores = os.cpu_count() or 1
+        if config.processes > PROCESSES_A_CORE * cores:
+            raise UserError(
+                f"`processes` is {config.processes}, and this machine has {counted(cores, 'core')}: start at most "
+                f"{PROCESSES_A_CORE * cores}"
+            )
         return config.processes
     if config.device in ("auto", "cuda"):
         patience.load_torch()

@@ -67,9 +67,14 @@ def leads_out(path: Path, folder: Path) -> bool:
 
 
 def refuse_links_outside(folder: Path) -> None:
-    """A run may be somebody else's: what is written into it shall not land elsewhere."""
+    """A run may be somebody else's: what is written into it shall not land elsewhere.
+
+    What wandb keeps in its own folder has links of wandb's own, and is not looked at: each run of it is a new folder.
+    """
     for parent, folders, names in os.walk(folder):
-        for path in (Path(parent) / name for name in (*folders, *names)):
+        here = [Path(parent) / name for name in (*folders, *names)]
+        folders[:] = [name for name in folders if Path(parent) / name != folder / "wandb"]
+        for path in here:
             if leads_out(path, folder):
                 raise UserError(f"{path} is a link that leads out of the run: put in its place what it leads to")
             if path.exists() and not (path.is_file() or path.is_dir()):

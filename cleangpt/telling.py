@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from cleangpt import goal, record, schedule
+from cleangpt import cli, distributed, goal, record, schedule
 from cleangpt.config import Config, ScheduleConfig
 from cleangpt.patience import duration
 from cleangpt.trainer import Trainer
@@ -68,7 +68,7 @@ def stretching(before: Config, now: Config, step: int, parts: list[dict[str, Any
     if not leaps:
         return []
     keeps = f"schedule.steps={there.steps} keeps it as it was" if schedule.at(there, step + 1).lr else ""
-    anew = f"without a leap, from the beginning: {_from_the_beginning(parts, now.train.steps)}"
+    anew = f"without a leap, from the beginning: {_from_the_beginning(now, parts, now.train.steps)}"
     return [
         f"the schedule is stretched from {there.steps:,} to {here.steps:,} steps: after step {step:,} "
         + ", ".join(leaps),
@@ -80,11 +80,18 @@ def _over(config: Config, steps: int) -> ScheduleConfig:
     return config.schedule.model_copy(update={"steps": steps})
 
 
-def _from_the_beginning(parts: list[dict[str, Any]], steps: int) -> str:
+def _from_the_beginning(config: Config, parts: list[dict[str, Any]], steps: int) -> str:
     """The command of a run that is the same but for its number of steps."""
     words = {word.partition("=")[0]: word for part in parts for word in part.get("overrides", [])}
     kept = [word for key, word in words.items() if key.lstrip("+") not in ("resume", "train.steps")]
-    return shlex.join(["python", "train.py", *kept, f"train.steps={steps}"])
+    where = cli.hydra_words(parts[0].get("command", [])[1:])
+    return shlex.join([*starter(config, distributed.world()).split(), *where, *kept, f"train.steps={steps}"])
+
+
+def starter(config: Config, world: distributed.World) -> str:
+    """How a training like this one is started."""
+    by_itself = world.size == 1 or config.processes == world.size
+    return "python train.py" if by_itself else f"torchrun --nproc-per-node={world.local_size} train.py"
 
 
 def end(trainer: Trainer, status: str) -> list[str]:
@@ -109,8 +116,9 @@ def farewell(trainer: Trainer, status: str, summary: dict[str, Any], judged: Ver
     shown = trainer.run.shown()
     run = trainer.run
     best = f"best/ (step {state.best_step})" if state.best else f"final/ (step {state.step})"
-    there = [name for name, path in (("card.md", run.card), ("plots/", run.plots)) if path.exists()]
-    say(f"Everything is in {shown}: {', '.join([*there, 'metrics.jsonl', best])}. Next:")
+    names = (("card.md", run.card), ("plots/", run.plots), ("metrics.jsonl", run.metrics))
+    there = [name for name, path in names if path.exists()]
+    say(f"Everything is in {shown}: {', '.join([*there, best])}. Next:")
     say(f"    python eval/score.py run={shown}    # every table of the score")
     say(f"    python sample.py run={shown} interactive=true    # talk to it")
     longer = ["train.stop_when=null"] if trainer.is_solved() else []
@@ -123,5 +131,5 @@ def farewell(trainer: Trainer, status: str, summary: dict[str, Any], judged: Ver
     remark = f": {', '.join(leaps)}" if leaps else ""
     say(f"    python train.py resume={shown} {' '.join(longer)}    # train longer{remark}")
     if leaps and (run := record.begun(trainer.run.run)):
-        command = _from_the_beginning(record.parts(run), 2 * state.step)
+        command = _from_the_beginning(config, record.parts(run), 2 * state.step)
         say(f"    {command}    # as long from the beginning, without that leap")

@@ -155,10 +155,12 @@ class Tracker:
         return self.unwritten.count(b"\n") if self.speaks else 0
 
     def is_gone(self) -> bool:
-        """Whether the run directory was deleted or moved away, though it may be open still."""
+        """Whether the run directory was deleted or moved away, or emptied, though it may be open still."""
         if self.speaks and not self.gone:
             try:
                 self.gone = _identity(self.run.path) != self.place
+                if self.metrics_file and not self.metrics_file.closed:
+                    self.gone |= not os.path.samestat(os.stat(self.run.metrics), os.fstat(self.metrics_file.fileno()))
             except (FileNotFoundError, NotADirectoryError):
                 self.gone = True
         return self.speaks and self.gone

@@ -227,7 +227,17 @@ def replaced(path):
     path.mkdir()
 
 
-AWAY = {"deleted": shutil.rmtree, "moved": lambda path: path.rename(path.with_name("moved")), "replaced": replaced}
+def emptied(path):
+    for one in path.iterdir():
+        shutil.rmtree(one) if one.is_dir() else one.unlink()
+
+
+AWAY = {
+    "emptied": emptied,
+    "deleted": shutil.rmtree,
+    "moved": lambda path: path.rename(path.with_name("moved")),
+    "replaced": replaced,
+}
 
 
 @pytest.mark.parametrize("at", [2, 6])

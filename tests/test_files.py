@@ -200,6 +200,32 @@ def test_links_that_end_nowhere_or_in_themselves_or_above_are_refused_too(run, t
         rundir.refuse_links_outside(run)
 
 
+def test_what_wandb_links_to_is_its_own_and_its_folder_is_no_link(run, victim):
+    logs = run / "wandb" / "offline-run-1" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "debug-core.log").symlink_to(victim)
+    (run / "wandb" / "latest-run").symlink_to("offline-run-0")  # which was deleted
+    assert trained(run, "train.steps=5", resume=run) == 0
+    assert victim.read_text() == SECRET
+    (run / "best" / "wandb").symlink_to(victim)
+    with pytest.raises(UserError, match="leads out of the run"):
+        rundir.refuse_links_outside(run)
+    (run / "best" / "wandb").unlink()
+    (run / "wandb").rename(run.parent / "wandb")
+    (run / "wandb").symlink_to(run.parent / "wandb")
+    with pytest.raises(UserError, match="leads out of the run"):
+        rundir.refuse_links_outside(run)
+
+
+def test_a_log_that_another_folder_has_too_is_copied_and_not_appended_to_there(tmp_path, victim):
+    for name, append in (("train.log", files.append_text), ("job.log", files.append_bytes)):
+        os.link(victim, tmp_path / name)
+        with append(tmp_path / name) as log:
+            log.write("more\n" if name == "train.log" else b"more\n")
+        assert (tmp_path / name).read_text() == f"{SECRET}more\n"
+        assert victim.read_text() == SECRET
+
+
 def test_a_run_whose_links_stay_inside_goes_on_also_through_a_link_to_all_of_it(run, tmp_path):
     (run / "newest").symlink_to("snapshots/step_00000004")
     (run / "best" / "again.json").symlink_to((run / "best" / "config.json").absolute())

@@ -111,6 +111,8 @@ def test_what_a_person_started_may_outlive_the_shell(monkeypatch):
         assert guard._links() == [], "nohup"
     finally:
         signal.signal(signal.SIGHUP, before)
+    monkeypatch.setattr(guard.os, "getsid", lambda _: os.getpid())
+    assert guard._links() == [], "setsid"
 
 
 def test_a_child_that_is_stuck_is_killed(monkeypatch):

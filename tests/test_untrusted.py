@@ -178,7 +178,7 @@ def test_a_configuration_that_is_none_is_refused(run, text):
     [
         ("model__n_embd", 2**40),
         ("model__n_layer", 10**9),
-        ("model__n_layer", 9_999),
+        ("model__n_layer", 999),
         ("model__vocab_size", 10**12),
         ("model__vocab_size", 2**62),
         ("model__ffn_dim", 10**15),
@@ -232,6 +232,26 @@ def test_a_record_of_an_earlier_version_may_lack_things(run):
     assert found["local_world_size"] == 2
     assert openings.train(run, "train.steps=3") == 0
     assert "unknown" not in (run / "card.md").read_text().partition("## Machine")[2], "the newest part says it"
+
+
+def test_weights_with_other_names_or_shapes_are_not_exported(run, tmp_path):
+    path = run / "best" / "model.safetensors"
+    tensors = load_file(path)
+    name = next(name for name, tensor in tensors.items() if tensor.ndim == 2 and len(set(tensor.shape)) == 2)
+    for changed in (
+        {"\x1b[2J" if one == name else one: tensor for one, tensor in tensors.items()},
+        {one: tensor.T.contiguous() if one == name else tensor for one, tensor in tensors.items()},
+    ):
+        save_file(changed, path)
+        assert "does not fit the model" in refused(lambda: openings.export(run, tmp_path / "hf"))
+        assert not (tmp_path / "hf").exists()
+
+
+def test_a_run_with_a_number_beyond_all_bounds_does_not_take_the_report_with_it(run, tmp_path):
+    summary = files.read_json(run / "summary.json")
+    huge = dict.fromkeys(("tokens", "seconds", "step", "val/loss", "best/step"), 10**400)
+    (run / "summary.json").write_text(json.dumps({**summary, **huge}))
+    assert openings.report(run, tmp_path / "report") == 0
 
 
 # ---- tokenizers

@@ -45,7 +45,8 @@ def _absolute(word: str) -> str:
 def _start(folder: Path, name: str, words: list[str]) -> float:
     run, errors = folder / name, folder / f"{name}.err"
     caches = {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TRITON_CACHE_DIR": str(folder / "triton")}
-    command = [sys.executable, str(TRAIN), *map(_absolute, cli.hydra_words()), *words, *QUIET, "processes=1"]
+    where = map(_absolute, cli.hydra_words(sys.argv[1:]))
+    command = [sys.executable, str(TRAIN), *where, *words, *QUIET, "processes=1"]
     began = time.monotonic()
     with errors.open("w") as file:
         process = subprocess.Popen(

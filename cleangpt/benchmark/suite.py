@@ -17,7 +17,7 @@ def run(suite: dict[str, str], overrides: list[str]) -> tuple[int, dict[str, Any
     overrides = [word for word in overrides if word.partition("=")[0] != "suite"]
     found = {}
     for name, words in suite.items():
-        command = [sys.executable, str(PROGRAM), *cli.hydra_words(), *shlex.split(words), *overrides]
+        command = [sys.executable, str(PROGRAM), *cli.hydra_words(sys.argv[1:]), *shlex.split(words), *overrides]
         print(f"\n{name}: python bench.py {' '.join(shlex.split(words) + overrides)}", flush=True)
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if done.returncode:

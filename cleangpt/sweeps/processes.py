@@ -19,7 +19,7 @@ def command(job: Job) -> list[str]:
     """What trains a job, and continues it where it has begun."""
     words = [word for word in job.overrides if word.partition("=")[0].lstrip("+") != "resume"]
     there = f"hydra.run.dir={cli.quoted(job.folder)}"
-    return [sys.executable, sys.argv[0], *cli.hydra_words(), *words, "resume=auto", "hydra.mode=RUN", there]
+    return [sys.executable, sys.argv[0], *cli.hydra_words(sys.argv[1:]), *words, "resume=auto", "hydra.mode=RUN", there]
 
 
 def until_free(job: Job, say=print) -> None:
