@@ -91,6 +91,7 @@ def _parquet() -> bytes:
         ("a.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 99)[:-9], "is no whole file of gzip"),
         ("a.parquet", TEXT.encode(), "is no parquet file"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",  # packed bytes say when they were packed
 )
 def test_what_is_no_text_is_called_what_it_is_with_the_way_out(tmp_path, name, data, said):
     path = tmp_path / name
