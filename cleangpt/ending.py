@@ -19,7 +19,7 @@ def finish(trainer: Trainer, status: str) -> int:
     config, run, task, tracker, state = trainer.config, trainer.run, trainer.task, trainer.tracker, trainer.state
     with patience.doing("Writing the final weights", voice=tracker.voice):
         trainer.save_weights(run.final)
-        trainer.writer.wait()
+        trainer.finish_writing()
     trainer.say_complaints()
     for sentence in telling.end(trainer, status):
         tracker.say(sentence)

@@ -5,6 +5,7 @@ import json
 import math
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,6 +92,7 @@ class Trainer:
         self.stream = Stream(task, config.seed, train.batch_size, train.micro_batch_size, world, compute.device)
         self.judge = evaluate.Judge(model, compute.device, world, stop)
         self.writer = snapshot.Writer()
+        self.unwritten_best: Callable[[], None] | None = None  # writes the best weights, until it has
         self.watch = Watch(model, task.sequence_length, compute, world, config.logger.norms)
         profiles = config.profile and world.is_main
         self.profiler = profiling.Profiler(run, train, compute, tracker.say) if profiles else profiling.Off()
@@ -107,7 +109,7 @@ class Trainer:
         stored = snapshot.restore(folder, self.model, self.optimizer)
         with untrusted.reading(folder / snapshot.STATE, "the state of a training"):
             self.state = TypeAdapter(State).validate_json(json.dumps(stored), strict=True)
-            if self.state.step < 1 or folder.name != f"step_{self.state.step:08d}":
+            if self.state.step < 0 or folder.name != f"step_{self.state.step:08d}":
                 raise ValueError(f"it is of step {self.state.step}")
         self.earlier_seconds = self.state.seconds
         distributed.from_main(lambda: snapshot.restore_best(folder, self.run, self.model))
@@ -204,7 +206,10 @@ class Trainer:
         return self.world.is_main and train.snapshot_minutes is not None and minutes >= train.snapshot_minutes
 
     def snapshot(self) -> None:
-        """Copy what a snapshot holds; it is written while training goes on."""
+        """Copy what a snapshot holds; it is written while training goes on.
+
+        It holds the best weights too: where best/ could not be written, that comes first, or there is no snapshot.
+        """
         self.snapshot_at = time.monotonic()
         if not self.world.is_main or self.tracker.is_gone():
             return
@@ -213,10 +218,14 @@ class Trainer:
         step, state = self.state.step, asdict(self.state)
         tensors = snapshot.copy(self.model, self.optimizer)
         self.tracker.sync()
-        self.writer.submit(
-            f"the snapshot of step {step}",
-            lambda: snapshot.save(self.run, step, tensors, state, self.config, self.task.tokenizer),
-        )
+        late = self.unwritten_best
+
+        def write() -> None:
+            if late is not None:
+                late()
+            snapshot.save(self.run, step, tensors, state, self.config, self.task.tokenizer)
+
+        self.writer.submit(f"the snapshot of step {step}", write)
 
     def say_complaints(self, and_then: str = "") -> None:
         """What could not be written since the last time."""
@@ -369,13 +378,26 @@ class Trainer:
         return scores
 
     def save_weights(self, folder: Path) -> None:
-        if self.world.is_main and not self.tracker.is_gone():
-            about = {"step": self.state.step, **(self.state.scores or {})}
-            tensors = weights.copy(self.model)
-            self.writer.submit(
-                f"{folder.name}/",
-                lambda: weights.save(folder, tensors, self.config, self.task.tokenizer, about),
-            )
+        if not self.world.is_main or self.tracker.is_gone():
+            return
+        about = {"step": self.state.step, **(self.state.scores or {})}
+        tensors = weights.copy(self.model)
+
+        def write() -> None:
+            weights.save(folder, tensors, self.config, self.task.tokenizer, about)
+            if self.unwritten_best is write:
+                self.unwritten_best = None
+
+        if folder == self.run.best:
+            self.unwritten_best = write
+        self.writer.submit(f"{folder.name}/", write)
+
+    def finish_writing(self) -> None:
+        """Until all is on the disk, best/ at a second try perhaps."""
+        self.writer.wait()
+        if self.unwritten_best is not None:
+            self.writer.submit("best/", self.unwritten_best)
+            self.writer.wait()
 
     def has_best(self) -> bool:
         """Whether best/ holds the weights that were evaluated best: a full disk may have kept them from it."""

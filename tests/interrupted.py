@@ -10,7 +10,7 @@ from pathlib import Path
 
 from runs import composed
 
-from cleangpt import claim, config, files, resuming, snapshot, training, weights
+from cleangpt import claim, config, files, resuming, snapshot, streams, training, weights
 from cleangpt.rundir import RunDir, read_metrics
 from cleangpt.watching import OF_THE_MACHINE
 
@@ -54,6 +54,7 @@ def start(folder: Path, options: tuple[str, ...], hook: Hook | None, console: in
         os.dup2(os.open(os.devnull, os.O_WRONLY) if console is None else console, 1)
         os.dup2(os.open(folder.with_suffix(".stderr"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
         os.chdir(folder.parent)
+        streams.settle(goes_on=True)
         if hook:
             hook()
         with claim.alone_in(RunDir(folder), waits=True):

@@ -11,7 +11,7 @@ import pytest
 from helpers import TORCHRUN, run_program
 from runs import composed, fit, make_trainer, rows
 
-from cleangpt import cli, config, files, training, weights
+from cleangpt import cli, config, files, snapshot, training, weights
 from cleangpt.errors import UserError
 from cleangpt.rundir import RunDir
 
@@ -183,17 +183,32 @@ def test_a_signal_on_a_full_disk_is_told_from_where_the_run_goes_on(monkeypatch,
     assert "Resume from step 3 with: python train.py resume=run" in said
 
 
-def test_a_best_that_was_lost_is_not_taken_for_what_is_there(monkeypatch, capsys, tmp_path):
+def test_a_best_that_found_no_room_is_written_before_the_next_snapshot_and_none_is_written_without_it(
+    monkeypatch, capsys, tmp_path
+):
     trainer = make_trainer(tmp_path / "run", *OPTIONS)
-    Disk(monkeypatch, lambda path: "best/" in path)
+    Disk(monkeypatch, lambda path: "best/" in path and trainer.state.step < 5)
     trainer.fit()
     trainer.tracker.close()
     monkeypatch.undo()
-    again = make_trainer(tmp_path / "run", *OPTIONS, snapshot=trainer.run.snapshot_folders()[-1])
+    said = capsys.readouterr().out
+    assert "the snapshot of step 3 could not be written (No space left on device): training goes on" in said
+    (folder,) = trainer.run.snapshot_folders()
+    assert (folder.name, weights.step(trainer.run.best)) == ("step_00000006", trainer.state.best_step)
+    assert (folder / snapshot.BEST).read_bytes() == (trainer.run.best / weights.WEIGHTS).read_bytes()
+
+
+def test_best_weights_that_a_snapshot_lacks_are_not_taken_for_what_is_there(capsys, tmp_path):
+    trainer = make_trainer(tmp_path / "run", *OPTIONS)
+    trainer.fit()
+    trainer.tracker.close()
+    folder = trainer.run.snapshot_folders()[-1]
+    (folder / snapshot.BEST).unlink()
+    shutil.rmtree(trainer.run.best)
+    again = make_trainer(tmp_path / "run", *OPTIONS, snapshot=folder)
     assert again.state.best is None
-    assert (
-        "best/ does not hold step 6, which could not be written: the next evaluation counts" in capsys.readouterr().out
-    )
+    lost = f"best/ does not hold step {trainer.state.best_step}, which could not be written: the next evaluation counts"
+    assert lost in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("call", ["open", "fsync"])

@@ -105,6 +105,19 @@ def test_a_step_dropped_by_a_signal_leaves_no_trace(tmp_path):
     assert json.dumps(trainer.state.__dict__) == state
 
 
+def test_a_run_that_was_stopped_before_its_first_step_goes_on(tmp_path):
+    whole = fit(tmp_path / "whole")
+    stopped = make_trainer(tmp_path / "run")
+    stopped.stop.number = 15
+    assert stopped.fit() == "stopped"
+    stopped.tracker.close()
+    (folder,) = stopped.run.snapshot_folders()
+    assert folder.name == "step_00000000"
+    resumed = fit(tmp_path / "run", snapshot=folder)
+    assert torch.equal(flat_weights(resumed), flat_weights(whole))
+    assert values(tmp_path / "run") == values(tmp_path / "whole")
+
+
 def test_best_is_put_back_when_a_run_got_further_than_its_snapshot(tmp_path):
     options = ("train.steps=6", "train.eval_every=1", "train.snapshot_every=3", "train.keep_snapshots=null")
     trainer = fit(tmp_path, *options)

@@ -45,7 +45,7 @@ def test_packed_records_are_the_records(tmp_path, packed):
     records = "".join(json.dumps({"text": f"{n} {TEXT[:50]}"}) + "\n" for n in range(60))
     (tmp_path / f"a.ndjson.{suffix}").write_bytes(packed.compress(records.encode()))
     _, data = prepared(tmp_path, source=str(tmp_path / f"a.ndjson.{suffix}"), val_fraction=0.3)
-    assert sum(tokens.header["documents"] for tokens in data.splits.values()) == 60
+    assert sum(tokens.header.documents for tokens in data.splits.values()) == 60
     assert "0 the" in text_of(data, "train") + text_of(data, "val") or TEXT[:20] in text_of(data, "train")
 
 
@@ -135,7 +135,7 @@ def test_records_without_a_text_are_counted_and_said(tmp_path):
         f"{tmp_path}/a.jsonl: 8 of its 48 records are left out: 4 whose text is null or empty, 3 without the field "
         "'text', 1 whose text is no text but int."
     ]
-    assert sum(tokens.header["documents"] for tokens in data.splits.values()) == 80
+    assert sum(tokens.header.documents for tokens in data.splits.values()) == 80
 
 
 def test_of_many_files_with_such_records_the_first_are_named(tmp_path):

@@ -17,6 +17,7 @@ from cleangpt import models, weights
 from cleangpt.config import ModelConfig
 from cleangpt.errors import UserError
 from cleangpt.hf import hub
+from cleangpt.words import counted
 
 GPT = {
     "token_embedding": "transformer.wte",
@@ -66,7 +67,8 @@ def read(folder: Path, model: ModelConfig) -> dict[str, Tensor]:
     """The tensors of this folder as the state dict of our model, in float32. Its context may be shorter than theirs."""
     places = {_canonical(name, model): (path, name) for path, name in _stored(folder)}
     if len(places) < model.n_layer:  # which may be any number
-        raise UserError(f"{folder} has {len(places)} tensors, and its config.json asks for {model.n_layer} layers")
+        asked, there = counted(model.n_layer, "layer"), counted(len(places), "tensor")
+        raise UserError(f"{folder} has {there}, and its config.json asks for {asked}")
     models.size(model)
     wanted = models.build(model, "meta").state_dict()
     tensors = {}
