@@ -61,8 +61,9 @@ def start(folder: Path, options: tuple[str, ...], hook: Hook | None, console: in
             run, decided, resume = resuming.decide(config.parse(settings), RunDir(folder), words, restarted=False)
             status = training.train(decided, run, words, resume, time.monotonic())
     except BaseException as error:
-        os.write(2, f"{error!r}\n".encode())
-        status = 1
+        status = 2 if isinstance(error, OSError) and error.filename is not None else 1  # as cli.start has it
+        with contextlib.suppress(OSError):  # where that is full too
+            os.write(2, f"{error!r}\n".encode())
     finally:
         os._exit(status)
 
