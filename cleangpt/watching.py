@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,7 @@ from torch import Tensor, nn
 from cleangpt import flops, optim
 from cleangpt.device import Compute
 from cleangpt.distributed import World
-
-if TYPE_CHECKING:
-    from cleangpt.trainer import State
+from cleangpt.state import State
 
 # Keys of a row that tell of the machine: they differ between two runs that are alike in everything else.
 OF_THE_MACHINE = ("seconds", "tokens_per_second", "mfu", "memory_gb", "data_wait")
@@ -34,21 +32,21 @@ class Watch:
         self.peak = None if peak is None else peak * world.size
         self.tokens, self.seconds, self.data_seconds = 0, 0.0, 0.0
 
-    def start(self, state: "State") -> None:
+    def start(self, state: State) -> None:
         self.tokens, self.seconds, self.data_seconds = state.tokens, state.train_seconds, 0.0
 
     def mfu(self, tokens_per_second: float) -> float | None:
         """The share of what the devices could do that the model's own arithmetic is, where their peak is known."""
         return None if self.peak is None else tokens_per_second * self.flops_per_token / self.peak
 
-    def speed(self, state: "State") -> dict[str, float]:
+    def speed(self, state: State) -> dict[str, float]:
         """Since the last line; the time of evaluations and snapshots is not in it."""
         speed = (state.tokens - self.tokens) / max(state.train_seconds - self.seconds, 1e-9)
         found = {"tokens": state.tokens, "tokens_per_second": speed}
         mfu = self.mfu(speed)
         return found if mfu is None else {**found, "mfu": mfu}
 
-    def line(self, state: "State", clips: bool) -> dict[str, float]:
+    def line(self, state: State, clips: bool) -> dict[str, float]:
         """What a line has besides, and begin anew. Memory and waiting are those of this process."""
         spent = max(state.train_seconds - self.seconds, 1e-9)
         found = {"data_wait": min(1.0, self.data_seconds / spent)}
