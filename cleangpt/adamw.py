@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from cleangpt.config import AdamWConfig, MuonConfig
+from cleangpt.optimizers.settings import AdamWConfig, MuonConfig
 
 
 class AdamW:

@@ -5,9 +5,9 @@ import os
 
 import torch
 
-from cleangpt import models
 from cleangpt.config import Config
 from cleangpt.errors import UserError
+from cleangpt.models.build import count_parameters
 from cleangpt.patience import size as in_words
 
 FLOAT = 4  # bytes
@@ -29,7 +29,7 @@ def refuse_too_large(config: Config, length: int, processes: int, device: torch.
     there = of(device)
     if there is None:
         return
-    parameters, model, train = models.size(config.model), config.model, config.train
+    parameters, model, train = count_parameters(config.model), config.model, config.train
     least = parameters * FLOAT * (1 if train.freeze else 3)
     if least > there:
         raise UserError(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cleangpt.adamw import AdamW
-from cleangpt.config import MuonConfig
+from cleangpt.optimizers.settings import MuonConfig
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the polynomial that pulls singular values towards 1
 PARTS = {"qkv": 3}  # matrices that are several in one: queries, keys and values

@@ -7,9 +7,9 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from cleangpt.adamw import AdamW
-from cleangpt.config import AdamWConfig, MuonConfig
 from cleangpt.errors import UserError
 from cleangpt.muon import Muon
+from cleangpt.optimizers.settings import AdamWConfig, MuonConfig
 
 
 def freeze(model: nn.Module, patterns: list[str]) -> None:

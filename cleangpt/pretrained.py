@@ -9,10 +9,11 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from cleangpt.config import Config, ModelConfig, parse
+from cleangpt.config import Config, parse
 from cleangpt.errors import UserError
 from cleangpt.hf import hub
 from cleangpt.hf.architecture import FREE
+from cleangpt.models.settings import ModelConfig
 from cleangpt.rundir import Opened, find, read_config
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cleangpt import device, files, generate, models, patience, weights
+from cleangpt import device, files, generate, patience, weights
 from cleangpt.config import Config, Imported, SampleConfig
 from cleangpt.errors import UserError
 from cleangpt.generate import Piece, Text
+from cleangpt.models.build import count_parameters
 from cleangpt.prompts import Prompt, Reader
 from cleangpt.rundir import Opened
 from cleangpt.sampling import Sampling
@@ -37,7 +38,7 @@ class Voice:
 
     def __init__(self, opened: Opened, trained: Config | Imported, reader: Reader, settings: SampleConfig):
         self.reader, self.tokenizer = reader, reader.tokenizer
-        dtype = device.decided_dtype(settings.dtype, settings.device, models.size(trained.model))
+        dtype = device.decided_dtype(settings.dtype, settings.device, count_parameters(trained.model))
         self.compute = device.choose(settings.device, dtype)
         device.share_threads(1)
         model = weights.load_model(opened.folder, trained, self.compute.device)

@@ -7,7 +7,7 @@ has it. The last step of the decay has `end`, exactly.
 import math
 from typing import NamedTuple
 
-from cleangpt.config import Ramp, ScheduleConfig
+from cleangpt.optimizers.settings import Ramp, ScheduleConfig
 
 
 class Values(NamedTuple):

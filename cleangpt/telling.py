@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from cleangpt import cli, distributed, goal, record, schedule
-from cleangpt.config import Config, ScheduleConfig
+from cleangpt.config import Config
+from cleangpt.optimizers.settings import ScheduleConfig
 from cleangpt.patience import duration
 from cleangpt.trainer import Trainer
 from cleangpt.verdict import Verdict

@@ -15,7 +15,6 @@ from cleangpt import (
     files,
     memory,
     migrations,
-    models,
     optim,
     patience,
     pretrained,
@@ -29,6 +28,7 @@ from cleangpt.cli import FAILED
 from cleangpt.config import Config, resolve
 from cleangpt.corpus.store import NotPrepared
 from cleangpt.errors import UserError
+from cleangpt.models.build import build, count_parameters, parameter_counts
 from cleangpt.rundir import RunDir, point_latest_to, read_config, refuse_links_outside, writable, write_config
 from cleangpt.seeds import derive
 from cleangpt.signals import Stop, Stopped
@@ -64,7 +64,7 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
             if world.is_main:
                 snapshot.sweep(run)
             with patience.doing("Building the model"):
-                model = models.build(config.model, compute.device)
+                model = build(config.model, compute.device)
             optim.freeze(model, config.train.freeze)
             distributed.from_main(lambda: _begin_log(run))
             tracker = Tracker(run, config.logger, config.train.steps, speaks=world.is_main)
@@ -102,7 +102,7 @@ def _dtype(config: Config, run: RunDir, resume: Path | None) -> str:
         machine = record.parts(before)[-1].get("machine", {}) if before else {}
         if machine.get("dtype") in ("float32", "bfloat16", "float16"):
             return machine["dtype"]
-        return device.fastest_dtype(device.fastest(config.device), models.size(config.model))
+        return device.fastest_dtype(device.fastest(config.device), count_parameters(config.model))
 
     return config.dtype if config.dtype != "auto" else distributed.told_by_main("dtype", say)
 
@@ -158,7 +158,7 @@ def _fit(trainer: Trainer, asked: Config, overrides: list[str], snapshot_folder:
         _first_weights(config, trainer.model, trainer, snapshot_folder)
     if trainer.state.step > config.train.steps:
         raise UserError(f"`train.steps` is {config.train.steps}, and the run is at step {trainer.state.step} already")
-    parameters = models.parameter_counts(trainer.model)
+    parameters = parameter_counts(trainer.model)
     remarks = []
     before = now = None
     if world.is_main:

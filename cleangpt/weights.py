@@ -11,10 +11,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from cleangpt import distributed, files, models, tokenizers, untrusted
-from cleangpt.config import Config, Imported, ModelConfig
+from cleangpt import distributed, files, tokenizers, untrusted
+from cleangpt.config import Config, Imported
 from cleangpt.errors import UserError
+from cleangpt.models.build import build, count_parameters
 from cleangpt.models.layers import Decoder
+from cleangpt.models.settings import ModelConfig
 from cleangpt.rundir import write_config
 from cleangpt.shown import in_line
 
@@ -135,7 +137,7 @@ def refuse_another_size(path: Path, model: ModelConfig) -> None:
     """Before anything is made of a configuration, which may ask for any size: the weights are there, or it is wrong."""
     with reading(path), safe_open(path, framework="pt") as file:
         stored = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 it is no dict
-    if stored != (asked := models.size(model)):
+    if stored != (asked := count_parameters(model)):
         raise UserError(
             f"{path} does not fit the model: it holds {stored:,} numbers, and its config.json means {asked:,}"
         )
@@ -143,7 +145,7 @@ def refuse_another_size(path: Path, model: ModelConfig) -> None:
 
 def load_model(folder: Path, config: Config | Imported, device: torch.device) -> Decoder:
     distributed.from_main(lambda: refuse_another_size(folder / WEIGHTS, config.model))
-    model = models.build(config.model, device)
+    model = build(config.model, device)
     load_into(model, folder / WEIGHTS)
     return model.eval()
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 
-from cleangpt import cli, config, device, distributed, models, optim, processor, tasks
+from cleangpt import cli, config, device, distributed, optim, processor, tasks
+from cleangpt.models.build import build
 from cleangpt.rundir import RunDir, read_metrics
 from cleangpt.signals import Stop
 from cleangpt.tracking import Tracker
@@ -48,7 +49,7 @@ def make_trainer(folder: Path, *overrides: str, snapshot: Path | None = None, ta
     compute = device.choose(settings.device, settings.dtype)
     run = RunDir(folder)
     run.path.mkdir(parents=True, exist_ok=True)
-    model = models.build(settings.model, compute.device)
+    model = build(settings.model, compute.device)
     optim.freeze(model, settings.train.freeze)
     model.checkpointing = settings.train.activation_checkpointing
     tracker = Tracker(run, settings.logger, settings.train.steps, speaks=True)

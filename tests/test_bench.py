@@ -11,12 +11,14 @@ from omegaconf import OmegaConf
 from runs import AMX, cpuinfo
 
 from bench import bench
-from cleangpt import device, models, tasks
+from cleangpt import device, tasks
 from cleangpt.benchmark import matmul, peers, score, stand_in, suite, turns
 from cleangpt.benchmark.plain_loop import Loop, mean_loss
 from cleangpt.benchmark.run import measure
 from cleangpt.config import BenchConfig, resolve
 from cleangpt.errors import ConfigError, UserError
+from cleangpt.models.build import build
+from cleangpt.models.layers import Decoder
 from cleangpt.schema import parse
 
 CPU = device.Compute(torch.device("cpu"), torch.float32)
@@ -36,9 +38,9 @@ def settings(*options: str, what: str = "train", against: str | None = "plain", 
     return parse({**toy(*options, **changes), **QUICK, "what": what, "against": against}, BenchConfig)
 
 
-def telling(config: BenchConfig, task) -> models.Decoder:
+def telling(config: BenchConfig, task) -> Decoder:
     """A model whose weights are so large that every part of it shows in the loss."""
-    model = models.build(resolve(config, task).model)
+    model = build(resolve(config, task).model)
     model.initialise(torch.Generator().manual_seed(0))
     with torch.no_grad():
         for parameter in model.parameters():

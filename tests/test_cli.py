@@ -11,15 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 
 from cleangpt import cli
-from cleangpt.config import (
-    BenchConfig,
-    Config,
-    ExportConfig,
-    PrepareConfig,
-    ReportConfig,
-    SampleConfig,
-    ScoreConfig,
-)
+from cleangpt.config import BenchConfig, Config, ExportConfig, PrepareConfig, ReportConfig, SampleConfig, ScoreConfig
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.schema import keys, leaves
 

@@ -81,8 +81,10 @@ RECORDER = """
 import json, pathlib, runpy, sys, traceback
 from pydantic import create_model
 from cleangpt import config, schema
+from cleangpt.models import settings as models
+from cleangpt.optimizers import settings as optimizers
 
-read, own = set(), {config.__file__, schema.__file__}
+read, own = set(), {module.__file__ for module in (config, schema, models, optimizers)}
 
 def recording(self, name):
     if name in type(self).model_fields and sys._getframe(1).f_code.co_filename not in own:

@@ -8,9 +8,10 @@ import pytest
 import torch
 from runs import AMX, OLD, ZEN4, composed, cpuinfo, make_trainer
 
-from cleangpt import compiling, config, device, distributed, models, process, processor, record, tasks, training
+from cleangpt import compiling, config, device, distributed, process, processor, record, tasks, training
 from cleangpt.device import Compute
 from cleangpt.errors import UserError
+from cleangpt.models.build import build, count_parameters
 from cleangpt.rundir import RunDir
 
 CPU = Compute(torch.device("cpu"), torch.float32)
@@ -77,9 +78,9 @@ def test_the_same_command_decides_the_same_however_a_clock_lies(tmp_path, monkey
 def test_a_model_is_counted_without_making_its_weights(name):
     settings = config.parse(composed(f"model={name}"))
     settings = config.resolve(settings, tasks.make(settings.dataset))
-    made = sum(parameter.numel() for parameter in models.build(settings.model).parameters())
-    assert models.size(settings.model) == made
-    assert models.size(settings.model.model_copy(update={"vocab_size": 1 << 40})) > 1e13, "no memory holds these"
+    made = sum(parameter.numel() for parameter in build(settings.model).parameters())
+    assert count_parameters(settings.model) == made
+    assert count_parameters(settings.model.model_copy(update={"vocab_size": 1 << 40})) > 1e13, "no memory holds these"
 
 
 def test_a_run_whose_configuration_says_auto_has_the_dtype_that_its_record_tells(tmp_path, monkeypatch):

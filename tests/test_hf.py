@@ -19,10 +19,12 @@ from transformers import (
     Qwen3Config,
 )
 
-from cleangpt import config, generate, models, tokenizers, weights
+from cleangpt import config, generate, tokenizers, weights
 from cleangpt import pretrained as starts
 from cleangpt.errors import UserError
 from cleangpt.hf import architecture, folder, hub, tensors, tokens
+from cleangpt.models import settings
+from cleangpt.models.build import build, parameter_counts
 from cleangpt.rundir import find, read_config
 
 VOCABULARY = 300
@@ -108,13 +110,13 @@ def our_section(**changes):
     common = {"n_layer": 2, "n_embd": 32, "n_head": 4, "block_size": 40, "dropout": 0.1, "attention": "auto"}
     common |= {"vocab_size": VOCABULARY}
     if changes["name"] == "gpt":
-        return config.GPTConfig(**{**common, **PLAIN["gpt"], **changes})
+        return settings.GPTConfig(**{**common, **PLAIN["gpt"], **changes})
     llama = {"head_dim": 8, "n_kv_head": 4, "ffn_dim": 48, "rope_base": 1e4, "rope_scaling": None, "norm_eps": 1e-5}
-    return config.LlamaConfig(**{**common, **llama, **PLAIN["llama"], **changes})
+    return settings.LlamaConfig(**{**common, **llama, **PLAIN["llama"], **changes})
 
 
 def save_ours(path, section, tokenizer):
-    model = models.build(section)
+    model = build(section)
     model.initialise(torch.Generator().manual_seed(0))
     randomize(model)
     made = config.Imported(source="nowhere", dataset=None, model=section)
@@ -219,7 +221,7 @@ QWEN3_0_6B |= {"tie_word_embeddings": True, "use_sliding_window": False, "vocab_
 )
 def test_published_configurations_give_models_of_the_published_size(published, parameters):
     section = architecture.section(published, "x/y")
-    assert models.parameter_counts(models.build(section, "meta"))["total"] == parameters
+    assert parameter_counts(build(section, "meta"))["total"] == parameters
     assert (section.name == "llama" and section.rope_scaling is not None) == (published is LLAMA_3_2_1B)
 
 
@@ -479,7 +481,7 @@ def test_a_run_starts_from_weights_with_its_own_tokens_only(tmp_path):
     folder.export_folder(tmp_path / "ours", tmp_path / "hf", "float32")
     for source in (tmp_path / "hf", tmp_path / "ours"):
         settings = adopted(source)
-        model = models.build(config.resolve(settings, tasks.make(settings.dataset)).model)
+        model = build(config.resolve(settings, tasks.make(settings.dataset)).model)
         starts.load(model, str(source), tasks.make(settings.dataset).tokenizer)
         assert all(torch.equal(a, b) for a, b in zip(model.parameters(), ours.parameters(), strict=True))
         with pytest.raises(UserError, match="another tokenizer than the data set"):

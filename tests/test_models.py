@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from helpers import PLAIN
 
-from cleangpt import models
-from cleangpt.config import GPTConfig, LlamaConfig
 from cleangpt.models import layers
+from cleangpt.models.build import build, parameter_counts
 from cleangpt.models.llama import rotary_angles, rotate
 from cleangpt.models.norm import RMSNorm
+from cleangpt.models.settings import GPTConfig, LlamaConfig
 
 COMMON = {"n_layer": 2, "n_embd": 32, "n_head": 4, "block_size": 24, "vocab_size": 15, "dropout": 0.0}
 
@@ -28,7 +28,7 @@ def llama(**changes):
 
 
 def make(config):
-    model = models.build(config)
+    model = build(config)
     model.initialise(torch.Generator().manual_seed(0))
     with torch.no_grad():  # away from initialisation, so that every weight matters
         for parameter in model.parameters():
@@ -143,7 +143,7 @@ def test_gpt2_has_its_published_number_of_parameters():
         name="gpt", n_layer=12, n_head=12, n_embd=768, block_size=1024, vocab_size=50257, dropout=0.0, tied=True,
         bias=True, attention="auto", **PLAIN["gpt"],
     )  # fmt: skip
-    assert models.parameter_counts(models.build(config, "meta")) == {
+    assert parameter_counts(build(config, "meta")) == {
         "total": 124_439_808,
         "without_embeddings": 124_439_808 - (50257 + 1024) * 768,
         "trained": 124_439_808,
@@ -156,7 +156,7 @@ def test_llama_3_2_1b_has_its_published_number_of_parameters():
         vocab_size=128256, dropout=0.0, tied=True, rope_base=500000.0, rope_scaling=None, norm_eps=1e-5,
         attention="auto", **PLAIN["llama"],
     )  # fmt: skip
-    assert models.parameter_counts(models.build(config, "meta"))["total"] == 1_235_814_400
+    assert parameter_counts(build(config, "meta"))["total"] == 1_235_814_400
 
 
 @pytest.mark.parametrize("name", ["gpt", "llama"])
@@ -176,7 +176,7 @@ def test_initialisation_is_gpt2s(name):
 
 @pytest.mark.parametrize("build", [gpt, llama])
 def test_a_tied_head_is_the_embedding_and_an_untied_one_is_not(build):
-    tied, untied = (models.parameter_counts(build(tied=tied))["total"] for tied in (True, False))
+    tied, untied = (parameter_counts(build(tied=tied))["total"] for tied in (True, False))
     assert untied - tied == 15 * 32
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from runs import fit, make_trainer, weights
 
-from cleangpt import models, optim
+from cleangpt import optim
 from cleangpt.errors import UserError
+from cleangpt.models.build import parameter_counts
 
 
 def named(trainer):
@@ -23,7 +24,7 @@ def test_frozen_parameters_stay_and_have_no_gradient_no_decay_and_no_state(tmp_p
     assert len(in_groups) == len(set(in_groups)) == len(first) - len(frozen) == len(trainer.optimizer.state)
     assert {n for n, p in trainer.model.named_parameters() if p.grad is None} == frozen
     trained = sum(first[name].numel() for name in first if name not in frozen)
-    assert models.parameter_counts(trainer.model)["trained"] == trained
+    assert parameter_counts(trainer.model)["trained"] == trained
     assert trainer.gradients.flat.numel() < trained + 16 * len(first)
 
 

@@ -7,7 +7,8 @@ import pytest
 from helpers import toy
 
 from cleangpt import schedule
-from cleangpt.config import AccumRamp, Config, DecayRamp, LrRamp, ScheduleConfig, resolve
+from cleangpt.config import Config, resolve
+from cleangpt.optimizers.settings import AccumRamp, DecayRamp, LrRamp, ScheduleConfig
 from cleangpt.schema import parse
 from cleangpt.tasks import make
 

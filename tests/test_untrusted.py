@@ -13,9 +13,10 @@ from helpers import within
 from runs import composed
 from safetensors.torch import load_file, save_file
 
-from cleangpt import config, files, models, record, snapshot, tokenizers, untrusted, weights
+from cleangpt import config, files, record, snapshot, tokenizers, untrusted, weights
 from cleangpt.corpus import store
 from cleangpt.errors import UserError
+from cleangpt.models.build import build, count_parameters, parameter_counts
 from cleangpt.rundir import RunDir
 from cleangpt.tasks.text import Task
 
@@ -213,7 +214,7 @@ def test_layers_are_counted_and_not_made():
         for count in (1, 2, 3, 4, 9):
             for options in ({}, {"value_embeddings": True, "bigram_embedding": 7, "qk_norm": True, "tied": False}):
                 one = section.model_copy(update={"n_layer": count, **more, **options})
-                assert models.size(one) == models.parameter_counts(models.build(one, "meta"))["total"]
+                assert count_parameters(one) == parameter_counts(build(one, "meta"))["total"]
 
 
 @pytest.mark.parametrize(

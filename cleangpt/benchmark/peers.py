@@ -5,11 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from cleangpt import models
 from cleangpt.benchmark import of_litgpt, of_transformers, plain_model
-from cleangpt.config import ModelConfig
 from cleangpt.errors import UserError
+from cleangpt.models.build import build as build_ours
 from cleangpt.models.layers import Decoder
+from cleangpt.models.settings import ModelConfig
 
 NAMES = {"plain": "plain loop", "transformers": "transformers", "litgpt": "litgpt"}
 BUILD: dict[str, Callable[[Decoder], nn.Module]] = {
@@ -34,7 +34,7 @@ def insist_on_equality(against: str, config: ModelConfig) -> None:
     """
     small = config.model_copy(update={"n_layer": min(2, config.n_layer), "dropout": 0.0})
     generator = torch.Generator().manual_seed(0)
-    ours = models.build(small)
+    ours = build_ours(small)
     ours.initialise(generator)
     for parameter in ours.parameters():
         if parameter.dim() >= 2:

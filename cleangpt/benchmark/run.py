@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 
-from cleangpt import device, flops, models, process, tasks
+from cleangpt import device, flops, process, tasks
 from cleangpt.benchmark import decode, matmul, turns
 from cleangpt.benchmark import train as training
 from cleangpt.benchmark.score import Scoring
 from cleangpt.config import BenchConfig, resolve
+from cleangpt.models.build import build, count_parameters
 
 WARM_UP = {"train": 3, "decode": 1, "score": 1}  # calls of each side
 PEAK_SECONDS = 0.5  # of matmuls, before and after the turns
@@ -21,7 +22,9 @@ def measure(config: BenchConfig) -> dict[str, Any]:
     device.share_threads(1)
     task = tasks.make(config.dataset, config.model.block_size)
     config = resolve(config, task)
-    compute = device.choose(config.device, device.decided_dtype(config.dtype, config.device, models.size(config.model)))
+    compute = device.choose(
+        config.device, device.decided_dtype(config.dtype, config.device, count_parameters(config.model))
+    )
     scoring, more = None, {}
     if config.what == "train":
         sides, unit = training.sides(config, task, compute), "tokens"
@@ -61,8 +64,7 @@ def measure(config: BenchConfig) -> dict[str, Any]:
 def _utilisation(config: BenchConfig, task: Any, found: dict[str, Any], peaks: dict[torch.dtype, float]) -> dict:
     """The peaks by dtype, and of each side the share of the peak of its dtype that the model's arithmetic is."""
     by_name = {str(dtype).removeprefix("torch."): peak for dtype, peak in peaks.items()}
-    with torch.device("meta"):
-        each = flops.flops_per_token(models.MODELS[config.model.name](config.model), task.sequence_length)
+    each = flops.flops_per_token(build(config.model, "meta"), task.sequence_length)
     for side in found.values():
         side["mfu"] = side["median"] * each / by_name[side["dtype"]]
     return {"flops_per_token": each, "peak_tflops": {name: peak / 1e12 for name, peak in by_name.items()}}
@@ -71,4 +73,4 @@ def _utilisation(config: BenchConfig, task: Any, found: dict[str, Any], peaks: d
 def _about(config: BenchConfig) -> dict[str, Any]:
     model = config.model
     shape = {"layers": model.n_layer, "width": model.n_embd, "context": model.block_size}
-    return {"name": model.name, "parameters": models.size(model), **shape, "batch": config.train.batch_size}
+    return {"name": model.name, "parameters": count_parameters(model), **shape, "batch": config.train.batch_size}

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from cleangpt import models, optim, profiling, tasks
+from cleangpt import optim, profiling, tasks
 from cleangpt.benchmark import peers
 from cleangpt.benchmark.apart import Apart, Work
 from cleangpt.benchmark.plain_loop import Loop
@@ -19,6 +19,7 @@ from cleangpt.config import BenchConfig
 from cleangpt.device import Compute
 from cleangpt.distributed import world
 from cleangpt.errors import UserError
+from cleangpt.models.build import build
 from cleangpt.models.layers import Decoder
 from cleangpt.rundir import RunDir
 from cleangpt.seeds import derive
@@ -43,7 +44,7 @@ def sides(config: BenchConfig, task: Any, compute: Compute) -> list[Side]:
 
 
 def first_weights(config: BenchConfig, place: torch.device | str) -> Decoder:
-    model = models.build(config.model, place)
+    model = build(config.model, place)
     model.initialise(torch.Generator().manual_seed(derive(config.seed, "init")))
     return model
 

@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 
-from cleangpt import files, models, untrusted, weights
-from cleangpt.config import Imported, ModelConfig
+from cleangpt import files, untrusted, weights
+from cleangpt.config import Imported
 from cleangpt.errors import UserError
 from cleangpt.hf import architecture, hub, tensors, tokens
+from cleangpt.models.build import build
+from cleangpt.models.settings import ModelConfig
 from cleangpt.rundir import read_config
 from cleangpt.shown import visible
 from cleangpt.words import counted
@@ -44,7 +46,7 @@ def export_folder(source: Path, out: Path, dtype: str) -> dict[str, Any]:
     special = tokens.special_ids(tokenizer)
     about = architecture.configuration(model, dtype, special)
     weights.refuse_another_size(source / weights.WEIGHTS, model)
-    weights.refuse_others(models.build(model, torch.device("meta")), source / weights.WEIGHTS)
+    weights.refuse_others(build(model, torch.device("meta")), source / weights.WEIGHTS)
     ours = weights.read(source / weights.WEIGHTS)
     _refuse_existing(out)
     out.mkdir(parents=True, exist_ok=True)

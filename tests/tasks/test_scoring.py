@@ -11,10 +11,11 @@ import pytest
 import torch
 from helpers import PLAIN, arithmetic, written
 
-from cleangpt import evaluate, models, patience
-from cleangpt.config import GPTConfig, LlamaConfig
+from cleangpt import evaluate, patience
 from cleangpt.distributed import World
 from cleangpt.evaluate import Judge, wilson
+from cleangpt.models.build import build
+from cleangpt.models.settings import GPTConfig, LlamaConfig
 from cleangpt.signals import Stopped
 from cleangpt.tasks.arithmetic import Settings, Task, held_out, scoring
 from cleangpt.tasks.arithmetic import digits as decimal
@@ -113,7 +114,7 @@ def half_trained(s: Settings, name: str) -> Judge:
         llama = {"head_dim": 16, "n_kv_head": 1, "ffn_dim": 64, "rope_base": 1e4, "norm_eps": 1e-5}
         llama |= {"rope_scaling": None, **PLAIN["llama"]}
         config = LlamaConfig(name="llama", **llama, **common)
-    model = models.build(config)
+    model = build(config)
     model.initialise(torch.Generator().manual_seed(0))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     batch = task.batch("train", np.arange(task.size("train")))

@@ -11,11 +11,12 @@ from corpora import prepared, prose, settings
 from helpers import PLAIN
 from runs import fit, losses, make_trainer, rows, weights
 
-from cleangpt import evaluate, files, models, training
-from cleangpt.config import GPTConfig
+from cleangpt import evaluate, files, training
 from cleangpt.corpus.store import NotPrepared, Prepared
 from cleangpt.distributed import World
 from cleangpt.errors import UserError
+from cleangpt.models.build import build
+from cleangpt.models.settings import GPTConfig
 from cleangpt.stream import Stream
 from cleangpt.tasks.text import Task
 from cleangpt.tasks.text.scoring import score, tables
@@ -161,7 +162,7 @@ def judged(of: Task, model_name: str = "gpt", **more):
     section = {"name": model_name, "n_layer": 1, "n_embd": 16, "n_head": 2, "block_size": LENGTH, "dropout": 0.0}
     section |= {"tied": False, "attention": "auto", "vocab_size": of.tokenizer.vocab_size}
     section |= {"bias": False, **PLAIN["gpt"]} if model_name == "gpt" else {}
-    model = models.build(GPTConfig(**section | more))
+    model = build(GPTConfig(**section | more))
     model.initialise(torch.Generator().manual_seed(1))
     for parameter in model.parameters():
         parameter.data.mul_(8)  # so that losses differ from token to token
