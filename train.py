@@ -21,6 +21,7 @@ from omegaconf import DictConfig  # noqa: E402
 
 from cleangpt import cli  # noqa: E402
 from cleangpt.config import Config  # noqa: E402
+from cleangpt.sweeps import settings  # noqa: E402
 
 
 @hydra.main(version_base=None, config_path=cli.CONF, config_name="train")
@@ -31,4 +32,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    cli.start(main, Config, "train", sweeps=True)
+    cli.start(main, Config, "train", sweeps=settings)

@@ -16,7 +16,7 @@ import traceback
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -29,29 +29,40 @@ CONF = str(Path(__file__).resolve().parent.parent / "conf")
 WRONG_USE, FAILED = 2, 1
 
 
-def start(main: Callable[[], Any], schema: type[Section], config_name: str, sweeps: bool = False) -> None:
+class Sweeps(Protocol):
+    """What is to be known here of hydra.launcher and hydra.sweeper."""
+
+    def mistakes(self, hydra: dict[str, Any]) -> list[str]:
+        """Say what is wrong with them, a sentence each."""
+
+    def help_keys(self) -> dict[str, Any]:
+        """List the keys that --help explains, with their fields."""
+
+
+def start(main: Callable[[], Any], schema: type[Section], config_name: str, sweeps: "Sweeps | None" = None) -> None:
     """Check the command line, then let Hydra run `main`. Every way out of a program goes through here.
 
-    `sweeps` says that the program has -m: jobs in processes of their own, which leave a run directory each.
+    `sweeps` are the keys of Hydra's own part, of a program that has -m: jobs in processes of their own, which leave a
+    run directory each.
     """
     from hydra._internal.utils import get_args_parser
 
     process.before_torch()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come to us, who know how to say them
-    register_resolvers(schema)
+    register_resolvers(schema, sweeps)
     sys.argv[1:] = [as_it_stands(word, schema) for word in sys.argv[1:]]
     try:
         arguments = options(get_args_parser(), [_with_quoted_path(word) for word in sys.argv[1:]], schema)
         asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info
-        streams.settle(goes_on=sweeps and not asks)
-        if arguments.multirun and not sweeps:
+        streams.settle(goes_on=sweeps is not None and not asks)
+        if arguments.multirun and sweeps is None:
             raise UserError(f"{Path(sys.argv[0]).name} has no sweeps (-m): start it once for each value")
         if arguments.multirun and _rank() is not None:
             _refuse_sweep_under_torchrun()
         if not (asks or arguments.shell_completion):
             from cleangpt import look_ahead
 
-            look_ahead.check(arguments, schema, config_name)
+            look_ahead.check(arguments, schema, config_name, sweeps)
         main()
     except UserError as error:
         leave(error)
@@ -229,11 +240,12 @@ def composition_mistake(error: Exception) -> str | None:
 # Resolvers
 
 
-def register_resolvers(schema: type[Section]) -> None:
+def register_resolvers(schema: type[Section], sweeps: Sweeps | None = None) -> None:
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
     OmegaConf.register_new_resolver("run_stamp", _run_stamp, use_cache=True, replace=True)
-    for part in ("groups", "keys", "sweep"):
+    for part in ("groups", "keys"):
         OmegaConf.register_new_resolver(f"help_{part}", _help(part, schema), replace=True)
+    OmegaConf.register_new_resolver("help_sweep", _help("sweep", sweeps), replace=True)
 
 
 def _run_name(experiment: str | None, dataset: str, model: str) -> str:
@@ -249,12 +261,12 @@ def _run_stamp() -> str:
     return _stamp
 
 
-def _help(part: str, schema: type[Section]) -> Callable[..., str]:
+def _help(part: str, about: "type[Section] | Sweeps | None") -> Callable[..., str]:
     """What stands for ${help_keys:} and the like in the templates of --help."""
 
     def words(*, _root_: DictConfig) -> str:
         from cleangpt import program_help
 
-        return getattr(program_help, part)(schema, _root_)
+        return getattr(program_help, part)(about, _root_)
 
     return words

@@ -10,6 +10,7 @@ from cleangpt import card, distributed, evaluate, files, kept, patience, scoring
 from cleangpt.cli import FAILED
 from cleangpt.errors import UserError
 from cleangpt.rundir import read_metrics
+from cleangpt.score import of_task
 from cleangpt.shown import visible
 from cleangpt.trainer import Trainer
 
@@ -38,7 +39,7 @@ def finish(trainer: Trainer, status: str) -> int:
             with patience.doing("Reading the best weights", voice=tracker.voice):
                 trainer.use_best()
         watch = evaluate.Watch(tracker.say, tracker.voice)
-        score = task.score(trainer.judge, "test", None, "auto", watch=watch)
+        score = of_task.score(task, trainer.judge, "test", None, "auto", watch=watch)
     if not trainer.world.is_main:
         return 0
     tracker.say()
@@ -51,7 +52,7 @@ def finish(trainer: Trainer, status: str) -> int:
         if config.logger.plots:
             with patience.doing("Drawing the score", voice=tracker.voice):
                 _try_score(trainer, lambda: scoring.draw(task, score, run.score, label))
-        for table in task.tables(score)[:2]:
+        for table in of_task.tables(task, score)[:2]:
             tracker.say(table)
     _leave_card(trainer)
     telling.farewell(trainer, status, summary, judged)

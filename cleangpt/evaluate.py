@@ -19,7 +19,7 @@ from cleangpt import distributed, generate, patience
 from cleangpt.distributed import World
 from cleangpt.models.layers import Decoder
 from cleangpt.signals import Stop, Stopped
-from cleangpt.tasks import Batch
+from cleangpt.tasks.contract import Batch
 
 TOKENS_AT_ONCE = 1 << 14
 CACHED = 1 << 19  # numbers of an activation that a core keeps at hand; four times as many took a tenth longer

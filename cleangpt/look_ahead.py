@@ -10,12 +10,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from cleangpt.cli import CONF, composition_mistake, plain
+from cleangpt.cli import CONF, Sweeps, composition_mistake, plain
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.schema import Section, nearest, parse
 
 
-def check(arguments: Any, schema: type[Section], config_name: str) -> None:
+def check(arguments: Any, schema: type[Section], config_name: str, sweeps: Sweeps | None = None) -> None:
     """Raise a ConfigError with every mistake that this command line makes, in any job of a sweep."""
     from hydra import initialize_config_dir
     from hydra._internal.hydra import Hydra
@@ -32,7 +32,7 @@ def check(arguments: Any, schema: type[Section], config_name: str) -> None:
         warnings.filterwarnings("ignore", ".* is not available")  # which is a mistake here
         GlobalHydra.instance().clear()
         Hydra.create_main_hydra2(config_name, paths)
-        mistakes = _Judge(arguments, schema, config_name).mistakes()
+        mistakes = _Judge(arguments, schema, config_name, sweeps).mistakes()
     if mistakes:
         raise ConfigError(mistakes)
 
@@ -40,13 +40,14 @@ def check(arguments: Any, schema: type[Section], config_name: str) -> None:
 class _Judge:
     """Composes what a command line asks for: one configuration, or that of each job of a sweep."""
 
-    def __init__(self, arguments: Any, schema: type[Section], config_name: str):
+    def __init__(self, arguments: Any, schema: type[Section], config_name: str, sweeps: Sweeps | None):
         from hydra.core.global_hydra import GlobalHydra
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
         self.loader = GlobalHydra.instance().config_loader()
         self.parser = OverridesParser.create(self.loader)
-        self.schema, self.name, self.sweeps = schema, arguments.config_name or config_name, arguments.multirun
+        self.schema, self.name = schema, arguments.config_name or config_name
+        self.sweeps = sweeps if arguments.multirun else None
         self.lines = arguments.overrides
         self.found: dict[str, None] = {}  # each sentence once, in order
 
@@ -56,9 +57,7 @@ class _Judge:
         first = [alternatives[0] for alternatives in choices.values()]
         hydra, devices = self._compose(first)
         if self.sweeps and hydra is not None:
-            from cleangpt.sweeps import settings
-
-            self._note(settings.mistakes(hydra))
+            self._note(self.sweeps.mistakes(hydra))
             params = hydra["sweeper"].get("params") or {}
             searches = hydra["sweeper"].get("name") == "optuna"
             given = self._choices([f"{key}={value}" for key, value in params.items()], searches)

@@ -45,12 +45,10 @@ def keys(schema: type[Section], root: DictConfig) -> str:
     return "\n".join(said).replace("$", "$$")  # which is Hydra's
 
 
-def sweep(_schema: type[Section], root: DictConfig) -> str:
+def sweep(sweeps: cli.Sweeps, root: DictConfig) -> str:
     """The keys of hydra.launcher and hydra.sweeper."""
-    from cleangpt.sweeps import settings
-
     here = {"hydra": {part: cli.plain(root.hydra[part]) for part in ("launcher", "sweeper")}}
-    return "\n".join(_entries(settings.help_keys(), here)).replace("$", "$$")
+    return "\n".join(_entries(sweeps.help_keys(), here)).replace("$", "$$")
 
 
 def _plain(root: DictConfig, schema: type[Section]) -> dict[str, Any]:

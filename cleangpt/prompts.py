@@ -12,7 +12,7 @@ from cleangpt import tasks, tokenizers
 from cleangpt.config import Config, Imported, SampleConfig, TemplateConfig
 from cleangpt.errors import UserError
 from cleangpt.hf import tokens
-from cleangpt.tasks import Question
+from cleangpt.tasks.contract import Question
 from cleangpt.words import counted
 
 EXAMPLES = 5  # held-out problems that are shown where nothing was asked

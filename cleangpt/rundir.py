@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from cleangpt import files, migrations, schema, untrusted
 from cleangpt.config import Config, Imported, parse
 from cleangpt.errors import ConfigError, UserError
-from cleangpt.hf import hub
 
 LATEST = Path("outputs") / "latest"
 DERIVED = ("block_size", "vocab_size", "head_dim", "n_kv_head", "ffn_dim")  # null while a run is not begun, at most
@@ -131,6 +130,14 @@ def read_config(path: Path) -> Config | Imported:
         raise UserError(f"{path} is not a configuration of this version: {'; '.join(error.mistakes)}") from None
 
 
+def holds_foreign_model(folder: Path) -> bool:
+    """Whether a model in Hugging Face's format lies there: its config.json names the type of the model."""
+    try:
+        return "model_type" in untrusted.json_object(folder / "config.json")
+    except (OSError, ValueError):
+        return False
+
+
 class Opened(NamedTuple):
     """Weights that `run=` named, and where they come from."""
 
@@ -147,7 +154,7 @@ def find(run: str, key: str = "run") -> Opened:
     if not path.is_dir():
         raise UserError(f"{key}={run} is no folder: name a run directory, one of its snapshots, or its best/ or final/")
     path = path.resolve()
-    if hub.is_folder(path):
+    if holds_foreign_model(path):
         raise UserError(
             f"{key}={run} is a model in Hugging Face's format: make it one of ours by `python export.py run={run} "
             "format=cleangpt out=<folder>`, and name that folder"

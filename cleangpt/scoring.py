@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cleangpt import files
+from cleangpt.score import of_task
 
 
 def save_suite(score: dict[str, Any], folder: Path, label: str) -> list[Path]:
@@ -24,7 +25,7 @@ def save(score: dict[str, Any], folder: Path, label: str) -> Path:
 
 def draw(task: Any, score: dict[str, Any], folder: Path, label: str) -> list[Path]:
     """Its pictures beside it."""
-    return task.plots(score, folder, _name(score, label))
+    return of_task.plots(task, score, folder, _name(score, label))
 
 
 def _name(score: dict[str, Any], label: str) -> str:

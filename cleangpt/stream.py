@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cleangpt.distributed import World
 from cleangpt.seeds import Permutation, derive
-from cleangpt.tasks import Batch
+from cleangpt.tasks.contract import Batch
 
 CHUNK = 8192  # samples that are made at a time: many small micro-steps cost no more than one
 CHUNK_TOKENS = 1 << 20  # of long samples fewer

@@ -20,6 +20,7 @@ from cleangpt.distributed import World
 from cleangpt.gradients import Gradients
 from cleangpt.models.layers import Decoder
 from cleangpt.rundir import RunDir
+from cleangpt.score import of_task
 from cleangpt.seeds import derive
 from cleangpt.signals import Stop, Stopped
 from cleangpt.state import State
@@ -346,7 +347,7 @@ class Trainer:
         words += ["(best so far)"] if state.best_step == state.step else []
         self.tracker.say(f"step {state.step}: {'  '.join(words)}")
         if self.config.logger.samples and self.world.is_main:
-            shown = self.task.show(self.judge, self.config.logger.samples)
+            shown = of_task.show(self.task, self.judge, self.config.logger.samples)
             line = "".join(f"    {sample}" for sample in shown)
             self.tracker.say(line if len(line) <= NARROW else "\n".join(f"    {sample}" for sample in shown))
         return scores

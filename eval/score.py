@@ -68,6 +68,7 @@ def on_its_task(settings: ScoreConfig, trained: Config | Imported, opened: Opene
     """The score on what it was trained for; how to show it, and how to save it."""
     from cleangpt import scoring
     from cleangpt.evaluate import Watch
+    from cleangpt.score import of_task
     from cleangpt.signals import Stop
 
     task = task_to_score(trained, settings.data, opened.folder)
@@ -75,13 +76,13 @@ def on_its_task(settings: ScoreConfig, trained: Config | Imported, opened: Opene
     with Stop() as stop:
         judging = judge()
         judging.stop = stop
-        found = task.score(judging, split, settings.limit, settings.method, watch=Watch(show))
+        found = of_task.score(task, judging, split, settings.limit, settings.method, watch=Watch(show))
     label = opened.label
 
     def save(folder: Path) -> list[Path]:
         return [scoring.save(found, folder, label), *scoring.draw(task, found, folder, label)]
 
-    return found, lambda: task.tables(found), save
+    return found, lambda: of_task.tables(task, found), save
 
 
 def by_the_harness(settings: ScoreConfig, trained: Config | Imported, opened: Opened, judge: Callable, show: Callable):

@@ -160,11 +160,12 @@ def look_ahead(*words: str, schema: Any = None, config_name: str = "train") -> l
     from cleangpt import look_ahead as ahead
     from cleangpt.config import Config
     from cleangpt.errors import ConfigError
+    from cleangpt.sweeps import settings as sweeps
 
     schema = schema or Config
-    cli.register_resolvers(schema)
+    cli.register_resolvers(schema, sweeps)
     try:
-        ahead.check(get_args_parser().parse_args(list(words)), schema, config_name)
+        ahead.check(get_args_parser().parse_args(list(words)), schema, config_name, sweeps)
     except ConfigError as error:
         return error.mistakes
     return []

@@ -14,6 +14,7 @@ from cleangpt import cli
 from cleangpt.config import BenchConfig, Config, ExportConfig, PrepareConfig, ReportConfig, SampleConfig, ScoreConfig
 from cleangpt.errors import ConfigError, UserError
 from cleangpt.schema import keys, leaves
+from cleangpt.sweeps import settings as sweep_settings
 
 GROUPS = ["dataset", "experiment", "logger", "model", "optimizer", "schedule", "sweep"]
 TWO = (*TORCHRUN, "--nproc-per-node=2")
@@ -330,7 +331,7 @@ PROGRAMS = {
 
 def helped(name: str, *words: str) -> str:
     """What --help says of a program, in 80 columns."""
-    cli.register_resolvers(PROGRAMS[name][0])
+    cli.register_resolvers(PROGRAMS[name][0], sweep_settings)
     with initialize_config_dir(cli.CONF, job_name=name, version_base=None):
         template = compose(name, list(words), return_hydra_config=True).hydra.help.template
     return Template(template).substitute()

@@ -11,9 +11,9 @@ from cleangpt import conversation, narrow, profiling, tracking
 from cleangpt.config import LoggerConfig
 from cleangpt.report import write
 from cleangpt.rundir import RunDir
+from cleangpt.score import arithmetic as scoring
 from cleangpt.sweeps.jobs import Job, Outcome
 from cleangpt.sweeps.table import Board
-from cleangpt.tasks.arithmetic import scoring
 
 WIDTHS = [120, 80, 60, 40]
 ROW = {"train/loss": 2.71, "tokens_per_second": 127432.0, "lr": 5e-5, "batch": 1024, "mfu": 0.4}

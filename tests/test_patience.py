@@ -12,6 +12,7 @@ from helpers import ROOT, arithmetic, run_program
 from rich.console import Console
 
 from cleangpt import patience, tracking
+from cleangpt.score import of_task
 from cleangpt.sweeps.jobs import Job
 from cleangpt.sweeps.table import Board
 
@@ -249,7 +250,7 @@ def _printed(tables: list, width: int = 80) -> str:
 @pytest.mark.parametrize("digits", [3, 12])
 @pytest.mark.parametrize("name", ["adder", "multiplier"])
 def test_the_tables_of_a_score_fit_80_columns(digits, name, monkeypatch):
-    from cleangpt.tasks.arithmetic import scoring
+    from cleangpt.score import arithmetic as scoring
 
     class Knows:
         """Right but for a few."""
@@ -276,7 +277,7 @@ def test_the_tables_of_a_score_fit_80_columns(digits, name, monkeypatch):
 
     monkeypatch.setattr(scoring, "prove", lambda *_: 256)
     task = arithmetic(digits=digits, name=name, split="ordered")
-    score = task.score(Knows(), "test", 3000, "forced")
+    score = of_task.score(task, Knows(), "test", 3000, "forced")
     assert score["wrong"]
     assert score["leak"]["mirrored_in_training"] or digits == 12
     many = {"problems": 1_000_000, "correct": 1_000_000, "accuracy": 1.0, "interval": [0.99999, 1.0]}
@@ -289,7 +290,7 @@ def test_the_tables_of_a_score_fit_80_columns(digits, name, monkeypatch):
 
 
 def test_the_table_of_a_score_of_text_fits_80_columns():
-    from cleangpt.tasks.text.scoring import tables
+    from cleangpt.score.language import tables
 
     row = {"context": "4097 to 8192", "tokens": 9_035_582_198, "loss": 10.1234, "next_token_accuracy": 0.5512}
     score = {**row, "task": "shakespeare_char", "complete": True, "split": "val", "window": 1024, "by_place": [row]}

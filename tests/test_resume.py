@@ -10,6 +10,7 @@ from runs import fit, make_trainer, rows
 from runs import weights as flat_weights
 
 from cleangpt import evaluate, files, snapshot
+from cleangpt.score import of_task
 from cleangpt.signals import Stopped
 from cleangpt.watching import OF_THE_MACHINE
 
@@ -314,4 +315,4 @@ def test_a_score_that_is_interrupted_is_not_given(tmp_path):
     with pytest.raises(Stopped):
         evaluate.validate(trainer.judge, trainer.task)
     with pytest.raises(Stopped):
-        trainer.task.score(trainer.judge, "test", None, "auto")
+        of_task.score(trainer.task, trainer.judge, "test", None, "auto")

@@ -12,6 +12,7 @@ from cleangpt.device import Compute
 from cleangpt.distributed import world
 from cleangpt.evaluate import Judge
 from cleangpt.models.layers import Decoder
+from cleangpt.score import of_task
 
 DECODED = "by decoding"
 FEW = 32  # problems of the first call; others have four times as many, until one takes ENOUGH seconds
@@ -36,7 +37,7 @@ class Scoring:
 
     def score(self, limit: int | None, method: str) -> int:
         """How many problems, or windows of text, were scored."""
-        found = self.task.score(self.judge, self.split, limit, method)
+        found = of_task.score(self.task, self.judge, self.split, limit, method)
         return found["problems"] if self.task.has_answers else found["windows"]
 
     def _timed(self, limit: int | None) -> tuple[int, float]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from helpers import arithmetic, within
 
+from cleangpt.score import held_out
 from cleangpt.tasks.arithmetic import digits as decimal
-from cleangpt.tasks.arithmetic import held_out
 
 SPLITS = ["train", "val", "test"]
 

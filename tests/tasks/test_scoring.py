@@ -16,8 +16,10 @@ from cleangpt.distributed import World
 from cleangpt.evaluate import Judge, wilson
 from cleangpt.models.build import build
 from cleangpt.models.settings import GPTConfig, LlamaConfig
+from cleangpt.score import arithmetic as scoring
+from cleangpt.score import held_out, of_task
 from cleangpt.signals import Stopped
-from cleangpt.tasks.arithmetic import Settings, Task, held_out, scoring
+from cleangpt.tasks.arithmetic import Settings, Task
 from cleangpt.tasks.arithmetic import digits as decimal
 
 ALONE = World(0, 1, 0, 1)
@@ -162,7 +164,7 @@ def test_one_pass_gives_the_verdicts_of_real_decoding_on_every_problem(name, cha
 def test_both_methods_give_one_score(changes):
     task = arithmetic(digits=1, **changes)
     model = half_trained(task.settings, "llama")
-    forced, generated = (task.score(model, "train", None, method) for method in ("forced", "generate"))
+    forced, generated = (of_task.score(task, model, "train", None, method) for method in ("forced", "generate"))
     kinds = ("method", "forced_equals_decoded", "by_position", "position_kind", "seconds")
     assert {k: v for k, v in forced.items() if k not in kinds} == {k: v for k, v in generated.items() if k not in kinds}
     assert (forced["method"], generated["method"]) == ("forced", "generate")
@@ -223,12 +225,12 @@ def test_a_first_look_shows_a_stratified_sample_and_changes_nothing(limit, metho
     task = arithmetic(digits=2)
     model = rote(task, flawed(task, 0.3))
     shown = []
-    watched = task.score(model, "test", limit, method, watch=evaluate.Watch(shown.append, patience.Nobody()))
-    assert without_time(watched) == without_time(task.score(model, "test", limit, method))
+    watched = of_task.score(task, model, "test", limit, method, watch=evaluate.Watch(shown.append, patience.Nobody()))
+    assert without_time(watched) == without_time(of_task.score(task, model, "test", limit, method))
     (table,) = shown
     assert table.title.startswith(f"A first look: 300 of {watched['problems']:,} problems")
     assert list(table.columns[1].cells) == ["300"]
-    few = task.score(model, "test", 300, method)
+    few = of_task.score(task, model, "test", 300, method)
     assert list(table.columns[3].cells) == [f"{few['accuracy']:.3%}"]
 
 
@@ -245,22 +247,22 @@ def test_a_signal_at_any_time_of_a_score_stops_it(monkeypatch):
 
             patched.setattr(scoring, name, asked)
             with pytest.raises(Stopped):
-                task.score(wrong, "train", None, "forced")
+                of_task.score(task, wrong, "train", None, "forced")
         wrong.stop.number = 0
-    assert task.score(wrong, "train", None, "forced")["wrong"]
+    assert of_task.score(task, wrong, "train", None, "forced")["wrong"]
 
 
 def test_of_few_problems_there_is_no_first_look(monkeypatch):
     monkeypatch.setattr(scoring, "FIRST", 300)
     shown = []
     task = arithmetic(digits=2)
-    task.score(rote(task), "test", 600, "forced", watch=evaluate.Watch(shown.append, patience.Nobody()))
+    of_task.score(task, rote(task), "test", 600, "forced", watch=evaluate.Watch(shown.append, patience.Nobody()))
     assert shown == []
 
 
 def test_auto_is_the_fast_way():
     task = arithmetic(digits=1)
-    scores = [without_time(task.score(rote(task), "test", None, method)) for method in ("auto", "forced")]
+    scores = [without_time(of_task.score(task, rote(task), "test", None, method)) for method in ("auto", "forced")]
     assert scores[0] == scores[1]
     assert scores[0]["method"] == "forced"
 
@@ -285,14 +287,14 @@ def test_forced_predictions_that_lie_are_found_out():
     task = arithmetic(digits=1)
     model = half_trained(task.settings, "llama").model
     with pytest.raises(scoring.Disagreement, match="method=generate"):
-        task.score(Flatterer(model, torch.device("cpu"), ALONE), "train", None, "forced")
+        of_task.score(task, Flatterer(model, torch.device("cpu"), ALONE), "train", None, "forced")
 
 
 def test_a_single_right_answer_that_is_called_wrong_is_found_out():
     task = arithmetic(digits=2)
     liar = Detractor(Rote(task), torch.device("cpu"), ALONE)
     with pytest.raises(scoring.Disagreement, match="1 of 256 problems"):
-        task.score(liar, "test", None, "forced")
+        of_task.score(task, liar, "test", None, "forced")
 
 
 def test_prove_compares_so_many_problems_as_there_are_but_no_more_than_its_limit():
@@ -340,7 +342,7 @@ def test_a_perfect_model_scores_everything(name, changes, method):
     task = arithmetic(name=name, digits=1, **changes)
     perfect = rote(task)
     for split in ("train", "val", "test"):
-        score = task.score(perfect, split, None, method)
+        score = of_task.score(task, perfect, split, None, method)
         assert score["correct"] == score["problems"] == score["universe"] == task.size(split)
         assert score["accuracy"] == 1
         assert score["interval"][1] == 1
@@ -352,7 +354,7 @@ def test_a_perfect_model_scores_everything(name, changes, method):
 def test_a_model_that_answers_the_padded_way_reversed_is_wrong_but_on_palindromes():
     task = arithmetic(digits=1, reversed=True)
     plain = arithmetic(digits=1, reversed=False)
-    score = task.score(rote(plain), "train", None, "forced")
+    score = of_task.score(task, rote(plain), "train", None, "forced")
     a, b = task.problems("train", np.arange(task.size("train")))
     assert score["correct"] == sum(f"{x + y:02}" == f"{x + y:02}"[::-1] for x, y in zip(a, b, strict=True))
 
@@ -374,7 +376,7 @@ ILL_FORMED = {
 def test_an_answer_with_one_wrong_token_of_any_kind_is_wrong(answer, method):
     task = arithmetic(digits=1, reversed=False)
     pairs = {(a, 4 - a): answer for a in range(5)}
-    scores = [task.score(rote(task, pairs), split, None, method) for split in ("train", "val", "test")]
+    scores = [of_task.score(task, rote(task, pairs), split, None, method) for split in ("train", "val", "test")]
     assert sum(score["problems"] - score["correct"] for score in scores) == 5
     assert sum(len(score["wrong"]) for score in scores) == 5
 
@@ -384,7 +386,7 @@ def test_an_answer_with_one_wrong_token_of_any_kind_is_wrong(answer, method):
 def test_an_unpadded_answer_has_to_end_where_the_number_does(answer, method):
     task = arithmetic(digits=1, padded=False, reversed=False)
     pairs = {(a, 4 - a): answer for a in range(5)}
-    scores = [task.score(rote(task, pairs), split, None, method) for split in ("train", "val", "test")]
+    scores = [of_task.score(task, rote(task, pairs), split, None, method) for split in ("train", "val", "test")]
     assert sum(score["problems"] - score["correct"] for score in scores) == 5
 
 
@@ -394,17 +396,17 @@ def test_what_follows_the_end_of_an_answer_does_not_matter():
     ended = [(*text, end) for text, token in by_heart(task.settings).items() if token == end]
     model = judge(Rote(task, follows=by_heart(task.settings) | dict.fromkeys(ended, 3)))
     for method in ("forced", "generate"):
-        assert task.score(model, "train", None, method)["accuracy"] == 1
+        assert of_task.score(task, model, "train", None, method)["accuracy"] == 1
 
 
 def test_wrong_answers_are_shown_as_the_model_gives_them():
     task = arithmetic(digits=2, reversed=True)
     a, b = task.problems("test", np.arange(100))
     first = (int(a[3]), int(b[3]))
-    score = task.score(rote(task, {first: "12=\n"}), "test", None, "forced")
+    score = of_task.score(task, rote(task, {first: "12=\n"}), "test", None, "forced")
     question = f"{first[0]}+{first[1]}"
     assert score["wrong"] == [{"question": question, "right": str(sum(first)), "given": "12=", "correct": False}]
-    score = task.score(rote(task, {first: "120\n"}), "test", None, "forced")
+    score = of_task.score(task, rote(task, {first: "120\n"}), "test", None, "forced")
     assert score["wrong"][0]["given"] == "21"
 
 
@@ -412,7 +414,7 @@ def test_only_the_first_wrong_answers_are_kept():
     task = arithmetic(digits=2)
     a, b = task.problems("test", np.arange(task.size("test")))
     nonsense = {(int(x), int(y)): "===\n" for x, y in zip(a, b, strict=True)}
-    score = task.score(rote(task, nonsense), "test", None, "forced")
+    score = of_task.score(task, rote(task, nonsense), "test", None, "forced")
     assert score["correct"] == 0
     assert len(score["wrong"]) == scoring.SHOWN
 
@@ -436,7 +438,7 @@ def flawed(task, share: float) -> dict[tuple[int, int], str]:
 @pytest.mark.parametrize("changes", [{}, {"padded": False}, {"name": "multiplier"}, {"split": "ordered"}], ids=str)
 def test_slices_add_up_to_the_whole(changes):
     task = arithmetic(digits=2, **changes)
-    score = task.score(rote(task, flawed(task, 0.3)), "test", None, "forced")
+    score = of_task.score(task, rote(task, flawed(task, 0.3)), "test", None, "forced")
     assert 0 < score["correct"] < score["problems"] == task.size("test")
     assert score["accuracy"] == pytest.approx(score["correct"] / score["problems"])
     slices = [score[key] for key in ("by_carries", "by_longest_carry_run", "by_operand_lengths")]
@@ -453,7 +455,7 @@ def test_slices_add_up_to_the_whole(changes):
 def test_slices_hold_the_problems_of_their_name():
     task = arithmetic(digits=2)
     says = flawed(task, 0.3)
-    score = task.score(rote(task, says), "test", None, "forced")
+    score = of_task.score(task, rote(task, says), "test", None, "forced")
     carries, runs, lengths = Counter(), Counter(), Counter()
     for a, b in zip(*(map(int, x) for x in task.problems("test", np.arange(task.size("test")))), strict=True):
         carried = [a % 10 + b % 10 >= 10, a + b >= 100]
@@ -471,7 +473,7 @@ def test_slices_hold_the_problems_of_their_name():
 def test_each_position_counts_the_wrong_tokens_at_its_power_of_ten(changes, method):
     task = arithmetic(digits=2, **changes)
     says = flawed(task, 0.3)
-    score = task.score(rote(task, says), "test", None, method)
+    score = of_task.score(task, rote(task, says), "test", None, method)
     asked, wrong, order = Counter(), Counter(), []
     for a, b in zip(*(map(int, x) for x in task.problems("test", np.arange(task.size("test")))), strict=True):
         _, answer = written(task.settings, a, b)
@@ -504,14 +506,14 @@ def test_split_by_ordered_pair_the_leak_is_counted(train_size):
     trained = set(zip(*map(np.ndarray.tolist, task.problems("train", np.arange(task.size("train")))), strict=True))
     asked = zip(*map(np.ndarray.tolist, task.problems("test", np.arange(task.size("test")))), strict=True)
     leaked = sum((b, a) in trained for a, b in asked)
-    score = task.score(rote(task), "test", None, "forced")
+    score = of_task.score(task, rote(task), "test", None, "forced")
     assert score["leak"]["mirrored_in_training"] == score["leak"]["leaked"]["problems"] == leaked > 0
 
 
 def test_a_sample_is_scored_by_its_weights():
     task = arithmetic(digits=2)
     short = {(a, b): "===\n" for a, b in np.ndindex(100, 100) if min(a, b) < 10}
-    score = task.score(rote(task, short), "test", 500, "forced")
+    score = of_task.score(task, rote(task, short), "test", 500, "forced")
     assert not score["complete"]
     assert score["problems"] == 500
     assert score["universe"] == task.size("test")
@@ -530,7 +532,7 @@ def test_a_score_of_twenty_digits_is_computed_by_the_same_code():
     follows = {}
     for a, b in zip(sample.a, sample.b, strict=True):
         follows |= steps(task, *written(task.settings, int(a), int(b)))
-    score = task.score(judge(Rote(task, follows=follows)), "test", 40, "forced")
+    score = of_task.score(task, judge(Rote(task, follows=follows)), "test", 40, "forced")
     assert score["correct"] == score["problems"] == score["forced_equals_decoded"] == 40
     assert score["universe"] == task.universe.count("test") > 10**39
     assert sum(row["problems"] for row in score["by_operand_lengths"]) == 40
@@ -574,11 +576,11 @@ def test_processes_share_all_samples_without_overlap(size, count):
 def test_a_few_answers_are_shown_with_their_verdicts():
     task = arithmetic(digits=2)
     a, b = (values.tolist() for values in task.problems("val", np.arange(3)))
-    lines = task.show(rote(task, {(a[1], b[1]): "120\n"}), 3)
+    lines = of_task.show(task, rote(task, {(a[1], b[1]): "120\n"}), 3)
     assert lines[0] == f"{a[0]}+{b[0]} = {a[0] + b[0]} ✓"
     assert lines[1] == f"{a[1]}+{b[1]} = 21 ✗ it is {a[1] + b[1]}"
     assert lines[2] == f"{a[2]}+{b[2]} = {a[2] + b[2]} ✓"
-    assert len(task.show(rote(task), 10**6)) == task.val_size
+    assert len(of_task.show(task, rote(task), 10**6)) == task.val_size
 
 
 def test_tables_show_every_slice_and_wrong_answer():
@@ -586,10 +588,10 @@ def test_tables_show_every_slice_and_wrong_answer():
 
     task = arithmetic(digits=2)
     a, b = (values.tolist() for values in task.problems("test", np.arange(1)))
-    score = task.score(rote(task, {(a[0], b[0]): "===\n"}), "test", None, "forced")
+    score = of_task.score(task, rote(task, {(a[0], b[0]): "===\n"}), "test", None, "forced")
     console = Console(width=150)
     with console.capture() as capture:
-        for table in task.tables(score):
+        for table in of_task.tables(task, score):
             console.print(table)
     text = capture.get()
     assert f"{a[0]}+{b[0]}" in text
@@ -602,7 +604,7 @@ def test_tables_show_every_slice_and_wrong_answer():
 def test_the_number_of_a_slice_is_that_of_carries():
     """The slices of a multiplication are those of its columns."""
     task = arithmetic(name="multiplier", digits=1)
-    score = task.score(rote(task), "train", None, "forced")
+    score = of_task.score(task, rote(task), "train", None, "forced")
     a, b = task.problems("train", np.arange(task.size("train")))
     carrying = int((a * b >= 10).sum())
     assert {row["carries"]: row["problems"] for row in score["by_carries"]} == {0: len(a) - carrying, 1: carrying}

@@ -17,9 +17,9 @@ from cleangpt.distributed import World
 from cleangpt.errors import UserError
 from cleangpt.models.build import build
 from cleangpt.models.settings import GPTConfig
+from cleangpt.score.language import score, tables
 from cleangpt.stream import Stream
 from cleangpt.tasks.text import Task
-from cleangpt.tasks.text.scoring import score, tables
 
 LENGTH = 16
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from cleangpt.evaluate import ALONE, Judge, Watch, wilson
+from cleangpt.score import held_out
 from cleangpt.seeds import derive, scramble
-from cleangpt.tasks.arithmetic import Task, held_out
+from cleangpt.tasks.arithmetic import Task
 from cleangpt.tasks.arithmetic import digits as decimal
 
 PROOF = 256  # problems on which each scoring compares the fast way with real decoding
