@@ -10,7 +10,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from cleangpt import beginning
+from cleangpt.machine import beginning
 
 if __name__ == "__main__":
     beginning.program()
@@ -18,8 +18,10 @@ if __name__ == "__main__":
 import hydra
 from omegaconf import DictConfig
 
-from cleangpt import cli, patience, schema
-from cleangpt.config import ReportConfig
+from cleangpt.basics import schema
+from cleangpt.config import cli
+from cleangpt.config.experiment import ReportConfig
+from cleangpt.terminal import patience
 
 WIDE = 120  # characters of a line of a table, where there is no terminal
 
@@ -30,7 +32,7 @@ def main(config: DictConfig) -> None:
 
 
 def report(settings: ReportConfig) -> int:
-    from cleangpt.console import Console
+    from cleangpt.terminal.console import Console
 
     with patience.doing("Loading numpy and matplotlib"):
         from cleangpt.report import collect, write

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cleangpt.schema import parse
+from cleangpt.basics.schema import parse
 from cleangpt.tasks.arithmetic import Settings, Task
 
 ADDER = {
@@ -146,7 +146,7 @@ def has(data: Any, key: str) -> bool:
 def _composed(*options: str) -> dict[str, Any]:
     from hydra import compose, initialize_config_dir
 
-    from cleangpt import cli
+    from cleangpt.config import cli
 
     with initialize_config_dir(cli.CONF, version_base=None):
         return cli.plain(compose("train", ["logger=quiet", *options]))
@@ -156,10 +156,10 @@ def look_ahead(*words: str, schema: Any = None, config_name: str = "train") -> l
     """What a program would say about this command line: its mistakes."""
     from hydra._internal.utils import get_args_parser
 
-    from cleangpt import cli
-    from cleangpt import look_ahead as ahead
-    from cleangpt.config import Config
-    from cleangpt.errors import ConfigError
+    from cleangpt.basics.errors import ConfigError
+    from cleangpt.config import cli
+    from cleangpt.config import look_ahead as ahead
+    from cleangpt.config.experiment import Config
     from cleangpt.sweeps import settings as sweeps
 
     schema = schema or Config

@@ -7,8 +7,11 @@ import pytest
 import torch
 from runs import AMX, OLD, composed, cpuinfo
 
-from cleangpt import alike, config, device, resuming, training
-from cleangpt.rundir import RunDir
+from cleangpt.config import experiment
+from cleangpt.machine import device
+from cleangpt.runs import alike
+from cleangpt.runs.rundir import RunDir
+from cleangpt.train import resuming, training
 
 CPU = {"device_type": "cpu", "device": "CPU, 2 threads", "threads": 2, "dtype": "float32", "processor": "Abacus"}
 GPU = {"device_type": "cuda", "device": "NVIDIA X", "threads": 8, "dtype": "bfloat16", "processor": "Abacus"}
@@ -16,7 +19,7 @@ GPU = {"device_type": "cuda", "device": "NVIDIA X", "threads": 8, "dtype": "bflo
 
 def train(folder, *words):
     """Begin or continue the run in this folder, as train.py does with these words on its command line."""
-    settings = config.parse({**composed(*words), "dtype": _word(words, "dtype", "auto"), "device": "cpu"})
+    settings = experiment.parse({**composed(*words), "dtype": _word(words, "dtype", "auto"), "device": "cpu"})
     run, settings, resume = resuming.decide(settings, RunDir(folder), list(words), restarted=False)
     assert training.train(settings, run, list(words), resume, time.monotonic()) == 0
     return json.loads(run.config.read_text())["dtype"], json.loads(run.run.read_text())

@@ -6,7 +6,8 @@ import signal
 import pytest
 from helpers import run_program
 
-from cleangpt import beginning, cli
+from cleangpt.config import cli
+from cleangpt.machine import beginning
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
 WORDS = {INT: "Interrupted.\n", TERM: "Stopped by SIGTERM.\n"}
@@ -51,7 +52,7 @@ def interrupted(tmp_path):
         ("train.py", "open train.yaml", INT),
         ("train.py hydra.run.dir=run", "import torch", TERM),
         ("train.py -m seed=0,1", "import cleangpt.sweeps.settings", TERM),
-        ("sample.py", "import cleangpt.rundir", INT),
+        ("sample.py", "import cleangpt.runs.rundir", INT),
         ("sample.py", "open sample.yaml", TERM),
         ("eval/score.py", "import hydra", INT),
         ("eval/report.py", "import omegaconf", INT),

@@ -11,15 +11,16 @@ from omegaconf import OmegaConf
 from runs import AMX, cpuinfo
 
 from bench import bench
-from cleangpt import device, tasks
-from cleangpt.benchmark import matmul, peers, score, stand_in, suite, turns
-from cleangpt.benchmark.plain_loop import Loop, mean_loss
-from cleangpt.benchmark.run import measure
-from cleangpt.config import BenchConfig, resolve
-from cleangpt.errors import ConfigError, UserError
+from cleangpt import tasks
+from cleangpt.basics.errors import ConfigError, UserError
+from cleangpt.basics.schema import parse
+from cleangpt.config.experiment import BenchConfig, resolve
+from cleangpt.machine import device
+from cleangpt.measure import matmul, peers, score, stand_in, suite, turns
+from cleangpt.measure.plain_loop import Loop, mean_loss
+from cleangpt.measure.run import measure
 from cleangpt.models.build import build
 from cleangpt.models.layers import Decoder
-from cleangpt.schema import parse
 
 CPU = device.Compute(torch.device("cpu"), torch.float32)
 QUICK = {"rounds": 1, "seconds": 0.02, "startup": False, "suite": None, "batches": [1, 2]}

@@ -5,14 +5,16 @@ import json
 import pytest
 from helpers import toy
 
-from cleangpt import card, cli, config, record, tasks
-from cleangpt.rundir import RunDir
+from cleangpt import tasks
+from cleangpt.config import cli, experiment
+from cleangpt.runs import card, record
+from cleangpt.runs.rundir import RunDir
 
 
 def changed(*options, before=None, overrides=(), **changes):
     """What a run with these options would note as changed, its values filled in as a run does it."""
-    asked = config.parse(_composed(*options, **changes))
-    complete = config.resolve(asked, tasks.make(asked.dataset))
+    asked = experiment.parse(_composed(*options, **changes))
+    complete = experiment.resolve(asked, tasks.make(asked.dataset))
     if before is not None:  # a resumed run asks for what its config.json holds
         asked = complete
         before = {"resumed": [{"changed": before}]}
@@ -22,7 +24,7 @@ def changed(*options, before=None, overrides=(), **changes):
 def _composed(*options, **changes):
     from hydra import compose, initialize_config_dir
 
-    cli.register_resolvers(config.Config)
+    cli.register_resolvers(experiment.Config)
     with initialize_config_dir(cli.CONF, version_base=None):
         return cli.plain(
             compose("train", [*options, *(f"{key}={json.dumps(value)}" for key, value in changes.items())])
@@ -72,8 +74,8 @@ def test_a_resumed_run_has_the_changes_of_its_beginning_and_of_its_own_command_l
 
 def test_a_dtype_that_was_decided_is_no_change_and_one_that_was_asked_for_is():
     def dtype(asked, decided, before=None, overrides=()):
-        given = config.parse(_composed(f"dtype={asked}"))
-        complete = config.resolve(given, tasks.make(given.dataset)).model_copy(update={"dtype": decided})
+        given = experiment.parse(_composed(f"dtype={asked}"))
+        complete = experiment.resolve(given, tasks.make(given.dataset)).model_copy(update={"dtype": decided})
         return record.changes(complete, given, list(overrides), before).get("dtype")
 
     assert dtype("auto", "bfloat16") is None

@@ -10,10 +10,18 @@ from helpers import ROOT, TORCHRUN, look_ahead, run_program
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 
-from cleangpt import cli
-from cleangpt.config import BenchConfig, Config, ExportConfig, PrepareConfig, ReportConfig, SampleConfig, ScoreConfig
-from cleangpt.errors import ConfigError, UserError
-from cleangpt.schema import keys, leaves
+from cleangpt.basics.errors import ConfigError, UserError
+from cleangpt.basics.schema import keys, leaves
+from cleangpt.config import cli
+from cleangpt.config.experiment import (
+    BenchConfig,
+    Config,
+    ExportConfig,
+    PrepareConfig,
+    ReportConfig,
+    SampleConfig,
+    ScoreConfig,
+)
 from cleangpt.sweeps import settings as sweep_settings
 
 GROUPS = ["dataset", "experiment", "logger", "model", "optimizer", "schedule", "sweep"]

@@ -8,10 +8,10 @@ from corpora import prose
 from helpers import ROOT, has, look_ahead, run_program, small, toy
 from pretrained import save_gpt2
 
-from cleangpt import config as configs
-from cleangpt.config import Config
-from cleangpt.schema import keys
-from cleangpt.tokenizers import Bytes
+from cleangpt.basics.schema import keys
+from cleangpt.config import experiment as configs
+from cleangpt.config.experiment import Config
+from cleangpt.tokens.tokenizers import Bytes
 
 CONF = ROOT / "conf"
 GROUPS_OF = {
@@ -80,11 +80,12 @@ def test_no_configuration_and_no_code_can_name_code_to_run():
 RECORDER = """
 import json, pathlib, runpy, sys, traceback
 from pydantic import create_model
-from cleangpt import config, schema
+from cleangpt.config import experiment
+from cleangpt.basics import schema
 from cleangpt.models import settings as models
 from cleangpt.optimizers import settings as optimizers
 
-read, own = set(), {module.__file__ for module in (config, schema, models, optimizers)}
+read, own = set(), {module.__file__ for module in (experiment, schema, models, optimizers)}
 
 def recording(self, name):
     if name in type(self).model_fields and sys._getframe(1).f_code.co_filename not in own:
@@ -92,9 +93,9 @@ def recording(self, name):
     return super(schema.Section, self).__getattribute__(name)
 
 schema.Section.__getattribute__ = recording
-Train = create_model("Train", __base__=config.TrainConfig, planted=(int, 1))
+Train = create_model("Train", __base__=experiment.TrainConfig, planted=(int, 1))
 for name in ("Config", "BenchConfig"):
-    setattr(config, name, create_model(name, __base__=getattr(config, name), train=(Train, ...)))
+    setattr(experiment, name, create_model(name, __base__=getattr(experiment, name), train=(Train, ...)))
 
 ends = []
 for sys.argv in json.loads(sys.argv[1]):

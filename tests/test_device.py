@@ -8,11 +8,15 @@ import pytest
 import torch
 from runs import AMX, OLD, ZEN4, composed, cpuinfo, make_trainer
 
-from cleangpt import compiling, config, device, distributed, process, processor, record, tasks, training
-from cleangpt.device import Compute
-from cleangpt.errors import UserError
+from cleangpt import tasks
+from cleangpt.basics.errors import UserError
+from cleangpt.config import experiment
+from cleangpt.machine import device, distributed, process, processor
+from cleangpt.machine.device import Compute
 from cleangpt.models.build import build, count_parameters
-from cleangpt.rundir import RunDir
+from cleangpt.runs import record
+from cleangpt.runs.rundir import RunDir
+from cleangpt.train import compiling, training
 
 CPU = Compute(torch.device("cpu"), torch.float32)
 CUDA = Compute(torch.device("cuda"), torch.bfloat16)
@@ -65,8 +69,8 @@ def test_a_gpu_decides_by_what_it_is_alone(tmp_path, monkeypatch):
 @pytest.mark.parametrize("flags", [AMX, OLD])
 def test_the_same_command_decides_the_same_however_a_clock_lies(tmp_path, monkeypatch, flags):
     cpuinfo(monkeypatch, tmp_path, flags)
-    settings = config.parse({**composed(*MILLIONS), "dtype": "auto", "device": "cpu"})
-    settings = config.resolve(settings, tasks.make(settings.dataset))
+    settings = experiment.parse({**composed(*MILLIONS), "dtype": "auto", "device": "cpu"})
+    settings = experiment.resolve(settings, tasks.make(settings.dataset))
     lies = random.Random(0)
     for name in ("perf_counter", "monotonic", "time", "process_time"):
         monkeypatch.setattr(time, name, lambda: lies.uniform(-1e9, 1e9))
@@ -76,20 +80,20 @@ def test_the_same_command_decides_the_same_however_a_clock_lies(tmp_path, monkey
 
 @pytest.mark.parametrize("name", ["gpt_tiny", "llama_tiny"])
 def test_a_model_is_counted_without_making_its_weights(name):
-    settings = config.parse(composed(f"model={name}"))
-    settings = config.resolve(settings, tasks.make(settings.dataset))
+    settings = experiment.parse(composed(f"model={name}"))
+    settings = experiment.resolve(settings, tasks.make(settings.dataset))
     made = sum(parameter.numel() for parameter in build(settings.model).parameters())
     assert count_parameters(settings.model) == made
     assert count_parameters(settings.model.model_copy(update={"vocab_size": 1 << 40})) > 1e13, "no memory holds these"
 
 
 def test_a_run_whose_configuration_says_auto_has_the_dtype_that_its_record_tells(tmp_path, monkeypatch):
-    settings = config.parse({**composed(), "dtype": "auto"})
+    settings = experiment.parse({**composed(), "dtype": "auto"})
     for known in ("float32", "bfloat16"):
         part = {"machine": {"dtype": known, "device_type": "cuda"}}
         monkeypatch.setattr(record, "begun", lambda _, part=part: part)
         assert training._dtype(settings, RunDir(tmp_path), tmp_path) == known
-    asked = config.parse({**composed(), "dtype": "float16"})
+    asked = experiment.parse({**composed(), "dtype": "float16"})
     assert training._dtype(asked, RunDir(tmp_path), tmp_path) == "float16"
 
 
@@ -133,7 +137,7 @@ def test_a_dtype_that_this_machine_would_not_choose_is_told(tmp_path, monkeypatc
 
 def test_rank_0_decides_and_the_others_take_what_it_says(tmp_path, monkeypatch):
     cpuinfo(monkeypatch, tmp_path, OLD)
-    settings = config.parse({**composed(), "dtype": "auto"})
+    settings = experiment.parse({**composed(), "dtype": "auto"})
     monkeypatch.setattr(distributed, "told_by_main", lambda key, say: "bfloat16")
     assert training._dtype(settings, RunDir(tmp_path), None) == "bfloat16"
 

@@ -11,9 +11,12 @@ import pytest
 from helpers import TORCHRUN, run_program
 from runs import composed, fit, make_trainer, rows
 
-from cleangpt import cli, config, files, snapshot, training, weights
-from cleangpt.errors import UserError
-from cleangpt.rundir import RunDir
+from cleangpt.basics import files
+from cleangpt.basics.errors import UserError
+from cleangpt.config import cli, experiment
+from cleangpt.runs import snapshot, weights
+from cleangpt.runs.rundir import RunDir
+from cleangpt.train import training
 
 OPTIONS = ("train.steps=6", "train.eval_every=2", "train.snapshot_every=3", "train.test_at_end=true")
 
@@ -55,7 +58,7 @@ def here(tmp_path, monkeypatch):
 
 def train(*overrides, folder="run", resume=False):
     run = RunDir(Path(folder))
-    settings = config.parse(composed(*OPTIONS, *overrides))
+    settings = experiment.parse(composed(*OPTIONS, *overrides))
     return training.train(settings, run, [], run.path if resume else None, time.monotonic()), run
 
 
@@ -308,7 +311,7 @@ def test_all_processes_end_when_the_directory_is_deleted(tmp_path):
 AWAY_SCRIPT = f"""
 import os, runpy, shutil, sys
 sys.path.insert(0, {str(training.__file__.rpartition("/cleangpt/")[0])!r})
-from cleangpt.trainer import Trainer
+from cleangpt.train.loop import Trainer
 real = Trainer.step
 def step(self, number):
     if number == 5 and os.environ["RANK"] == "0":

@@ -15,12 +15,15 @@ from safetensors.torch import load_file, save_file
 from voices import saved
 
 import export
-from cleangpt import config, files, rundir, snapshot, training, weights
-from cleangpt.errors import UserError
+from cleangpt.basics import files
+from cleangpt.basics.errors import UserError
+from cleangpt.config import experiment
 from cleangpt.report import write
-from cleangpt.rundir import RunDir
+from cleangpt.runs import rundir, snapshot, weights
+from cleangpt.runs.rundir import RunDir
 from cleangpt.sweeps import processes
 from cleangpt.sweeps.jobs import Job
+from cleangpt.train import training
 
 SECRET = "export PATH=/usr/bin\n"
 
@@ -51,7 +54,7 @@ def trained(folder, *overrides, resume=None) -> int:
     before = os.getcwd()
     os.chdir(folder.parent)  # where its outputs/latest is nobody's
     try:
-        return training.train(config.parse(composed(*overrides)), RunDir(folder), [], resume, time.monotonic())
+        return training.train(experiment.parse(composed(*overrides)), RunDir(folder), [], resume, time.monotonic())
     finally:
         os.chdir(before)
 
@@ -241,10 +244,10 @@ def test_scores_and_exports_are_not_written_through_links(run, victim, monkeypat
     monkeypatch.chdir(run.parent)
     plant(run / "score", victim)
     with pytest.raises(UserError, match=r"score .*leads out of the run"):
-        score.score(config.ScoreConfig(**settings("score", run=str(run), device="cpu")))
+        score.score(experiment.ScoreConfig(**settings("score", run=str(run), device="cpu")))
     (run / "hf").symlink_to(victim.parent)
     with pytest.raises(UserError, match="leads out of the run"):
-        export.export(config.ExportConfig(**settings("export", run=str(run))))
+        export.export(experiment.ExportConfig(**settings("export", run=str(run))))
     (run / "report").symlink_to(victim.parent)
     with pytest.raises(UserError, match="report is a link that leads elsewhere"):
         write.folder_for([run], None)

@@ -7,8 +7,9 @@ import torch
 from helpers import toy
 from torch.utils.flop_counter import FlopCounterMode
 
-from cleangpt import config, flops
-from cleangpt.device import Compute
+from cleangpt.config import experiment
+from cleangpt.machine.device import Compute
+from cleangpt.models import flops
 from cleangpt.models.build import build
 
 OPTIONS = {"qk_norm": True, "activation": "relu2", "logit_softcap": 9.0}
@@ -32,7 +33,7 @@ def test_a_token_costs_what_torch_counts(name, changes, attention):
     rows, length = 3, 29
     changes = {"block_size": length, "vocab_size": 37, "attention": attention, **changes}
     settings = toy(f"model={name}", **{f"model.{key}": value for key, value in changes.items()})
-    model = build(_resolved(config.parse(settings)).model, device="meta")
+    model = build(_resolved(experiment.parse(settings)).model, device="meta")
     tokens = torch.zeros(rows, length, dtype=torch.long, device="meta")
     with FlopCounterMode(display=False) as counter:
         model(tokens, tokens).backward()
@@ -42,7 +43,7 @@ def test_a_token_costs_what_torch_counts(name, changes, attention):
 def _resolved(settings):
     from cleangpt import tasks
 
-    return config.resolve(settings, tasks.make(settings.dataset))
+    return experiment.resolve(settings, tasks.make(settings.dataset))
 
 
 def card(name, dtype):

@@ -8,12 +8,12 @@ import torch
 from test_models import IDS, SHAPES
 from voices import LETTERS, lively
 
-from cleangpt import generate
-from cleangpt.generate import Reading, greedy, key_of, stream, write
-from cleangpt.sampling import Chooser, Sampling, choose, least_of_nucleus
-from cleangpt.seeds import uniforms
-from cleangpt.streaming import Writer
-from cleangpt.tokenizers import Bytes, Characters, train_bpe
+from cleangpt.basics.seeds import uniforms
+from cleangpt.sample import generate
+from cleangpt.sample.choose import Chooser, Sampling, choose, least_of_nucleus
+from cleangpt.sample.generate import Reading, greedy, key_of, stream, write
+from cleangpt.tokens.as_text import Writer
+from cleangpt.tokens.tokenizers import Bytes, Characters, train_bpe
 
 V, CONTEXT = LETTERS.vocab_size, 24
 MODELS = {name: lively(build(vocab_size=V + 5)) for name, build in zip(IDS, SHAPES, strict=True)}
@@ -204,7 +204,7 @@ def test_numbers_of_keys_are_uniform_and_unrelated():
 def test_the_nucleus_is_the_same_found_among_few_or_by_sorting_all(mass, scale, monkeypatch):
     weights = (scale * torch.randn(4, 2000, generator=torch.Generator().manual_seed(0))).softmax(-1)
     few = least_of_nucleus(weights, mass)
-    monkeypatch.setattr("cleangpt.sampling.FIRST_LOOK", 2000)
+    monkeypatch.setattr("cleangpt.sample.choose.FIRST_LOOK", 2000)
     assert torch.equal(few, least_of_nucleus(weights, mass))
 
 
@@ -339,7 +339,7 @@ def test_bytes_that_are_no_text_are_shown_as_decoding_shows_them(data):
 
 @pytest.mark.parametrize("name", IDS[:-2])  # transformers has no class with all options
 def test_what_is_compared_writes_the_same(name):
-    from cleangpt.benchmark.of_transformers import build
+    from cleangpt.measure.of_transformers import build
 
     prompts = torch.tensor(prompts_of(5, 5))
     theirs = build(MODELS[name]).generate(prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=15)

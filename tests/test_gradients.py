@@ -8,8 +8,8 @@ import torch
 import torch.distributed as dist
 from runs import make_trainer
 
-from cleangpt import distributed
-from cleangpt.gradients import Gradients
+from cleangpt.machine import distributed
+from cleangpt.train.gradients import Gradients
 
 SIZE = 3
 STEPS = 4

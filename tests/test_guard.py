@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from cleangpt import guard
+from cleangpt.machine import guard
 
 ROOT = Path(__file__).resolve().parents[1]
 CHILD = f"""
 import os, sys, time
 sys.path.insert(0, {str(ROOT)!r})
-from cleangpt import guard
+from cleangpt.machine import guard
 guard.leave_with_parent()
 assert guard.PARENT not in os.environ
 print(os.getpid(), flush=True)
@@ -24,7 +24,7 @@ time.sleep(60)
 PARENT = f"""
 import os, subprocess, sys, time
 sys.path.insert(0, {str(ROOT)!r})
-from cleangpt import guard
+from cleangpt.machine import guard
 subprocess.Popen({{command}}, env={{environment}}, start_new_session={{session}})
 time.sleep(60)
 """

@@ -10,13 +10,15 @@ import torch
 from pretrained import save_gpt2
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from cleangpt import distributed, tokenizers, weights
-from cleangpt.errors import UserError
-from cleangpt.evaluate import Judge
-from cleangpt.hf import folder, tokens
-from cleangpt.rundir import read_config
+from cleangpt.basics.errors import UserError
+from cleangpt.hf import folder
+from cleangpt.machine import distributed
+from cleangpt.runs import weights
+from cleangpt.runs.rundir import read_config
+from cleangpt.score.evaluate import Judge
+from cleangpt.tokens import exchange, tokenizers
 
-harness = pytest.importorskip("cleangpt.harness")
+harness = pytest.importorskip("cleangpt.score.harness")
 
 TASKS = {
     "toy_choice": """
@@ -160,9 +162,9 @@ def test_a_tokenizer_that_begins_every_text_is_obeyed():
         processors.TemplateProcessing(single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]).__getstate__()
     )
     begun = tokenizers.HuggingFace(data, end="!")
-    assert tokens.begin(learned) is None
-    assert tokens.begin(begun) == 0 != begun.end
-    assert tokens.special_ids(begun)["bos_token_id"] == 0
+    assert exchange.begin(learned) is None
+    assert exchange.begin(begun) == 0 != begun.end
+    assert exchange.special_ids(begun)["bos_token_id"] == 0
 
 
 def test_a_score_by_the_harness_is_written_into_the_run(place, no_network, monkeypatch, capsys):
@@ -170,7 +172,7 @@ def test_a_score_by_the_harness_is_written_into_the_run(place, no_network, monke
 
     from helpers import ROOT
 
-    from cleangpt.config import ScoreConfig
+    from cleangpt.config.experiment import ScoreConfig
 
     score = runpy.run_path(str(ROOT / "eval" / "score.py"))["score"]
     settings = {"run": str(place / "ours"), "suite": "lm-eval", "tasks": "toy_choice", "include": str(place / "tasks")}

@@ -19,13 +19,16 @@ from transformers import (
     Qwen3Config,
 )
 
-from cleangpt import config, generate, tokenizers, weights
-from cleangpt import pretrained as starts
-from cleangpt.errors import UserError
-from cleangpt.hf import architecture, folder, hub, tensors, tokens
+from cleangpt.basics.errors import UserError
+from cleangpt.config import experiment
+from cleangpt.hf import architecture, folder, hub, tensors
+from cleangpt.hf import pretrained as starts
 from cleangpt.models import settings
 from cleangpt.models.build import build, parameter_counts
-from cleangpt.rundir import find, read_config
+from cleangpt.runs import weights
+from cleangpt.runs.rundir import find, read_config
+from cleangpt.sample import generate
+from cleangpt.tokens import exchange, tokenizers
 
 VOCABULARY = 300
 TEXT = "The quick brown fox jumps over the lazy dog. " * 3 + "How vexingly quick daft zebras jump! 12 + 34 = 46\n" * 3
@@ -119,7 +122,7 @@ def save_ours(path, section, tokenizer):
     model = build(section)
     model.initialise(torch.Generator().manual_seed(0))
     randomize(model)
-    made = config.Imported(source="nowhere", dataset=None, model=section)
+    made = experiment.Imported(source="nowhere", dataset=None, model=section)
     weights.save(path, weights.copy(model), made, tokenizer, {"step": 7, "val/loss": 1.25})
     return model
 
@@ -387,16 +390,16 @@ def tiktoken_of(learned):
     """The same byte pairs as tiktoken stores them."""
     import base64
 
-    letters = {letter: byte for byte, letter in enumerate(tokens._letters())}
+    letters = {letter: byte for byte, letter in enumerate(exchange._letters())}
     vocabulary = {word: i for word, i in learned.data["model"]["vocab"].items() if word != END}
     order = sorted(vocabulary, key=vocabulary.__getitem__)
     stored = [base64.b64encode(bytes(letters[letter] for letter in word)).decode() for word in order]
-    return tokenizers.Tiktoken(tokens.GPT2_PATTERNS[0], stored, {END: len(stored)})
+    return tokenizers.Tiktoken(exchange.GPT2_PATTERNS[0], stored, {END: len(stored)})
 
 
 def byte_pairs(pattern):
     return lambda: tokenizers.Tiktoken(
-        pattern or tokens.GPT2_PATTERNS[0], tiktoken_of(tokenizers.train_bpe([TEXT], VOCABULARY)).tokens, {END: 299}
+        pattern or exchange.GPT2_PATTERNS[0], tiktoken_of(tokenizers.train_bpe([TEXT], VOCABULARY)).tokens, {END: 299}
     )
 
 
@@ -430,29 +433,29 @@ def test_an_exported_tokenizer_says_what_ours_says(kind, architecture, tmp_path)
         assert theirs.decode(ids, skip_special_tokens=False) == ours.decode(ids) == text
         anything = [drawn.randrange(ours.vocab_size) for _ in range(12)]
         assert theirs.decode(anything, skip_special_tokens=False) == ours.decode(anything)
-    read = tokens.read(tmp_path / "out")
+    read = exchange.read(tmp_path / "out")
     assert read.end == ours.end
-    assert tokens.difference(ours, read) is None
+    assert exchange.difference(ours, read) is None
 
 
 def test_an_exported_tokenizer_of_characters_refuses_what_ours_refuses(tmp_path):
     ours = tokenizers.Characters(ARITHMETIC, end="\n", pad=" ")
     with pytest.raises(UserError, match="can't write 'a'"):
-        tokenizers.HuggingFace(tokens.library(ours)).encode("a")
+        tokenizers.HuggingFace(exchange.library(ours)).encode("a")
 
 
 def test_tokenizers_that_mean_something_else_are_told_apart(tokenizer):
     other = tokenizers.train_bpe([TEXT[::-1]], VOCABULARY)
-    assert "token " in tokens.difference(tokenizer, other)
-    assert tokens.difference(tokenizers.Bytes(with_end=False), tokenizer) == "256 tokens here, 300 there"
-    assert tokens.difference(tokenizer, tiktoken_of(tokenizer)) is not None  # the end has another id
+    assert "token " in exchange.difference(tokenizer, other)
+    assert exchange.difference(tokenizers.Bytes(with_end=False), tokenizer) == "256 tokens here, 300 there"
+    assert exchange.difference(tokenizer, tiktoken_of(tokenizer)) is not None  # the end has another id
 
 
 # ---- starting a run from them
 
 
 def adopted(source, *overrides, **changes):
-    return starts.adopt(config.parse(toy(**{"init_from": str(source), **changes})), list(overrides))
+    return starts.adopt(experiment.parse(toy(**{"init_from": str(source), **changes})), list(overrides))
 
 
 def test_the_architecture_of_a_run_is_that_of_the_weights_it_starts_from(tokenizer, tmp_path):
@@ -481,7 +484,7 @@ def test_a_run_starts_from_weights_with_its_own_tokens_only(tmp_path):
     folder.export_folder(tmp_path / "ours", tmp_path / "hf", "float32")
     for source in (tmp_path / "hf", tmp_path / "ours"):
         settings = adopted(source)
-        model = build(config.resolve(settings, tasks.make(settings.dataset)).model)
+        model = build(experiment.resolve(settings, tasks.make(settings.dataset)).model)
         starts.load(model, str(source), tasks.make(settings.dataset).tokenizer)
         assert all(torch.equal(a, b) for a, b in zip(model.parameters(), ours.parameters(), strict=True))
         with pytest.raises(UserError, match="another tokenizer than the data set"):

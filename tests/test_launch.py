@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cleangpt.rundir import read_metrics
-from cleangpt.watching import OF_THE_MACHINE
+from cleangpt.runs.rundir import read_metrics
+from cleangpt.watch.health import OF_THE_MACHINE
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = str(ROOT / "train.py")
@@ -41,7 +41,7 @@ sys.argv[0] = {TRAIN!r}
 runpy.run_path({TRAIN!r}, run_name="__main__")
 """
 FAIL = """
-from cleangpt.trainer import Trainer
+from cleangpt.train.loop import Trainer
 real = Trainer.step
 def step(self, number):
     if number == {step} and rank == {rank} and restart == 0:
@@ -390,7 +390,9 @@ def test_a_signal_to_a_sweep_stops_its_job_with_a_snapshot_and_leaves_no_process
 
 BLIND = """
 if rank:
-    from cleangpt import files, resuming, snapshot, weights
+    from cleangpt.basics import files
+    from cleangpt.train import resuming
+    from cleangpt.runs import snapshot, weights
     def blind(*_):
         raise AssertionError("only rank 0 has the disk")
     files.read_json = weights.read = weights.about = snapshot.load_file = resuming.decide = blind

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import pytest
 from runs import fit, make_trainer, rows
 
-from cleangpt import ending, extras, loggers
+from cleangpt.basics import extras
+from cleangpt.train import ending
+from cleangpt.watch import loggers
 
 OPTIONS = ("train.steps=6", "train.snapshot_every=3", "train.keep_snapshots=null")
 

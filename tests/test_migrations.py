@@ -8,8 +8,8 @@ import openings
 import pytest
 from runs import rows
 
-from cleangpt import migrations, rundir
-from cleangpt.errors import UserError
+from cleangpt.basics.errors import UserError
+from cleangpt.runs import migrations, rundir
 
 KEPT = Path(__file__).resolve().parent / "versions"
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from runs import make_trainer
 
-from cleangpt import optim
-from cleangpt.muon import orthogonal
+from cleangpt.optimizers import optim
+from cleangpt.optimizers.muon import orthogonal
 
 LR, DECAY = 0.03, 0.2
 

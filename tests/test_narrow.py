@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cleangpt import conversation, narrow, profiling, tracking
-from cleangpt.config import LoggerConfig
+from cleangpt.config.experiment import LoggerConfig
 from cleangpt.report import write
-from cleangpt.rundir import RunDir
+from cleangpt.runs.rundir import RunDir
+from cleangpt.sample import conversation
 from cleangpt.score import arithmetic as scoring
 from cleangpt.sweeps.jobs import Job, Outcome
 from cleangpt.sweeps.table import Board
+from cleangpt.terminal import narrow
+from cleangpt.watch import profiling, tracking
 
 WIDTHS = [120, 80, 60, 40]
 ROW = {"train/loss": 2.71, "tokens_per_second": 127432.0, "lr": 5e-5, "batch": 1024, "mfu": 0.4}

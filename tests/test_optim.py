@@ -4,9 +4,9 @@ import pytest
 import torch
 from runs import fit, make_trainer, weights
 
-from cleangpt import optim
-from cleangpt.errors import UserError
+from cleangpt.basics.errors import UserError
 from cleangpt.models.build import parameter_counts
+from cleangpt.optimizers import optim
 
 
 def named(trainer):

@@ -11,10 +11,11 @@ import pytest
 from helpers import ROOT, arithmetic, run_program
 from rich.console import Console
 
-from cleangpt import patience, tracking
 from cleangpt.score import of_task
 from cleangpt.sweeps.jobs import Job
 from cleangpt.sweeps.table import Board
+from cleangpt.terminal import patience
+from cleangpt.watch import tracking
 
 
 class Told(patience.Voice):
@@ -162,7 +163,7 @@ def test_of_several_processes_only_the_first_speaks(monkeypatch, capsys):
 
 IMPORT = """
 import sys, time
-from cleangpt import patience
+from cleangpt.terminal import patience
 patience.starting()
 print("begun", flush=True)
 sys.stdin.readline()
@@ -207,8 +208,8 @@ LARGE = {"train/loss": 10.1234, "lr": 1.23e-4, "batch": 65536, "tokens_per_secon
 
 @pytest.mark.parametrize("steps", [400, 600_000])
 def test_the_bar_of_a_training_fits_80_columns_with_the_time_left(tmp_path, steps, monkeypatch):
-    from cleangpt.config import LoggerConfig
-    from cleangpt.rundir import RunDir
+    from cleangpt.config.experiment import LoggerConfig
+    from cleangpt.runs.rundir import RunDir
 
     given = {"progress": True, "plots": False, "samples": 0, "norms": None}
     config = LoggerConfig.model_construct(**given)

@@ -15,10 +15,10 @@ import pytest
 from corpora import prepared, prose, settings, text_of
 from helpers import run_program
 
+from cleangpt.basics.errors import UserError
 from cleangpt.corpus import prepare as preparing
 from cleangpt.corpus import sources, store
-from cleangpt.errors import UserError
-from cleangpt.tokenizers import END
+from cleangpt.tokens.tokenizers import END
 
 DOCUMENTS = [prose(30, seed) for seed in range(60)]
 

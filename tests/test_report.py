@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from helpers import toy
 
-from cleangpt import migrations, tasks
-from cleangpt.config import parse, resolve
-from cleangpt.errors import UserError
+from cleangpt import tasks
+from cleangpt.basics.errors import UserError
+from cleangpt.config.experiment import parse, resolve
 from cleangpt.report import collect, columns, estimate, tables, words, write
 from cleangpt.report.compare import compare
 from cleangpt.report.curves import along, curve
 from cleangpt.report.differences import DERIVED
+from cleangpt.runs import migrations
 
 CONFIG = {
     "seed": 0,

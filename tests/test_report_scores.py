@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from test_report import compared, make
 
-from cleangpt import files, plots, tasks
-from cleangpt.errors import UserError
+from cleangpt import tasks
+from cleangpt.basics import files
+from cleangpt.basics.errors import UserError
 from cleangpt.report import collect, draw, words, write
 from cleangpt.report.compare import compare
 from cleangpt.sweeps import naming
 from cleangpt.sweeps.jobs import Job, prepare
+from cleangpt.watch import plots
 
 
 def test_whether_more_is_better_comes_from_the_task_that_the_run_names(tmp_path):

@@ -9,10 +9,11 @@ import torch
 from runs import fit, make_trainer, rows
 from runs import weights as flat_weights
 
-from cleangpt import evaluate, files, snapshot
-from cleangpt.score import of_task
-from cleangpt.signals import Stopped
-from cleangpt.watching import OF_THE_MACHINE
+from cleangpt.basics import files
+from cleangpt.machine.signals import Stopped
+from cleangpt.runs import snapshot
+from cleangpt.score import evaluate, of_task
+from cleangpt.watch.health import OF_THE_MACHINE
 
 DROPOUT_AND_GROWTH = ("model.dropout=0.2", "schedule.grad_accum.style=linear", "schedule.grad_accum.end=4")
 SETTINGS = {
@@ -124,7 +125,7 @@ def test_best_is_put_back_when_a_run_got_further_than_its_snapshot(tmp_path):
     trainer = fit(tmp_path, *options)
     assert trainer.state.best_step > 3
     again = make_trainer(tmp_path, *options, snapshot=tmp_path / "snapshots" / "step_00000003")
-    from cleangpt import weights
+    from cleangpt.runs import weights
 
     assert weights.about(again.run.best)["step"] == again.state.best_step
     assert again.state.best_step <= 3
@@ -276,7 +277,7 @@ def test_snapshots_fall_due_by_the_clock_too(tmp_path):
 
 
 def test_steps_that_are_not_finite_are_skipped_and_counted_up_to_a_limit(tmp_path):
-    from cleangpt.trainer import NonFinite
+    from cleangpt.train.loop import NonFinite
 
     trainer = make_trainer(tmp_path, "train.nonfinite=skip", "train.nonfinite_limit=2", "train.steps=5")
     good = trainer.model.norm.weight.detach().clone()

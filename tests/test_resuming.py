@@ -13,10 +13,13 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from runs import composed
 
-from cleangpt import claim, config, files, launch, resuming, telling, training
-from cleangpt.distributed import World
-from cleangpt.errors import UserError
-from cleangpt.rundir import RunDir, read_metrics
+from cleangpt.basics import files
+from cleangpt.basics.errors import UserError
+from cleangpt.config import experiment
+from cleangpt.machine.distributed import World
+from cleangpt.runs import claim
+from cleangpt.runs.rundir import RunDir, read_metrics
+from cleangpt.train import launch, resuming, telling, training
 
 SHORT = ("train.steps=2", "train.eval_every=null")
 
@@ -32,7 +35,7 @@ def here(tmp_path, monkeypatch):
 
 def decide(folder, *words):
     """What train.py decides with these words on its command line."""
-    return resuming.decide(config.parse(composed(*words)), RunDir(folder), list(words), restarted=False)
+    return resuming.decide(experiment.parse(composed(*words)), RunDir(folder), list(words), restarted=False)
 
 
 def train(folder, *words):
@@ -85,19 +88,19 @@ def test_a_stretched_schedule_says_what_leaps_and_how_it_would_not(here, capsys)
 @pytest.mark.parametrize("where", [["--config-dir=mine"], ["-cd", "mine"], ["hydra.searchpath=[file://mine]"]])
 def test_the_command_from_the_beginning_finds_its_presets_and_its_processes(here, where):
     parts = [{"command": ["train.py", *where, "experiment=mine", "train.steps=5"], "overrides": ["experiment=mine"]}]
-    command = telling._from_the_beginning(config.parse(composed()), parts, 10)
+    command = telling._from_the_beginning(experiment.parse(composed()), parts, 10)
     assert shlex.split(command) == ["python", "train.py", *where, "experiment=mine", "train.steps=10"]
-    three = config.parse(composed("processes=3"))
+    three = experiment.parse(composed("processes=3"))
     assert telling.starter(three, World(0, 3, 0, 3)) == "python train.py"
-    assert telling.starter(config.parse(composed()), World(0, 3, 0, 3)) == "torchrun --nproc-per-node=3 train.py"
+    assert telling.starter(experiment.parse(composed()), World(0, 3, 0, 3)) == "torchrun --nproc-per-node=3 train.py"
 
 
 def test_more_processes_than_a_machine_has_any_use_for_are_refused(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setattr(launch.os, "cpu_count", lambda: 2)
-    assert launch._processes(config.parse(composed("processes=16"))) == 16
+    assert launch._processes(experiment.parse(composed("processes=16"))) == 16
     with pytest.raises(UserError, match="`processes` is 17, and this machine has 2 cores: start at most 16"):
-        launch._processes(config.parse(composed("processes=17")))
+        launch._processes(experiment.parse(composed("processes=17")))
 
 
 def test_a_schedule_that_does_not_leap_is_not_spoken_of(here, capsys):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from runs import fit, losses, rows
 
-from cleangpt.drawing import draw
 from cleangpt.report import columns
-from cleangpt.rundir import RunDir, read_metrics
+from cleangpt.runs.rundir import RunDir, read_metrics
 from cleangpt.sweeps.jobs import Watched
+from cleangpt.watch.drawing import draw
 
 GOOD = [{"step": 1, "train/loss": 2.5}, {"step": 2, "train/loss": None, "val/loss": 2.0}]
 NO_ROWS = {

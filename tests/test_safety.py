@@ -9,8 +9,8 @@ import pytest
 from helpers import ROOT, run_program
 from runs import fit
 
-from cleangpt import snapshot, weights
-from cleangpt.rundir import find, read_config
+from cleangpt.runs import snapshot, weights
+from cleangpt.runs.rundir import find, read_config
 
 
 class Bomb:

@@ -19,13 +19,16 @@ from hydra import compose, initialize_config_dir
 from runs import AMX, cpuinfo
 from voices import LETTERS, saved
 
-from cleangpt import cli, device, prompts, samples, snapshot
-from cleangpt.config import SampleConfig
-from cleangpt.conversation import Conversation
-from cleangpt.errors import ConfigError, UserError
-from cleangpt.rundir import find, read_config
-from cleangpt.schema import parse
-from cleangpt.tokenizers import Bytes, Characters
+from cleangpt.basics.errors import ConfigError, UserError
+from cleangpt.basics.schema import parse
+from cleangpt.config import cli
+from cleangpt.config.experiment import SampleConfig
+from cleangpt.machine import device
+from cleangpt.runs import snapshot
+from cleangpt.runs.rundir import find, read_config
+from cleangpt.sample import prompts, text_model
+from cleangpt.sample.conversation import Conversation
+from cleangpt.tokens.tokenizers import Bytes, Characters
 
 
 def asked(*words: str) -> SampleConfig:
@@ -59,7 +62,7 @@ def say(run: str, *words: str, capsys) -> list[str]:
     settings = asked(f"run={run}", *words)
     found, trained, reader = opened(run)
     given = prompts.given(settings, reader)
-    assert samples.answer(samples.Voice(found, trained, reader, settings), given, settings) == 0
+    assert text_model.answer(text_model.Voice(found, trained, reader, settings), given, settings) == 0
     return capsys.readouterr().out.split("\n")
 
 
@@ -100,10 +103,10 @@ def test_every_character_of_a_prompt_arrives(text):
 def test_paths_and_stop_strings_arrive_too():
     settings = asked("run=a=b,c/{d}", "prompts=my prompts.txt", r"stop=\n\n")
     assert (settings.run, settings.prompts) == ("a=b,c/{d}", "my prompts.txt")
-    assert samples.stops(settings) == ["\n\n"]
-    assert samples.stops(asked(r"stop=[Q:,'a, b']")) == ["Q:", "a, b"]
-    assert samples.stops(asked("stop=Q: {")) == ["Q: {"]
-    assert samples.stops(asked()) == samples.stops(asked("stop=null")) == []
+    assert text_model.stops(settings) == ["\n\n"]
+    assert text_model.stops(asked(r"stop=[Q:,'a, b']")) == ["Q:", "a, b"]
+    assert text_model.stops(asked("stop=Q: {")) == ["Q: {"]
+    assert text_model.stops(asked()) == text_model.stops(asked("stop=null")) == []
     assert asked("prompt=null").prompt is None
 
 
@@ -287,7 +290,7 @@ def test_texts_of_many_prompts_are_those_of_each_alone(runs, capsys, tmp_path):
     assert [(row["prompt"], row["sample"]) for row in rows] == [(line, n) for line in lines for n in (0, 1)]
     assert all(row["tokens"] == len(row["text"]) == 9 and row["ended"] == "length" for row in rows)
     assert len({row["text"] for row in rows}) == len(rows)
-    texts = files[2].read_text().split(f"\n{samples.RULE}\n")
+    texts = files[2].read_text().split(f"\n{text_model.RULE}\n")
     assert texts == [*(row["prompt"] + row["text"] for row in rows), ""]
 
 
@@ -303,7 +306,7 @@ def test_stop_strings_and_penalties_act(runs, capsys):
 def test_a_text_that_outgrows_the_context_says_so(runs, capsys):
     settings = asked(f"run={runs.letters}", "prompt=a", "max_new_tokens=60")
     found, trained, reader = opened(runs.letters)
-    samples.answer(samples.Voice(found, trained, reader, settings), prompts.given(settings, reader), settings)
+    text_model.answer(text_model.Voice(found, trained, reader, settings), prompts.given(settings, reader), settings)
     assert "outgrew the context of 48 tokens" in capsys.readouterr().err
 
 
@@ -313,7 +316,7 @@ def test_dtype_and_compile_are_honoured(runs, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda step, **how: (compiled.append(how), step)[1])
     found, trained, reader = opened(runs.letters)
-    voice = samples.Voice(found, trained, reader, asked("dtype=bfloat16", "compile=true"))
+    voice = text_model.Voice(found, trained, reader, asked("dtype=bfloat16", "compile=true"))
     assert {parameter.dtype for parameter in voice.model.parameters()} == {torch.bfloat16}
     assert compiled == [{"dynamic": True}]
 
@@ -323,7 +326,7 @@ def test_dtype_auto_is_decided_by_the_processor_and_the_size_of_the_model(runs, 
     cpuinfo(monkeypatch, tmp_path, AMX)
     for large, wanted in ((0, "bfloat16"), (10**9, "float32")):
         monkeypatch.setattr(device, "LARGE", large)
-        assert samples.Voice(found, trained, reader, asked("dtype=auto", "device=cpu")).compute.dtype_name == wanted
+        assert text_model.Voice(found, trained, reader, asked("dtype=auto", "device=cpu")).compute.dtype_name == wanted
 
 
 # ---- mistakes
@@ -361,7 +364,7 @@ def test_weights_that_are_missing_or_damaged_are_refused(tmp_path):
     os.truncate(run / "best" / "model.safetensors", 1000)
     found, trained, reader = opened(str(run))
     with pytest.raises(UserError, match="can't be read as weights"):
-        samples.Voice(found, trained, reader, asked())
+        text_model.Voice(found, trained, reader, asked())
     (run / "best" / snapshot.MANIFEST).write_text("{}")
     with pytest.raises(UserError, match=r"is damaged .*use another snapshot"):
         snapshot.refuse_damage(run / "best")
@@ -372,7 +375,7 @@ def test_weights_that_are_missing_or_damaged_are_refused(tmp_path):
     with pytest.raises(UserError, match="has no weights yet"):
         find(str(run))
     with pytest.raises(UserError, match="there is no folder"):
-        samples.refuse_unwritable(str(tmp_path / "no" / "x.txt"))
+        text_model.refuse_unwritable(str(tmp_path / "no" / "x.txt"))
 
 
 def test_the_program_writes_texts_to_its_output_and_all_else_beside_it(runs, tmp_path):
@@ -406,7 +409,7 @@ def talk(run: str, *lines: str, words=(), monkeypatch) -> str:
 
     monkeypatch.setattr("builtins.input", input_)
     out = io.StringIO()
-    conversation = Conversation(samples.Voice(found, trained, reader, settings), settings)
+    conversation = Conversation(text_model.Voice(found, trained, reader, settings), settings)
     with contextlib.redirect_stdout(out):
         assert conversation.run() == 0
     return out.getvalue().partition("leaves.\n")[2]

@@ -6,10 +6,10 @@ import math
 import pytest
 from helpers import toy
 
-from cleangpt import schedule
-from cleangpt.config import Config, resolve
+from cleangpt.basics.schema import parse
+from cleangpt.config.experiment import Config, resolve
+from cleangpt.optimizers import schedule
 from cleangpt.optimizers.settings import AccumRamp, DecayRamp, LrRamp, ScheduleConfig
-from cleangpt.schema import parse
 from cleangpt.tasks import make
 
 STYLES = ["linear", "cosine", "power"]

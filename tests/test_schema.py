@@ -11,9 +11,9 @@ from helpers import ROOT, has, toy
 from pydantic import ValidationError, create_model
 
 from cleangpt import tasks
-from cleangpt.config import Config, ScoreConfig, resolve
-from cleangpt.errors import ConfigError
-from cleangpt.schema import Section, expected, keys, parse
+from cleangpt.basics.errors import ConfigError
+from cleangpt.basics.schema import Section, expected, keys, parse
+from cleangpt.config.experiment import Config, ScoreConfig, resolve
 
 SCORE = {"run": "latest", "split": "test", "data": None, "limit": None, "method": "auto", "device": "auto"}
 SCORE |= {"suite": "own", "tasks": None, "fewshot": None, "include": None}

@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from cleangpt.seeds import Grid, Permutation, derive, scramble
+from cleangpt.basics.seeds import Grid, Permutation, derive, scramble
 
 SMALL = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 16, 17, 45, 99, 100, 101, 1000, 1023, 1025]
 GRIDS = [(1, 1), (1, 2), (2, 1), (1, 7), (7, 1), (2, 2), (3, 7), (5, 9), (50, 99), (100, 100)]

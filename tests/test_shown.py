@@ -11,11 +11,14 @@ from pathlib import Path
 import openings
 import pytest
 
-from cleangpt import cli, files, loggers, samples, shown, tracking
-from cleangpt.config import LoggerConfig
-from cleangpt.console import Console
-from cleangpt.errors import ConfigError, UserError
-from cleangpt.rundir import RunDir, find, read_config
+from cleangpt.basics import files, shown
+from cleangpt.basics.errors import ConfigError, UserError
+from cleangpt.config import cli
+from cleangpt.config.experiment import LoggerConfig
+from cleangpt.runs.rundir import RunDir, find, read_config
+from cleangpt.sample import text_model
+from cleangpt.terminal.console import Console
+from cleangpt.watch import loggers, tracking
 
 KEPT = Path(__file__).resolve().parent / "versions" / "2"
 HOSTILE = "a\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp.exe\u2066\x7f\r\x08b\ud800"
@@ -83,9 +86,9 @@ def test_a_tracker_says_and_logs_harmlessly(tmp_path, capsys):
 
 
 def test_a_terminal_is_not_sent_what_it_would_obey_and_a_pipe_gets_the_text(monkeypatch):
-    assert samples.on_screen(HOSTILE) == HOSTILE
+    assert text_model.on_screen(HOSTILE) == HOSTILE
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    assert harmless(samples.on_screen(HOSTILE))
+    assert harmless(text_model.on_screen(HOSTILE))
 
 
 def test_cells_are_no_formulas(tmp_path):
@@ -165,7 +168,7 @@ def test_what_sample_and_export_say_of_a_hostile_run_is_harmless(tmp_path, monke
 
 
 def test_the_card_of_a_run_is_harmless(hostile, tmp_path):
-    from cleangpt import card
+    from cleangpt.runs import card
 
     shutil.copy(KEPT / "config.json", hostile / "config.json")
     about = files.read_json(hostile / "run.json")

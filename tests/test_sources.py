@@ -14,9 +14,9 @@ import pyarrow.parquet
 import pytest
 from corpora import prepared, prose, settings, text_of
 
-from cleangpt import tokenizers
+from cleangpt.basics.errors import UserError
 from cleangpt.corpus import prepare as preparing
-from cleangpt.errors import UserError
+from cleangpt.tokens import tokenizers
 
 TEXT = prose(4000)
 

@@ -14,9 +14,12 @@ from helpers import ROOT
 from runs import composed
 from voices import saved
 
-from cleangpt import config, files, streams, training
+from cleangpt.basics import files
+from cleangpt.config import experiment
 from cleangpt.corpus.prepare import prepare
-from cleangpt.rundir import RunDir
+from cleangpt.runs.rundir import RunDir
+from cleangpt.terminal import streams
+from cleangpt.train import training
 
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
@@ -88,7 +91,7 @@ def here(tmp_path, monkeypatch):
 
 
 def trains(*overrides) -> int:
-    settings = config.parse(composed("train.steps=4", "train.eval_every=2", *overrides))
+    settings = experiment.parse(composed("train.steps=4", "train.eval_every=2", *overrides))
     return training.train(settings, RunDir(Path("run")), [], None, time.monotonic())
 
 
@@ -120,7 +123,7 @@ def test_a_training_goes_on_without_both_streams(here):
 def test_a_sample_that_the_console_has_no_characters_for_is_shown_as_escapes(here):
     (here / "words.txt").write_text("äöüß € 😀 \u2028 éèê " * 400, encoding="utf-8")
     words = ("dataset=text", "dataset.source=words.txt", "dataset.dir=data", "dataset.tokenizer=characters")
-    prepare(config.parse(composed(*words)).dataset, 1, False, lambda *_: None)
+    prepare(experiment.parse(composed(*words)).dataset, 1, False, lambda *_: None)
     words = (*words[:1], *words[2:], "model.block_size=16", "logger.samples=2", "logger.progress=true")
     status = in_a_child(a_file, "stderr", partial(trains, *words), True, "ascii")
     assert status == 0, (here / "died.txt").exists() and (here / "died.txt").read_text()

@@ -16,10 +16,11 @@ from helpers import ROOT, look_ahead, run_program, toy
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from rich.console import Console
 
-from cleangpt import cli, extras, files
-from cleangpt.errors import ConfigError, UserError
-from cleangpt.rundir import RunDir, read_metrics
-from cleangpt.schema import keys
+from cleangpt.basics import extras, files
+from cleangpt.basics.errors import ConfigError, UserError
+from cleangpt.basics.schema import keys
+from cleangpt.config import cli
+from cleangpt.runs.rundir import RunDir, read_metrics
 from cleangpt.sweeps import jobs, loop, naming, settings
 from cleangpt.sweeps.grid import Grid
 from cleangpt.sweeps.jobs import Job, Outcome, Watched

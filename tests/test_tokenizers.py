@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from corpora import prose
 
-from cleangpt import tokenizers
-from cleangpt.errors import UserError
+from cleangpt.basics.errors import UserError
+from cleangpt.tokens import tokenizers
 
 TEXT = prose(400) + "\r\n\t <|endoftext|> \U0001f600 e\u0301"
 

@@ -8,9 +8,12 @@ import torch.distributed as dist
 from runs import UNEVEN, fit, losses, make_trainer, rows
 from runs import weights as flat_weights
 
-from cleangpt import distributed, evaluate, optim, schedule, weights
-from cleangpt.rundir import read_config
-from cleangpt.trainer import NonFinite
+from cleangpt.machine import distributed
+from cleangpt.optimizers import optim, schedule
+from cleangpt.runs import weights
+from cleangpt.runs.rundir import read_config
+from cleangpt.score import evaluate
+from cleangpt.train.loop import NonFinite
 
 
 def first_step(folder, *overrides):

@@ -13,12 +13,15 @@ from helpers import within
 from runs import composed
 from safetensors.torch import load_file, save_file
 
-from cleangpt import config, files, record, snapshot, tokenizers, untrusted, weights
+from cleangpt.basics import files, untrusted
+from cleangpt.basics.errors import UserError
+from cleangpt.config import experiment
 from cleangpt.corpus import store
-from cleangpt.errors import UserError
 from cleangpt.models.build import build, count_parameters, parameter_counts
-from cleangpt.rundir import RunDir
+from cleangpt.runs import record, snapshot, weights
+from cleangpt.runs.rundir import RunDir
 from cleangpt.tasks.text import Task
+from cleangpt.tokens import tokenizers
 
 TINY = ("model=llama_tiny", "model.n_layer=1", "model.n_embd=8", "model.n_head=1", "model.n_kv_head=1")
 TINY += ("dataset.digits=1", "train.steps=2", "train.batch_size=4", "train.eval_every=2", "logger.plots=false")
@@ -209,7 +212,7 @@ def test_a_training_that_no_memory_holds_is_refused_before_anything_is_made(tmp_
 def test_layers_are_counted_and_not_made():
     for name in ("gpt", "llama"):
         data = composed(f"model={name}_tiny")
-        section = config.parse(data).model.model_copy(update={"block_size": 8, "vocab_size": 11})
+        section = experiment.parse(data).model.model_copy(update={"block_size": 8, "vocab_size": 11})
         more = {"n_kv_head": 4, "head_dim": 4, "ffn_dim": 40} if name == "llama" else {}
         for count in (1, 2, 3, 4, 9):
             for options in ({}, {"value_embeddings": True, "bigram_embedding": 7, "qk_norm": True, "tied": False}):

@@ -6,14 +6,16 @@ import pytest
 from corpora import prepared, prose
 from runs import composed, fit
 
-from cleangpt import config, tasks, verdict
+from cleangpt import tasks
+from cleangpt.config import experiment
 from cleangpt.tasks.text import Task
-from cleangpt.verdict import End
+from cleangpt.train import verdict
+from cleangpt.train.verdict import End
 
 
 def settings(*overrides):
-    found = config.parse(composed(*overrides))
-    return config.resolve(found, tasks.make(found.dataset))
+    found = experiment.parse(composed(*overrides))
+    return experiment.resolve(found, tasks.make(found.dataset))
 
 
 def evaluations(*losses, train=None):

@@ -10,8 +10,9 @@ import torch
 from runs import fit, make_trainer, rows
 from runs import weights as flat_weights
 
-from cleangpt import drawing, flops, profiling, tracking, watching
-from cleangpt.rundir import RunDir
+from cleangpt.models import flops
+from cleangpt.runs.rundir import RunDir
+from cleangpt.watch import drawing, health, profiling, tracking
 
 # ---- lines of metrics.jsonl
 
@@ -51,7 +52,7 @@ class Clock:
 
 def test_waiting_for_data_is_told_from_the_work_on_it(tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path, "schedule.grad_accum.begin=2", "train.log_every=4", "train.eval_every=null")
-    clock = Clock(monkeypatch, watching)
+    clock = Clock(monkeypatch, health)
     micro_step, forward = trainer.stream.micro_step, trainer.model.forward
 
     def slow(real, seconds):
@@ -84,7 +85,7 @@ def test_several_devices_have_the_peak_of_all(monkeypatch, tmp_path):
     trainer = make_trainer(tmp_path)
     monkeypatch.setattr(flops, "peak", lambda compute: 1e12)
     four = type(trainer.world)(0, 4, 0, 4)
-    watch = watching.Watch(trainer.model, 9, trainer.compute, four, None)
+    watch = health.Watch(trainer.model, 9, trainer.compute, four, None)
     assert watch.mfu(1e6) == 1e6 * flops.flops_per_token(trainer.model, 9) / 4e12
 
 

@@ -7,8 +7,8 @@ import torch
 from helpers import ROOT
 from runs import make_trainer
 
-from cleangpt import telling
-from cleangpt.words import counted, seconds
+from cleangpt.basics.words import counted, seconds
+from cleangpt.train import telling
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from helpers import toy
 
-from cleangpt import weights
-from cleangpt.config import parse, resolve
+from cleangpt.config.experiment import parse, resolve
 from cleangpt.models.build import build
 from cleangpt.models.layers import Decoder
+from cleangpt.runs import weights
 from cleangpt.tasks.arithmetic import Task
-from cleangpt.tokenizers import Characters
+from cleangpt.tokens.tokenizers import Characters
 
 LETTERS = Characters([*"\n abcdefghijklmnopqrstuvwxyz.,:|é€😀0123456789"])
 

@@ -7,9 +7,9 @@ import re
 import sys
 from pathlib import Path
 
-from cleangpt import untrusted
-from cleangpt.errors import UserError
-from cleangpt.rundir import holds_foreign_model
+from cleangpt.basics import untrusted
+from cleangpt.basics.errors import UserError
+from cleangpt.runs.rundir import holds_foreign_model
 
 SHORT = {name: f"openai-community/{name}" for name in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")}
 REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?")

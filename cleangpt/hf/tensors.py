@@ -13,12 +13,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from cleangpt import weights
-from cleangpt.errors import UserError
+from cleangpt.basics.errors import UserError
+from cleangpt.basics.words import counted
 from cleangpt.hf import hub
 from cleangpt.models.build import build, count_parameters
 from cleangpt.models.settings import ModelConfig
-from cleangpt.words import counted
+from cleangpt.runs import weights
 
 GPT = {
     "token_embedding": "transformer.wte",

@@ -3,7 +3,7 @@
 import torch
 from torch.overrides import TorchFunctionMode
 
-from cleangpt.errors import UserError
+from cleangpt.basics.errors import UserError
 from cleangpt.models.gpt import GPT
 from cleangpt.models.layers import Decoder
 from cleangpt.models.llama import Llama

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from cleangpt.schema import Section
+from cleangpt.basics.schema import Section
 
 
 class AdamWConfig(Section):

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from cleangpt.evaluate import ALONE, Judge, Watch, wilson
+from cleangpt.basics.seeds import derive, scramble
 from cleangpt.score import held_out
-from cleangpt.seeds import derive, scramble
+from cleangpt.score.evaluate import ALONE, Judge, Watch, wilson
 from cleangpt.tasks.arithmetic import Task
 from cleangpt.tasks.arithmetic import digits as decimal
 
@@ -249,7 +249,7 @@ def show(task: Task, judge: Judge, count: int) -> list[str]:
 
 
 def _table(title: str, names: list[str], rows: list[dict[str, Any]]) -> Any:
-    from cleangpt.narrow import Table
+    from cleangpt.terminal.narrow import Table
 
     made = Table(title=title, title_justify="left", title_style="bold")
     for name in [*names, "problems", "correct", "exact match", "95% interval"]:
@@ -261,7 +261,7 @@ def _table(title: str, names: list[str], rows: list[dict[str, Any]]) -> Any:
 
 
 def tables(score: dict[str, Any]) -> list:
-    from cleangpt.narrow import Table
+    from cleangpt.terminal.narrow import Table
 
     what = f"{score['digits']}-digit {'sums' if score['task'] == 'adder' else 'products'}"
     whole = "all" if score["complete"] else "a stratified sample of the"
@@ -302,7 +302,7 @@ def _short(count: int) -> str:
 
 
 def plots(score: dict[str, Any], folder: Path, name: str) -> list[Path]:
-    from cleangpt.plots import heat_map, points
+    from cleangpt.watch.plots import heat_map, points
 
     lengths = score["by_operand_lengths"]
     n = score["digits"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cleangpt.seeds import Permutation, derive, integers
+from cleangpt.basics.seeds import Permutation, derive, integers
 from cleangpt.tasks.arithmetic import COMPLETE, Task
 
 SAMPLE = 100_000  # problems that stand for a split which is too large to be looked at whole

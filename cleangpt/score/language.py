@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from cleangpt.errors import UserError
-from cleangpt.evaluate import ALONE, Judge, Watch
-from cleangpt.seeds import Permutation, derive
+from cleangpt.basics.errors import UserError
+from cleangpt.basics.seeds import Permutation, derive
+from cleangpt.score.evaluate import ALONE, Judge, Watch
 from cleangpt.tasks.text import Task
 
 SHOWN_PROMPT, SHOWN = 24, 60  # tokens of a sample that a person sees
@@ -116,7 +116,7 @@ def _broken(head: str) -> str:
 
 
 def tables(score: dict[str, Any]) -> list:
-    from cleangpt.narrow import Table
+    from cleangpt.terminal.narrow import Table
 
     whole = "all" if score["complete"] else "a sample of the"
     title = f"{score['task']}, {whole} tokens of the {score['split']} split, in windows of {score['window']}"
@@ -141,7 +141,7 @@ def tables(score: dict[str, Any]) -> list:
 
 
 def plots(score: dict[str, Any], folder: Path, name: str) -> list[Path]:
-    from cleangpt.plots import bars
+    from cleangpt.watch.plots import bars
 
     labels = [row["context"] for row in score["by_place"]]
     losses = [row["loss"] for row in score["by_place"]]

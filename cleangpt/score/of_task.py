@@ -4,8 +4,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cleangpt.evaluate import ALONE, Judge, Watch
 from cleangpt.score import arithmetic, language
+from cleangpt.score.evaluate import ALONE, Judge, Watch
 
 
 def _scorer(has_answers: bool) -> ModuleType:

@@ -11,16 +11,16 @@ import pytest
 import torch
 from helpers import PLAIN, arithmetic, written
 
-from cleangpt import evaluate, patience
-from cleangpt.distributed import World
-from cleangpt.evaluate import Judge, wilson
+from cleangpt.machine.distributed import World
+from cleangpt.machine.signals import Stopped
 from cleangpt.models.build import build
 from cleangpt.models.settings import GPTConfig, LlamaConfig
 from cleangpt.score import arithmetic as scoring
-from cleangpt.score import held_out, of_task
-from cleangpt.signals import Stopped
+from cleangpt.score import evaluate, held_out, of_task
+from cleangpt.score.evaluate import Judge, wilson
 from cleangpt.tasks.arithmetic import Settings, Task
 from cleangpt.tasks.arithmetic import digits as decimal
+from cleangpt.terminal import patience
 
 ALONE = World(0, 1, 0, 1)
 FORMATS = [

@@ -11,15 +11,17 @@ from corpora import prepared, prose, settings
 from helpers import PLAIN
 from runs import fit, losses, make_trainer, rows, weights
 
-from cleangpt import evaluate, files, training
+from cleangpt.basics import files
+from cleangpt.basics.errors import UserError
 from cleangpt.corpus.store import NotPrepared, Prepared
-from cleangpt.distributed import World
-from cleangpt.errors import UserError
+from cleangpt.machine.distributed import World
 from cleangpt.models.build import build
 from cleangpt.models.settings import GPTConfig
+from cleangpt.score import evaluate
 from cleangpt.score.language import score, tables
-from cleangpt.stream import Stream
 from cleangpt.tasks.text import Task
+from cleangpt.train import training
+from cleangpt.train.stream import Stream
 
 LENGTH = 16
 

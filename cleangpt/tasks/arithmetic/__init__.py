@@ -11,14 +11,14 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from cleangpt.errors import UserError
-from cleangpt.schema import Section
-from cleangpt.seeds import Permutation, derive, integers
+from cleangpt.basics.errors import UserError
+from cleangpt.basics.schema import Section
+from cleangpt.basics.seeds import Permutation, derive, integers
+from cleangpt.basics.words import counted
 from cleangpt.tasks.arithmetic import digits as decimal
 from cleangpt.tasks.arithmetic.universe import SPLITS, Universe
 from cleangpt.tasks.contract import Batch, Question
-from cleangpt.tokenizers import Characters
-from cleangpt.words import counted
+from cleangpt.tokens.tokenizers import Characters
 
 END, PAD = "\n", " "
 VOCABULARY = [*"0123456789+*=", END, PAD]

@@ -14,13 +14,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
+from cleangpt.basics.errors import ConfigError, UserError
+from cleangpt.basics.schema import Section, parse
+from cleangpt.basics.seeds import Permutation, derive, scramble
+from cleangpt.basics.words import counted
 from cleangpt.corpus.store import ABOUT, Prepared
-from cleangpt.errors import ConfigError, UserError
-from cleangpt.schema import Section, parse
-from cleangpt.seeds import Permutation, derive, scramble
 from cleangpt.tasks.contract import Batch
-from cleangpt.tokenizers import END
-from cleangpt.words import counted
+from cleangpt.tokens.tokenizers import END
 
 WINDOW = 256  # tokens, where neither the data set nor the model says how many
 LARGE = 1 << 30  # bytes of a file that may not stay in memory
