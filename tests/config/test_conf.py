@@ -115,8 +115,8 @@ def unread(section, prefix=""):
         if not inner and (section.__name__, name) not in read:
             yield f"{prefix}{name} of {section.__name__}"
 
-schemas = (config.Config, config.ScoreConfig, config.PrepareConfig, config.ReportConfig, config.ExportConfig)
-schemas += (config.SampleConfig, config.BenchConfig)
+schemas = (experiment.Config, experiment.ScoreConfig, experiment.PrepareConfig, experiment.ReportConfig, experiment.ExportConfig)
+schemas += (experiment.SampleConfig, experiment.BenchConfig)
 unread = sorted({name for section in schemas for name in unread(section)})
 pathlib.Path("found.json").write_text(json.dumps({"ends": ends, "unread": unread}))
 """

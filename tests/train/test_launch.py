@@ -14,7 +14,7 @@ import pytest
 from cleangpt.runs.rundir import read_metrics
 from cleangpt.watch.health import OF_THE_MACHINE
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TRAIN = str(ROOT / "train.py")
 TOY = [
     "model=llama_tiny",

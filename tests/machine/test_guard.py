@@ -11,7 +11,7 @@ import pytest
 
 from cleangpt.machine import guard
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CHILD = f"""
 import os, sys, time
 sys.path.insert(0, {str(ROOT)!r})

@@ -20,7 +20,7 @@ from cleangpt.sample import text_model
 from cleangpt.terminal.console import Console
 from cleangpt.watch import loggers, tracking
 
-KEPT = Path(__file__).resolve().parent / "versions" / "2"
+KEPT = Path(__file__).resolve().parents[1] / "versions" / "2"
 HOSTILE = "a\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp.exe\u2066\x7f\r\x08b\ud800"
 BAD = set(map(chr, [*range(9), *range(11, 32), *range(127, 160), 0x202E, 0x2066, 0xD800]))
 

@@ -11,7 +11,7 @@ from runs import rows
 from cleangpt.basics.errors import UserError
 from cleangpt.runs import migrations, rundir
 
-KEPT = Path(__file__).resolve().parent / "versions"
+KEPT = Path(__file__).resolve().parents[1] / "versions"
 
 
 def test_there_is_a_run_of_each_version():
