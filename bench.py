@@ -20,14 +20,14 @@ from omegaconf import DictConfig
 
 from cleangpt.basics import schema
 from cleangpt.basics.errors import ConfigError
-from cleangpt.config import cli
-from cleangpt.config.experiment import BenchConfig
+from cleangpt.config import cli, composition
+from cleangpt.config.programs import BenchConfig
 from cleangpt.terminal import patience
 
 
-@hydra.main(version_base=None, config_path=cli.CONF, config_name="bench")
+@hydra.main(version_base=None, config_path=composition.CONF, config_name="bench")
 def main(config: DictConfig) -> None:
-    settings = schema.parse(cli.plain(config), BenchConfig)
+    settings = schema.parse(composition.plain(config), BenchConfig)
     overrides = list(HydraConfig.get().overrides.task)
     cli.run(lambda: bench_all(settings, overrides) if settings.suite else bench(settings, overrides))
 

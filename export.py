@@ -14,14 +14,14 @@ from omegaconf import DictConfig
 
 from cleangpt.basics import schema
 from cleangpt.basics.words import counted
-from cleangpt.config import cli
-from cleangpt.config.experiment import ExportConfig
+from cleangpt.config import cli, composition
+from cleangpt.config.programs import ExportConfig
 from cleangpt.terminal import patience
 
 
-@hydra.main(version_base=None, config_path=cli.CONF, config_name="export")
+@hydra.main(version_base=None, config_path=composition.CONF, config_name="export")
 def main(config: DictConfig) -> None:
-    cli.run(lambda: export(schema.parse(cli.plain(config), ExportConfig)))
+    cli.run(lambda: export(schema.parse(composition.plain(config), ExportConfig)))
 
 
 def export(settings: ExportConfig) -> int:

@@ -15,15 +15,15 @@ import hydra
 from omegaconf import DictConfig
 
 from cleangpt.basics import schema
-from cleangpt.config import cli
-from cleangpt.config.experiment import SampleConfig
+from cleangpt.config import cli, composition
+from cleangpt.config.programs import SampleConfig
 from cleangpt.runs.rundir import find, read_config
 from cleangpt.terminal import patience
 
 
-@hydra.main(version_base=None, config_path=cli.CONF, config_name="sample")
+@hydra.main(version_base=None, config_path=composition.CONF, config_name="sample")
 def main(config: DictConfig) -> None:
-    settings = schema.parse(cli.plain(config), SampleConfig)
+    settings = schema.parse(composition.plain(config), SampleConfig)
     cli.run(lambda: sample(settings))
 
 

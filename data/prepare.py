@@ -19,13 +19,13 @@ import hydra
 from omegaconf import DictConfig
 
 from cleangpt.basics import schema
-from cleangpt.config import cli
-from cleangpt.config.experiment import PrepareConfig
+from cleangpt.config import cli, composition
+from cleangpt.config.programs import PrepareConfig
 
 
-@hydra.main(version_base=None, config_path=cli.CONF, config_name="prepare")
+@hydra.main(version_base=None, config_path=composition.CONF, config_name="prepare")
 def main(config: DictConfig) -> None:
-    cli.run(lambda: prepare(schema.parse(cli.plain(config), PrepareConfig)))
+    cli.run(lambda: prepare(schema.parse(composition.plain(config), PrepareConfig)))
 
 
 def prepare(config: PrepareConfig) -> int:

@@ -19,16 +19,16 @@ import hydra
 from omegaconf import DictConfig
 
 from cleangpt.basics import schema
-from cleangpt.config import cli
-from cleangpt.config.experiment import ReportConfig
+from cleangpt.config import cli, composition
+from cleangpt.config.programs import ReportConfig
 from cleangpt.terminal import patience
 
 WIDE = 120  # characters of a line of a table, where there is no terminal
 
 
-@hydra.main(version_base=None, config_path=cli.CONF, config_name="report")
+@hydra.main(version_base=None, config_path=composition.CONF, config_name="report")
 def main(config: DictConfig) -> None:
-    cli.run(lambda: report(schema.parse(cli.plain(config), ReportConfig)))
+    cli.run(lambda: report(schema.parse(composition.plain(config), ReportConfig)))
 
 
 def report(settings: ReportConfig) -> int:

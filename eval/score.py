@@ -26,15 +26,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from cleangpt.basics import schema
 from cleangpt.basics.words import counted, seconds
-from cleangpt.config import cli
-from cleangpt.config.experiment import Config, Imported, ScoreConfig
+from cleangpt.config import cli, composition
+from cleangpt.config.experiment import Config, Imported
+from cleangpt.config.programs import ScoreConfig
 from cleangpt.runs.rundir import Opened, RunDir, find, read_config, refuse_links_outside
 from cleangpt.terminal import patience
 
 
-@hydra.main(version_base=None, config_path=cli.CONF, config_name="score")
+@hydra.main(version_base=None, config_path=composition.CONF, config_name="score")
 def main(config: DictConfig) -> None:
-    cli.run(lambda: score(schema.parse(cli.plain(config), ScoreConfig)))
+    cli.run(lambda: score(schema.parse(composition.plain(config), ScoreConfig)))
 
 
 def task_to_score(trained: Config | Imported, data: str | None, folder: Path) -> Any:
@@ -51,7 +52,7 @@ def task_to_score(trained: Config | Imported, data: str | None, folder: Path) ->
                 f"{folder} was imported, and has no data of its own: name prepared text, as in "
                 "data=data/shakespeare, or tasks of suite=lm-eval"
             )
-        dataset = tasks.text.Settings(**OmegaConf.load(Path(cli.CONF) / "dataset" / "text.yaml"))
+        dataset = tasks.text.Settings(**OmegaConf.load(Path(composition.CONF) / "dataset" / "text.yaml"))
     if data is not None:
         if not hasattr(dataset, "dir"):
             raise UserError(f"`data` is for text, and this run learned {dataset.name}: leave it out")

@@ -146,10 +146,10 @@ def has(data: Any, key: str) -> bool:
 def _composed(*options: str) -> dict[str, Any]:
     from hydra import compose, initialize_config_dir
 
-    from cleangpt.config import cli
+    from cleangpt.config import composition
 
-    with initialize_config_dir(cli.CONF, version_base=None):
-        return cli.plain(compose("train", ["logger=quiet", *options]))
+    with initialize_config_dir(composition.CONF, version_base=None):
+        return composition.plain(compose("train", ["logger=quiet", *options]))
 
 
 def look_ahead(*words: str, schema: Any = None, config_name: str = "train") -> list[str]:

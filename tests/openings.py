@@ -11,7 +11,7 @@ from runs import composed
 import export as export_program
 import sample as sample_program
 from cleangpt.basics import schema
-from cleangpt.config import cli, experiment
+from cleangpt.config import composition, experiment, programs
 from cleangpt.runs.rundir import RunDir
 from cleangpt.train import resuming, training
 
@@ -24,7 +24,7 @@ def _program(path: str) -> Any:
 
 
 score_program, report_program = _program("eval/score.py"), _program("eval/report.py")
-DEFAULTS = {name: cli.defaults(name) for name in ("score", "sample", "export", "report")}
+DEFAULTS = {name: composition.defaults(name) for name in ("score", "sample", "export", "report")}
 
 
 def _asked(name: str, section: type[schema.Section], **keys: Any) -> Any:
@@ -59,17 +59,17 @@ def train_on(data: Path, out: Path, *overrides: str) -> int:
 
 
 def score(folder: Path, **keys: Any) -> int:
-    return score_program.score(_asked("score", experiment.ScoreConfig, run=str(folder), device="cpu", **keys))
+    return score_program.score(_asked("score", programs.ScoreConfig, run=str(folder), device="cpu", **keys))
 
 
 def sample(folder: Path, **keys: Any) -> int:
     given = {"max_new_tokens": 4, "prompt": None, **keys}
-    return sample_program.sample(_asked("sample", experiment.SampleConfig, run=str(folder), device="cpu", **given))
+    return sample_program.sample(_asked("sample", programs.SampleConfig, run=str(folder), device="cpu", **given))
 
 
 def export(folder: Path, out: Path, **keys: Any) -> int:
-    return export_program.export(_asked("export", experiment.ExportConfig, run=str(folder), out=str(out), **keys))
+    return export_program.export(_asked("export", programs.ExportConfig, run=str(folder), out=str(out), **keys))
 
 
 def report(folder: Path, out: Path) -> int:
-    return report_program.report(_asked("report", experiment.ReportConfig, runs=str(folder), out=str(out)))
+    return report_program.report(_asked("report", programs.ReportConfig, runs=str(folder), out=str(out)))

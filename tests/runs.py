@@ -9,7 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from cleangpt import tasks
-from cleangpt.config import cli, experiment
+from cleangpt.config import cli, composition, experiment
 from cleangpt.machine import device, distributed, processor
 from cleangpt.machine.signals import Stop
 from cleangpt.models.build import build
@@ -38,10 +38,10 @@ TOY = (
 @cache
 def composed(*overrides: str) -> dict[str, Any]:
     cli.register_resolvers(experiment.Config)
-    with initialize_config_dir(cli.CONF, version_base=None):
+    with initialize_config_dir(composition.CONF, version_base=None):
         text = any(word.startswith("dataset=") for word in overrides)  # which has other keys
         toy = [word for word in TOY if not (text and word.startswith("dataset."))]
-        return cli.plain(compose("train", [*toy, *overrides]))
+        return composition.plain(compose("train", [*toy, *overrides]))
 
 
 def make_trainer(folder: Path, *overrides: str, snapshot: Path | None = None, task: Any = None) -> Trainer:

@@ -16,7 +16,7 @@ import traceback
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -24,24 +24,15 @@ from cleangpt.basics import files
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import Section, expected, keys, nearest
 from cleangpt.basics.shown import visible
+from cleangpt.config import composition
+from cleangpt.config.composition import CONF, Sweeps
 from cleangpt.machine import beginning, process
 from cleangpt.terminal import patience, streams
 
-CONF = str(Path(__file__).resolve().parents[2] / "conf")
 WRONG_USE, FAILED = 2, 1
 
 
-class Sweeps(Protocol):
-    """What is to be known here of hydra.launcher and hydra.sweeper."""
-
-    def mistakes(self, hydra: dict[str, Any]) -> list[str]:
-        """Say what is wrong with them, a sentence each."""
-
-    def help_keys(self) -> dict[str, Any]:
-        """List the keys that --help explains, with their fields."""
-
-
-def start(main: Callable[[], Any], schema: type[Section], config_name: str, sweeps: "Sweeps | None" = None) -> None:
+def start(main: Callable[[], Any], schema: type[Section], config_name: str, sweeps: Sweeps | None = None) -> None:
     """Check the command line, then let Hydra run `main`. Every way out of a program goes through here.
 
     `sweeps` are the keys of Hydra's own part, of a program that has -m: jobs in processes of their own, which leave a
@@ -69,7 +60,7 @@ def start(main: Callable[[], Any], schema: type[Section], config_name: str, swee
     except UserError as error:
         leave(error)
     except Exception as error:
-        if sentence := composition_mistake(error):
+        if sentence := composition.composition_mistake(error):
             leave(ConfigError([sentence]))
         if isinstance(error, OSError) and error.filename is not None:
             leave(UserError(f"{error.filename} can't be used ({error.strerror}): choose another place"))
@@ -119,11 +110,6 @@ def run(action: Callable[[], int]) -> None:
     sys.exit(status)
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
-    """The composed configuration as plain data; past this point there is no DictConfig."""
-    return OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-
-
 def _rank() -> int | None:
     """The global rank, where a launcher gave one."""
     return int(os.environ["RANK"]) if "RANK" in os.environ else None
@@ -133,19 +119,6 @@ def _refuse_sweep_under_torchrun() -> None:
     words = [word for word in sys.argv if word not in ("-m", "--multirun")]
     command = shlex.join(["python", words[0], "-m", *words[1:], f"processes={os.environ.get('WORLD_SIZE', 1)}"])
     raise UserError(f"a sweep starts the processes of its jobs itself: run `{command}` without torchrun")
-
-
-def defaults(config_name: str, *choices: str) -> dict[str, Any]:
-    """What conf/ composes to with nothing but these choices of groups, also while Hydra runs a program."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
-    try:
-        with initialize_config_dir(CONF, job_name=config_name, version_base=None):
-            return plain(compose(config_name, list(choices)))
-    finally:
-        GlobalHydra.instance().hydra = running
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -226,18 +199,6 @@ def hydra_words(words: list[str]) -> list[str]:
     return found
 
 
-def composition_mistake(error: Exception) -> str | None:
-    """One sentence for what Hydra or OmegaConf could not compose, or None for any other exception."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    if not isinstance(error, HydraException | OmegaConfBaseException | YAMLError):
-        return None
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "the configuration can't be composed: " + " ".join(lines).partition(" Config search path")[0]
-
-
 # --------------------------------------------------------------------------------------------------------------
 # Resolvers
 
@@ -263,7 +224,7 @@ def _run_stamp() -> str:
     return _stamp
 
 
-def _help(part: str, about: "type[Section] | Sweeps | None") -> Callable[..., str]:
+def _help(part: str, about: type[Section] | Sweeps | None) -> Callable[..., str]:
     """What stands for ${help_keys:} and the like in the templates of --help."""
 
     def words(*, _root_: DictConfig) -> str:

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import Section, nearest, parse
-from cleangpt.config.cli import CONF, Sweeps, composition_mistake, plain
+from cleangpt.config.composition import CONF, Sweeps, composition_mistake, plain
 
 
 def check(arguments: Any, schema: type[Section], config_name: str, sweeps: Sweeps | None = None) -> None:

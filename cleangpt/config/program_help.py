@@ -9,7 +9,7 @@ from omegaconf import Container, DictConfig
 
 from cleangpt.basics.schema import Section, expected, sections_of
 from cleangpt.basics.schema import keys as all_keys
-from cleangpt.config import cli
+from cleangpt.config import composition
 
 NARROW, WIDE = 40, 100  # columns
 
@@ -45,16 +45,16 @@ def keys(schema: type[Section], root: DictConfig) -> str:
     return "\n".join(said).replace("$", "$$")  # which is Hydra's
 
 
-def sweep(sweeps: cli.Sweeps, root: DictConfig) -> str:
+def sweep(sweeps: composition.Sweeps, root: DictConfig) -> str:
     """The keys of hydra.launcher and hydra.sweeper."""
-    here = {"hydra": {part: cli.plain(root.hydra[part]) for part in ("launcher", "sweeper")}}
+    here = {"hydra": {part: composition.plain(root.hydra[part]) for part in ("launcher", "sweeper")}}
     return "\n".join(_entries(sweeps.help_keys(), here)).replace("$", "$$")
 
 
 def _plain(root: DictConfig, schema: type[Section]) -> dict[str, Any]:
     """What a composed configuration has of a schema; the rest of it is Hydra's, and this very help."""
     parts = {name: root[name] for name in schema.model_fields}
-    return {name: cli.plain(part) if isinstance(part, Container) else part for name, part in parts.items()}
+    return {name: composition.plain(part) if isinstance(part, Container) else part for name, part in parts.items()}
 
 
 def _fields(schema: type[Section], data: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from cleangpt.config.experiment import BenchConfig
+from cleangpt.config.programs import BenchConfig
 from cleangpt.measure import of_transformers
 from cleangpt.measure.turns import OURS, Side
 from cleangpt.models.layers import Decoder

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from cleangpt import tasks
-from cleangpt.config.experiment import BenchConfig, resolve
+from cleangpt.config.experiment import resolve
+from cleangpt.config.programs import BenchConfig
 from cleangpt.machine import device, process
 from cleangpt.measure import decode, matmul, turns
 from cleangpt.measure import train as training

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from cleangpt.config.experiment import BenchConfig
+from cleangpt.config.programs import BenchConfig
 from cleangpt.machine.device import Compute
 from cleangpt.machine.distributed import world
 from cleangpt.measure.apart import Work

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cleangpt.basics import files
-from cleangpt.config.experiment import BenchConfig
+from cleangpt.config.programs import BenchConfig
 from cleangpt.corpus import store
 from cleangpt.tokens.tokenizers import Characters, load, smallest_type
 

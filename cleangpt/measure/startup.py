@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 
 from cleangpt.basics.errors import UserError
-from cleangpt.config import cli
-from cleangpt.config.experiment import BenchConfig, Config
+from cleangpt.config import cli, composition
+from cleangpt.config.experiment import Config
+from cleangpt.config.programs import BenchConfig
 
-TRAIN = Path(cli.CONF).parent / "train.py"
+TRAIN = Path(composition.CONF).parent / "train.py"
 QUIET = [f"logger.{key}=false" for key in ("progress", "plots", "tensorboard", "wandb", "csv")]
 OWN = {"profile", *(set(BenchConfig.model_fields) - set(Config.model_fields))}
 LONGEST = 600  # seconds that a first step may take

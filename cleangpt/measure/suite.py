@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cleangpt.config import cli
+from cleangpt.config import cli, composition
 
-PROGRAM = Path(cli.CONF).parent / "bench.py"
+PROGRAM = Path(composition.CONF).parent / "bench.py"
 
 
 def run(suite: dict[str, str], overrides: list[str]) -> tuple[int, dict[str, Any]]:

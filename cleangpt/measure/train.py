@@ -13,7 +13,7 @@ from rich.console import Console
 from cleangpt import tasks
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.seeds import derive
-from cleangpt.config.experiment import BenchConfig
+from cleangpt.config.programs import BenchConfig
 from cleangpt.machine.device import Compute
 from cleangpt.machine.distributed import world
 from cleangpt.machine.signals import Stop

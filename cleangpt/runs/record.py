@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cleangpt.basics import untrusted
 from cleangpt.basics.schema import leaves
-from cleangpt.config import cli
+from cleangpt.config import composition
 from cleangpt.config.experiment import Config
 from cleangpt.machine import processor
 from cleangpt.machine.device import Compute
@@ -123,14 +123,14 @@ def changes(
 
 def _defaults(config: Config) -> dict[str, Any]:
     """conf/ by key: of a group like `model` the file of what was chosen, so that only its own changes differ."""
-    default = cli.defaults("train")
+    default = composition.defaults("train")
     chosen = {group: section.name for group, section in config if hasattr(section, "name")}
     others = [
         f"{group}={name}"
         for group, name in chosen.items()
-        if name != default[group]["name"] and (Path(cli.CONF) / group / f"{name}.yaml").exists()
+        if name != default[group]["name"] and (Path(composition.CONF) / group / f"{name}.yaml").exists()
     ]
-    found = leaves(cli.defaults("train", *others) if others else default)
+    found = leaves(composition.defaults("train", *others) if others else default)
     return found | {f"{group}.name": default[group]["name"] for group in chosen}
 
 

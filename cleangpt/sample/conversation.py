@@ -13,7 +13,7 @@ from typing import Any
 from cleangpt.basics import schema
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.schema import expected, nearest
-from cleangpt.config.experiment import SampleConfig
+from cleangpt.config.programs import SampleConfig
 from cleangpt.sample.generate import Text
 from cleangpt.sample.prompts import Prompt
 from cleangpt.sample.text_model import Voice, on_screen, slid_note

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from cleangpt.basics.seeds import derive
+from cleangpt.machine import compiler
 from cleangpt.models.layers import Decoder, KVCache
 from cleangpt.sample.choose import Chooser, Sampling
 from cleangpt.tokens.as_text import Writer
-from cleangpt.train import compiling
 
 GREEDY = Sampling()
 
@@ -85,7 +85,7 @@ class Reading:
 def compile_for_decoding(model: Decoder) -> None:
     """Let torch.compile make the step of one token faster, which takes a minute at first. Lengths stay variables."""
     eager = model.following
-    compiling.without_a_stopwatch()
+    compiler.without_a_stopwatch()
     compiled = torch.compile(eager, dynamic=True)
 
     def following(tokens: Tensor, cache: KVCache) -> Tensor:

@@ -11,7 +11,8 @@ from pathlib import Path
 from cleangpt import tasks
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.words import counted
-from cleangpt.config.experiment import Config, Imported, SampleConfig, TemplateConfig
+from cleangpt.config.experiment import Config, Imported
+from cleangpt.config.programs import SampleConfig, TemplateConfig
 from cleangpt.tasks.contract import Question
 from cleangpt.tokens import exchange, tokenizers
 

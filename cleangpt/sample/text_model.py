@@ -10,7 +10,8 @@ from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.shown import visible
 from cleangpt.basics.words import counted
-from cleangpt.config.experiment import Config, Imported, SampleConfig
+from cleangpt.config.experiment import Config, Imported
+from cleangpt.config.programs import SampleConfig
 from cleangpt.machine import device
 from cleangpt.models.build import count_parameters
 from cleangpt.runs import weights

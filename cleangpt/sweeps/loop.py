@@ -14,7 +14,7 @@ from omegaconf import OmegaConf, open_dict
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.words import counted
-from cleangpt.config import cli
+from cleangpt.config import cli, composition
 from cleangpt.runs import alike
 from cleangpt.runs.rundir import RunDir
 from cleangpt.sweeps import jobs, settings
@@ -76,7 +76,7 @@ def composer(loader: Any, config: Any, sweep_folder: Path) -> Compose:
             composed.hydra.job.num, composed.hydra.job.id = number, name
             folder = sweep_folder / str(composed.hydra.sweep.subdir)
             del composed["hydra"]
-        return cli.plain(composed), folder
+        return composition.plain(composed), folder
 
     return compose
 

@@ -4,13 +4,11 @@ What was compiled stays on disk (TORCHINDUCTOR_CACHE_DIR), and a second run star
 compiled: its last batch has another length.
 """
 
-import os
-import shutil
-
 import torch
 
 from cleangpt.basics.errors import UserError
 from cleangpt.config.experiment import Config
+from cleangpt.machine import compiler
 from cleangpt.machine.device import Compute
 from cleangpt.models import flops
 from cleangpt.models.layers import Decoder
@@ -37,14 +35,14 @@ def decide(choice: bool | str, compute: Compute, seconds: float) -> tuple[bool |
     """How to compile a run that takes so long without, and what `auto` has to say about it."""
     if choice == "graphs" and compute.device.type != "cuda":
         raise UserError("`compile` is graphs, which only a CUDA device has: use compile=true")
-    if choice not in ("auto", False) and not has_compiler():
+    if choice not in ("auto", False) and not compiler.has_compiler():
         raise UserError(
             f"`compile` is {str(choice).lower()}, which needs a C++ compiler, and there is none here: install g++, or "
             "use compile=false"
         )
     if choice != "auto":
         return choice, None
-    if not has_compiler():
+    if not compiler.has_compiler():
         return False, "compile=auto: off, there is no C++ compiler here" if compute.device.type == "cuda" else None
     if compute.device.type != "cuda":  # in float32 on two cores: 31 s to compile, and no step the faster for it
         return False, None
@@ -53,23 +51,9 @@ def decide(choice: bool | str, compute: Compute, seconds: float) -> tuple[bool |
     return pays, f"compile=auto: {'on' if pays else 'off'}, a run of about {seconds:,.0f} s {verb} the compilation"
 
 
-def has_compiler() -> bool:
-    """Whether torch.compile will find what it writes its kernels for."""
-    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++", "cl"]
-    return any(shutil.which(name) for name in names)
-
-
-def without_a_stopwatch() -> None:
-    """Have torch's compiler choose among kernels that round differently by rule. It would time them."""
-    from torch._inductor import config
-
-    if "TORCHINDUCTOR_DETERMINISTIC" not in os.environ and hasattr(config, "deterministic"):
-        config.deterministic = True
-
-
 def apply(choice: bool | str, model: Decoder) -> None:
     if choice:
-        without_a_stopwatch()
+        compiler.without_a_stopwatch()
     if choice == "graphs":  # the whole step of the model is launched at once
         model.compile(dynamic=False, mode="reduce-overhead")
     elif choice:

@@ -17,7 +17,7 @@ from voices import saved
 import export
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
-from cleangpt.config import experiment
+from cleangpt.config import experiment, programs
 from cleangpt.report import write
 from cleangpt.runs import rundir, snapshot, weights
 from cleangpt.runs.rundir import RunDir
@@ -244,10 +244,10 @@ def test_scores_and_exports_are_not_written_through_links(run, victim, monkeypat
     monkeypatch.chdir(run.parent)
     plant(run / "score", victim)
     with pytest.raises(UserError, match=r"score .*leads out of the run"):
-        score.score(experiment.ScoreConfig(**settings("score", run=str(run), device="cpu")))
+        score.score(programs.ScoreConfig(**settings("score", run=str(run), device="cpu")))
     (run / "hf").symlink_to(victim.parent)
     with pytest.raises(UserError, match="leads out of the run"):
-        export.export(experiment.ExportConfig(**settings("export", run=str(run))))
+        export.export(programs.ExportConfig(**settings("export", run=str(run))))
     (run / "report").symlink_to(victim.parent)
     with pytest.raises(UserError, match="report is a link that leads elsewhere"):
         write.folder_for([run], None)

@@ -13,7 +13,8 @@ from pydantic import ValidationError, create_model
 from cleangpt import tasks
 from cleangpt.basics.errors import ConfigError
 from cleangpt.basics.schema import Section, expected, keys, parse
-from cleangpt.config.experiment import Config, ScoreConfig, resolve
+from cleangpt.config.experiment import Config, resolve
+from cleangpt.config.programs import ScoreConfig
 
 SCORE = {"run": "latest", "split": "test", "data": None, "limit": None, "method": "auto", "device": "auto"}
 SCORE |= {"suite": "own", "tasks": None, "fewshot": None, "include": None}

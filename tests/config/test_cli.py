@@ -12,16 +12,9 @@ from hydra._internal.utils import get_args_parser
 
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import keys, leaves
-from cleangpt.config import cli
-from cleangpt.config.experiment import (
-    BenchConfig,
-    Config,
-    ExportConfig,
-    PrepareConfig,
-    ReportConfig,
-    SampleConfig,
-    ScoreConfig,
-)
+from cleangpt.config import cli, composition
+from cleangpt.config.experiment import Config
+from cleangpt.config.programs import BenchConfig, ExportConfig, PrepareConfig, ReportConfig, SampleConfig, ScoreConfig
 from cleangpt.sweeps import settings as sweep_settings
 
 GROUPS = ["dataset", "experiment", "logger", "model", "optimizer", "schedule", "sweep"]
@@ -340,7 +333,7 @@ PROGRAMS = {
 def helped(name: str, *words: str) -> str:
     """What --help says of a program, in 80 columns."""
     cli.register_resolvers(PROGRAMS[name][0], sweep_settings)
-    with initialize_config_dir(cli.CONF, job_name=name, version_base=None):
+    with initialize_config_dir(composition.CONF, job_name=name, version_base=None):
         template = compose(name, list(words), return_hydra_config=True).hydra.help.template
     return Template(template).substitute()
 
@@ -363,8 +356,8 @@ def test_help_has_each_key_with_its_value_and_meaning_in_80_columns(name, monkey
     text = helped(name)
     assert [line for line in text.splitlines() if len(line) > 80] == []
     here = entries(text.partition("\nKeys of ")[0])
-    with initialize_config_dir(cli.CONF, version_base=None):
-        data = cli.plain(compose(name))
+    with initialize_config_dir(composition.CONF, version_base=None):
+        data = composition.plain(compose(name))
     told = {re.match(r"[\w.]+", entry)[0]: words for entry, words in here.items()}
     assert set(told) <= set(keys(schema, data))
     for key, field in keys(schema, data).items():

@@ -9,7 +9,7 @@ from helpers import ROOT, has, look_ahead, run_program, small, toy
 from pretrained import save_gpt2
 
 from cleangpt.basics.schema import keys
-from cleangpt.config import experiment as configs
+from cleangpt.config import experiment, programs
 from cleangpt.config.experiment import Config
 from cleangpt.tokens.tokenizers import Bytes
 
@@ -20,6 +20,7 @@ GROUPS_OF = {
 }  # the groups that are not train.py's
 ALL_OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
 OPTIONS = [option for option in ALL_OPTIONS if option.partition("=")[0] not in GROUPS_OF]
+SCHEMAS = vars(experiment) | vars(programs)
 EXPERIMENTS = [option for option in OPTIONS if option.startswith("experiment=")]
 PROGRAMS = sorted([*ROOT.glob("*.py"), *(ROOT / "eval").glob("*.py"), *(ROOT / "data").glob("*.py")])
 LIBRARY = sorted((ROOT / "cleangpt").rglob("*.py"))
@@ -42,16 +43,16 @@ STARTED = {name: schema for path in PROGRAMS for schema, name in started(path)}
 def test_every_option_of_every_group_composes_to_a_right_configuration(option):
     schema, name = GROUPS_OF.get(option.partition("=")[0], ("Config", "train"))
     words = [*(["-m"] if option.startswith("sweep=") else []), option]
-    assert look_ahead(*words, schema=getattr(configs, schema), config_name=name) == []
+    assert look_ahead(*words, schema=SCHEMAS[schema], config_name=name) == []
 
 
 def test_every_program_has_its_file_in_conf_and_every_file_a_program():
     assert sorted(STARTED) == sorted(path.stem for path in CONF.glob("*.yaml"))
     for name, schema in STARTED.items():
-        assert look_ahead(schema=getattr(configs, schema), config_name=name) == [], name
+        assert look_ahead(schema=SCHEMAS[schema], config_name=name) == [], name
 
 
-@pytest.mark.parametrize("schema", [getattr(configs, name) for name in sorted(set(STARTED.values()))])
+@pytest.mark.parametrize("schema", [SCHEMAS[name] for name in sorted(set(STARTED.values()))])
 def test_every_key_has_a_meaning_and_its_default_is_in_conf(schema):
     for key, field in keys(schema).items():
         assert field.description, key
@@ -80,12 +81,12 @@ def test_no_configuration_and_no_code_can_name_code_to_run():
 RECORDER = """
 import json, pathlib, runpy, sys, traceback
 from pydantic import create_model
-from cleangpt.config import experiment
+from cleangpt.config import experiment, programs
 from cleangpt.basics import schema
 from cleangpt.models import settings as models
 from cleangpt.optimizers import settings as optimizers
 
-read, own = set(), {module.__file__ for module in (experiment, schema, models, optimizers)}
+read, own = set(), {module.__file__ for module in (experiment, programs, schema, models, optimizers)}
 
 def recording(self, name):
     if name in type(self).model_fields and sys._getframe(1).f_code.co_filename not in own:
@@ -94,8 +95,8 @@ def recording(self, name):
 
 schema.Section.__getattribute__ = recording
 Train = create_model("Train", __base__=experiment.TrainConfig, planted=(int, 1))
-for name in ("Config", "BenchConfig"):
-    setattr(experiment, name, create_model(name, __base__=getattr(experiment, name), train=(Train, ...)))
+for module, name in ((experiment, "Config"), (programs, "BenchConfig")):
+    setattr(module, name, create_model(name, __base__=getattr(module, name), train=(Train, ...)))
 
 ends = []
 for sys.argv in json.loads(sys.argv[1]):
@@ -115,8 +116,8 @@ def unread(section, prefix=""):
         if not inner and (section.__name__, name) not in read:
             yield f"{prefix}{name} of {section.__name__}"
 
-schemas = (experiment.Config, experiment.ScoreConfig, experiment.PrepareConfig, experiment.ReportConfig, experiment.ExportConfig)
-schemas += (experiment.SampleConfig, experiment.BenchConfig)
+schemas = (experiment.Config, programs.ScoreConfig, programs.PrepareConfig, programs.ReportConfig)
+schemas += (programs.ExportConfig, programs.SampleConfig, programs.BenchConfig)
 unread = sorted({name for section in schemas for name in unread(section)})
 pathlib.Path("found.json").write_text(json.dumps({"ends": ends, "unread": unread}))
 """

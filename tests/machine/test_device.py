@@ -11,7 +11,7 @@ from runs import AMX, OLD, ZEN4, composed, cpuinfo, make_trainer
 from cleangpt import tasks
 from cleangpt.basics.errors import UserError
 from cleangpt.config import experiment
-from cleangpt.machine import device, distributed, process, processor
+from cleangpt.machine import compiler, device, distributed, process, processor
 from cleangpt.machine.device import Compute
 from cleangpt.models.build import build, count_parameters
 from cleangpt.runs import record
@@ -220,7 +220,7 @@ def test_others_are_busy_where_they_need_more_cores_than_there_are_to_spare(monk
 
 
 def test_compile_auto_is_on_for_long_runs_on_a_gpu_and_says_so(monkeypatch):
-    monkeypatch.setattr(compiling, "has_compiler", lambda: True)
+    monkeypatch.setattr(compiler, "has_compiler", lambda: True)
     assert compiling.decide("auto", CPU, 1e6) == (False, None)
     short, reason = compiling.decide("auto", CUDA, 30)
     assert not short
@@ -228,7 +228,7 @@ def test_compile_auto_is_on_for_long_runs_on_a_gpu_and_says_so(monkeypatch):
     long, reason = compiling.decide("auto", CUDA, 3000)
     assert long
     assert reason == "compile=auto: on, a run of about 3,000 s wins back the compilation"
-    monkeypatch.setattr(compiling, "has_compiler", lambda: False)
+    monkeypatch.setattr(compiler, "has_compiler", lambda: False)
     assert compiling.decide("auto", CUDA, 3000) == (False, "compile=auto: off, there is no C++ compiler here")
 
 

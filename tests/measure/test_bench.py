@@ -14,7 +14,8 @@ from bench import bench
 from cleangpt import tasks
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import parse
-from cleangpt.config.experiment import BenchConfig, resolve
+from cleangpt.config.experiment import resolve
+from cleangpt.config.programs import BenchConfig
 from cleangpt.machine import device
 from cleangpt.measure import matmul, peers, score, stand_in, suite, turns
 from cleangpt.measure.plain_loop import Loop, mean_loss

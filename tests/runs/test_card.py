@@ -6,7 +6,7 @@ import pytest
 from helpers import toy
 
 from cleangpt import tasks
-from cleangpt.config import cli, experiment
+from cleangpt.config import cli, composition, experiment
 from cleangpt.runs import card, record
 from cleangpt.runs.rundir import RunDir
 
@@ -25,8 +25,8 @@ def _composed(*options, **changes):
     from hydra import compose, initialize_config_dir
 
     cli.register_resolvers(experiment.Config)
-    with initialize_config_dir(cli.CONF, version_base=None):
-        return cli.plain(
+    with initialize_config_dir(composition.CONF, version_base=None):
+        return composition.plain(
             compose("train", [*options, *(f"{key}={json.dumps(value)}" for key, value in changes.items())])
         )
 
@@ -91,9 +91,9 @@ def test_defaults_compose_within_a_running_program_and_leave_it_as_it_was():
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    with initialize_config_dir(cli.CONF, version_base=None):
+    with initialize_config_dir(composition.CONF, version_base=None):
         running = GlobalHydra.instance().hydra
-        assert cli.defaults("train")["model"]["name"] == "llama"
+        assert composition.defaults("train")["model"]["name"] == "llama"
         assert GlobalHydra.instance().hydra is running
         assert compose("train", ["model=gpt"]).model.name == "gpt"
 

@@ -21,8 +21,8 @@ from voices import LETTERS, saved
 
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import parse
-from cleangpt.config import cli
-from cleangpt.config.experiment import SampleConfig
+from cleangpt.config import cli, composition
+from cleangpt.config.programs import SampleConfig
 from cleangpt.machine import device
 from cleangpt.runs import snapshot
 from cleangpt.runs.rundir import find, read_config
@@ -35,8 +35,8 @@ def asked(*words: str) -> SampleConfig:
     """The settings of a command line."""
     words = tuple(cli.as_it_stands(word, SampleConfig) for word in words)
     cli.register_resolvers(SampleConfig)
-    with initialize_config_dir(cli.CONF, version_base=None):
-        return parse(cli.plain(compose("sample", ["device=cpu", *words])), SampleConfig)
+    with initialize_config_dir(composition.CONF, version_base=None):
+        return parse(composition.plain(compose("sample", ["device=cpu", *words])), SampleConfig)
 
 
 @pytest.fixture(scope="module")

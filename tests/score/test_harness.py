@@ -172,7 +172,7 @@ def test_a_score_by_the_harness_is_written_into_the_run(place, no_network, monke
 
     from helpers import ROOT
 
-    from cleangpt.config.experiment import ScoreConfig
+    from cleangpt.config.programs import ScoreConfig
 
     score = runpy.run_path(str(ROOT / "eval" / "score.py"))["score"]
     settings = {"run": str(place / "ours"), "suite": "lm-eval", "tasks": "toy_choice", "include": str(place / "tasks")}
