@@ -76,7 +76,7 @@ class LoggerConfig(Section):
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 # A task brings its own settings; the union is over whatever lies in cleangpt/tasks/.
-DatasetConfig = Annotated[Union[tuple(TASK_SETTINGS.values())], Field(discriminator="name")]  # noqa: UP007
+DatasetConfig = Annotated[Union[tuple(dict.fromkeys(TASK_SETTINGS.values()))], Field(discriminator="name")]  # noqa: UP007
 
 
 class Config(Section):

@@ -1,7 +1,6 @@
 """The keys of the programs beside train.py: their types, bounds and meaning."""
 
 import re
-import typing
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -82,10 +81,7 @@ class PrepareConfig(Section):
     """What conf/prepare.yaml composes to."""
 
     refuses: ClassVar = tuple(
-        f"dataset={name}"
-        for task in TASK_SETTINGS.values()
-        if not hasattr(task, "preparation")
-        for name in typing.get_args(task.model_fields["name"].annotation)
+        f"dataset={name}" for name, task in TASK_SETTINGS.items() if not hasattr(task, "preparation")
     )
 
     dataset: DatasetConfig

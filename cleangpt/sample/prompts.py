@@ -22,7 +22,7 @@ EXAMPLES = 5  # held-out problems that are shown where nothing was asked
 @dataclass(frozen=True)
 class Prompt:
     text: str  # with the template around it
-    exchange: list[int]
+    tokens: list[int]
     question: Question | None = None  # where one answer is right
 
 

@@ -27,29 +27,19 @@ where its samples are questions with one right answer, for sample.py
 and knows nothing of the trainer.
 """
 
-import importlib
-import pkgutil
-from typing import get_args
+from typing import Any
+
+from cleangpt.basics import found
+from cleangpt.basics.schema import Section
+
+SETTINGS = found.settings(__name__, "cleangpt.tasks")  # by name
 
 
-def _discover() -> dict[str, type]:
-    found = {}
-    for module_info in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{module_info.name}")
-        if hasattr(module, "Settings"):
-            found[module_info.name] = module.Settings
-    return found
-
-
-SETTINGS = _discover()
+def make(settings: Section, context: int | None = None) -> Any:
+    """Make the task that these settings describe. `context` is what the model can read at once, if that is given."""
+    return found.module_of(type(settings)).Task(settings, context)
 
 
 def of(name: str) -> type:
-    """The class of the task that answers to this name."""
-    settings = next(found for found in SETTINGS.values() if name in get_args(found.model_fields["name"].annotation))
-    return importlib.import_module(settings.__module__).Task
-
-
-def make(settings, context: int | None = None):
-    """The task that these settings describe. `context` is what the model can read at once, where that is given."""
-    return importlib.import_module(type(settings).__module__).Task(settings, context)
+    """Return the class of the task that answers to this name."""
+    return found.module_of(SETTINGS[name]).Task
