@@ -24,6 +24,20 @@ class StopWhen(Section):
     at_most: float | None = Field(description="what it has to fall to; null: see at_least")
     times: int = Field(ge=1, description="evaluations in a row that have to show it")
 
+    def is_met(self, scores: dict[str, float]) -> bool:
+        """Tell whether one evaluation shows it. What is not a number shows nothing."""
+        value = scores[self.metric]
+        return value >= self.at_least if self.at_least is not None else value <= self.at_most
+
+    def in_words(self) -> str:
+        bound = f"at least {self.at_least}" if self.at_least is not None else f"at most {self.at_most}"
+        often = f" in {self.times} evaluations in a row" if self.times > 1 else ""
+        return f"{self.metric} is {bound}{often}"
+
+    def question(self) -> str:
+        """Tell one goal from another, however often it has to be shown."""
+        return self.model_copy(update={"times": 1}).in_words()
+
     @model_validator(mode="before")
     @classmethod
     def _one_bound_is_enough(cls, given: Any) -> Any:

@@ -7,10 +7,7 @@ everything else as JSON, so that opening one never runs code.
 
 import contextlib
 import os
-import queue
 import shutil
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,53 +27,6 @@ OPTIMIZER, STATE, MANIFEST = "optimizer.safetensors", "state.json", "manifest.js
 BEST = "best.safetensors"  # the best weights as of this step
 
 Tensors = dict[str, torch.Tensor]
-
-
-class Writer:
-    """Writes in the background and in order, so that training waits only while tensors are copied.
-
-    What can't be written (a full disk, a missing permission) is told by `complaints`, and training goes on.
-    """
-
-    WAITING = 2  # writes that may wait: each holds a copy of its tensors
-
-    def __init__(self) -> None:
-        self.complaints: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._jobs: queue.Queue[tuple[str, Callable[[], None]] | None] = queue.Queue(self.WAITING)
-        self._thread: threading.Thread | None = None
-        self._failure: Exception | None = None
-
-    def submit(self, what: str, job: Callable[[], None]) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
-            self._thread.start()
-        self._jobs.put((what, job))
-
-    def wait(self) -> None:
-        """Until everything is on the disk."""
-        self._jobs.join()
-        if self._failure is not None:
-            raise self._failure
-
-    def close(self) -> None:
-        if self._thread is not None:
-            self._jobs.put(None)
-            self._thread.join()
-            self._thread = None
-
-    def _work(self) -> None:
-        while (next_job := self._jobs.get()) is not None:
-            what, job = next_job
-            try:
-                job()
-            except OSError as error:
-                reason = error.strerror or error
-                self.complaints.put(f"{what} could not be written ({reason})")
-            except Exception as error:  # a mistake in the program: whoever waits shall see it
-                self._failure = error
-            finally:
-                self._jobs.task_done()
-        self._jobs.task_done()
 
 
 def copy(model: Decoder, optimizer: optim.Optimizer) -> tuple[Tensors, Tensors]:
@@ -214,8 +164,8 @@ def restore_best(folder: Path, run: RunDir, model: Decoder) -> None:
             _copy(folder / kept, run.best / name)
 
 
-def sweep(run: RunDir) -> None:
-    """Remove what a killed run was writing or deleting."""
+def remove_leftovers(run: RunDir) -> None:
+    """Remove the files that a killed run was writing or deleting."""
     for leftover in run.snapshots.glob(".step_*"):
         _discard(leftover)
     for folder in (run.path, run.best, run.final, run.plots):

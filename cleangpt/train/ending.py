@@ -11,11 +11,11 @@ from cleangpt.basics.errors import UserError
 from cleangpt.basics.shown import visible
 from cleangpt.config.cli import FAILED
 from cleangpt.machine import distributed
-from cleangpt.runs import card, kept
+from cleangpt.runs import card
 from cleangpt.runs.rundir import read_metrics
 from cleangpt.score import evaluate, keep, of_task
 from cleangpt.terminal import patience
-from cleangpt.train import telling, verdict
+from cleangpt.train import kept, telling, verdict
 from cleangpt.train.loop import Trainer
 
 

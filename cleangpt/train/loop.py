@@ -22,12 +22,11 @@ from cleangpt.machine.distributed import World
 from cleangpt.machine.signals import Stop, Stopped
 from cleangpt.models.layers import Decoder
 from cleangpt.optimizers import optim, schedule
-from cleangpt.runs import snapshot, weights
+from cleangpt.runs import snapshot, weights, writer
 from cleangpt.runs.rundir import RunDir
 from cleangpt.runs.state import State
 from cleangpt.score import evaluate, of_task
 from cleangpt.terminal import patience
-from cleangpt.train import goal
 from cleangpt.train.gradients import Gradients
 from cleangpt.train.stream import Stream
 from cleangpt.watch import profiling
@@ -72,7 +71,7 @@ class Trainer:
         train = config.train
         self.stream = Stream(task, config.seed, train.batch_size, train.micro_batch_size, world, compute.device)
         self.judge = evaluate.Judge(model, compute.device, world, stop)
-        self.writer = snapshot.Writer()
+        self.writer = writer.BackgroundWriter()
         self.unwritten_best: Callable[[], None] | None = None  # writes the best weights, until it has
         self.watch = Watch(model, task.sequence_length, compute, world, config.logger.norms)
         profiles = config.profile and world.is_main
@@ -173,7 +172,7 @@ class Trainer:
     def is_solved(self) -> bool:
         """Whether train.stop_when has been reached."""
         asked = self.config.train.stop_when
-        return asked is not None and self.state.asked == goal.question(asked) and self.state.met >= asked.times
+        return asked is not None and self.state.asked == asked.question() and self.state.met >= asked.times
 
     def stops_early(self) -> bool:
         patience = self.config.train.early_stopping
@@ -343,9 +342,9 @@ class Trainer:
         else:
             state.worse += 1
         if asked := self.config.train.stop_when:
-            question = goal.question(asked)
+            question = asked.question()
             before = state.met if state.asked == question else 0  # a resumed run may ask for something else
-            state.met, state.asked = before + 1 if goal.is_met(asked, scores) else 0, question
+            state.met, state.asked = before + 1 if asked.is_met(scores) else 0, question
         words = [f"val/loss {scores['val/loss']:.5f}"]
         if "val/accuracy" in scores:
             words.append(f"exact match {scores['val/accuracy']:.2%}")

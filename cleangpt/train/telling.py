@@ -12,7 +12,6 @@ from cleangpt.optimizers import schedule
 from cleangpt.optimizers.settings import ScheduleConfig
 from cleangpt.runs import record
 from cleangpt.terminal.patience import duration
-from cleangpt.train import goal
 from cleangpt.train.loop import Trainer
 from cleangpt.train.verdict import Verdict
 
@@ -55,7 +54,7 @@ def outlook(trainer: Trainer) -> list[str]:
     every = f", evaluated every {train.eval_every:,}" if train.eval_every else ""
     found = [f"{counted(train.steps, 'step')} of {batch} sample{'s' * (batch != '1')}{every}"]
     if train.stop_when:
-        found.append(f"it ends as soon as {goal.in_words(train.stop_when)}")
+        found.append(f"it ends as soon as {train.stop_when.in_words()}")
     if train.early_stopping:
         found.append(f"it ends after {counted(train.early_stopping, 'evaluation')} without a better val/loss")
     if train.test_at_end and task.size("test"):
@@ -107,8 +106,8 @@ def end(trainer: Trainer, status: str) -> list[str]:
     if asked is None:
         return []
     if trainer.is_solved():
-        return [f"Solved after {state.step:,} of {counted(steps, 'step')}: {goal.in_words(asked)}."]
-    return [f"The goal was not reached in {counted(state.step, 'step')}: {goal.in_words(asked)} (train.stop_when)."]
+        return [f"Solved after {state.step:,} of {counted(steps, 'step')}: {asked.in_words()}."]
+    return [f"The goal was not reached in {counted(state.step, 'step')}: {asked.in_words()} (train.stop_when)."]
 
 
 def farewell(trainer: Trainer, status: str, summary: dict[str, Any], judged: Verdict) -> None:

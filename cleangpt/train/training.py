@@ -52,7 +52,7 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
             with patience.doing("Checking the snapshot"):
                 snapshot_folder, complaints = _where_to_go_on(config, run, resume)
             if world.is_main:
-                snapshot.sweep(run)
+                snapshot.remove_leftovers(run)
             with patience.doing("Building the model"):
                 model = build(config.model, compute.device)
             optim.freeze(model, config.train.freeze)

@@ -1,8 +1,9 @@
 """What of a run lies on the disk, as it is there and not as it was meant to be: a full disk keeps nothing."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cleangpt.runs import weights
+from cleangpt.train.loop import Trainer
 
 
 class Kept(NamedTuple):
@@ -17,7 +18,7 @@ class Kept(NamedTuple):
         return f"{_listed(self.lacking)} could not be written; {there}"
 
 
-def look(trainer: Any, ended: bool) -> Kept:
+def look(trainer: Trainer, ended: bool) -> Kept:
     """What there is of a run at its present step. One that `ended` has final/ too."""
     run, state, tracker = trainer.run, trainer.state, trainer.tracker
     there, lacking = [], []
