@@ -66,7 +66,7 @@ def write(file: BinaryIO, tensors: dict[str, torch.Tensor], metadata: dict[str, 
 
 
 def about(folder: Path) -> dict[str, Any]:
-    """What the weights say of themselves: their step and scores."""
+    """Read the metadata of a weights file: its step and scores."""
     with reading(folder / WEIGHTS), safe_open(folder / WEIGHTS, framework="pt") as file:
         found = untrusted.parsed_object((file.metadata() or {}).get("cleangpt", "{}"))
         if not isinstance(found.get("step", 0), int):
@@ -116,7 +116,7 @@ def read(path: Path) -> dict[str, torch.Tensor]:
 
 @contextlib.contextmanager
 def reading(path: Path, remedy: str = ": use another snapshot, best/ or final/") -> Iterator[None]:
-    """What is wrong with a safetensors file becomes a sentence."""
+    """Turn what is wrong with a safetensors file into a sentence."""
     try:
         with untrusted.reading(path, "weights", remedy):
             yield

@@ -19,7 +19,7 @@ class Kept(NamedTuple):
 
 
 def look(trainer: Trainer, ended: bool) -> Kept:
-    """What there is of a run at its present step. One that `ended` has final/ too."""
+    """Look at what the disk has of a run at its present step. One that `ended` has final/ too."""
     run, state, tracker = trainer.run, trainer.state, trainer.tracker
     there, lacking = [], []
     snapshots = [int(folder.name.removeprefix("step_")) for folder in run.snapshot_folders()]

@@ -41,7 +41,7 @@ class NonFinite(Exception):
 
 
 class Sums(NamedTuple):
-    """What the all-reduce of a step brings besides gradients."""
+    """The sums that the all-reduce of a step brings besides gradients."""
 
     loss: float
     weight: float  # supervised tokens
@@ -128,7 +128,7 @@ class Trainer:
         return "early_stopped" if self.stops_early() and not self.is_solved() else "completed"
 
     def _long_step(self) -> contextlib.AbstractContextManager:
-        """Says what a step does that may take long: the first one, and those after a slow one."""
+        """Announce a step that may take long: the first one, and those after a slow one."""
         first = self.state.micro_step == self.first_micro_step
         if not first and time.monotonic() - self.step_began < 1.0:
             self.step_began = time.monotonic()
@@ -170,7 +170,7 @@ class Trainer:
         return True
 
     def is_solved(self) -> bool:
-        """Whether train.stop_when has been reached."""
+        """Tell whether train.stop_when has been reached."""
         asked = self.config.train.stop_when
         return asked is not None and self.state.asked == asked.question() and self.state.met >= asked.times
 
@@ -208,7 +208,7 @@ class Trainer:
         self.writer.submit(f"the snapshot of step {step}", write)
 
     def say_complaints(self, and_then: str = "") -> None:
-        """What could not be written since the last time."""
+        """Say what could not be written since the last time."""
         while not self.writer.complaints.empty():
             self.tracker.say(self.writer.complaints.get() + and_then)
 
@@ -216,7 +216,7 @@ class Trainer:
         return self.earlier_seconds + time.monotonic() - self.began
 
     def seconds_left(self) -> float | None:
-        """From the time of the micro-steps since this process began, and the number of those to come."""
+        """Estimate the time left from that of the micro-steps since this process began."""
         done = self.state.micro_step - self.first_micro_step
         if self.state.step < 10 or not done:
             return None
@@ -225,9 +225,9 @@ class Trainer:
     # ---- one step
 
     def step(self, step: int) -> tuple[dict[str, Any] | None, bool]:
-        """One optimizer step over all its micro-steps and processes. What it was like, and whether to stop.
+        """Make one optimizer step over all its micro-steps and processes; its row of metrics, and whether to stop.
 
-        A signal between micro-steps drops the step, on all processes alike: it is None then, nothing of it was
+        A signal between micro-steps drops the step on all processes alike: the row is None then, nothing of it was
         done, and a resumed run makes it whole.
         """
         config, state, gradients, phase = self.config, self.state, self.gradients, self.profiler.phase
@@ -255,7 +255,7 @@ class Trainer:
                 if self.launches_graphs:
                     torch.compiler.cudagraph_mark_step_begin()
                 with phase("forward"):
-                    loss = self.model(**rows.given())
+                    loss = self.model(**rows.model_inputs())
                 if number == last:
                     gradients.before_last_pass()
                 with phase("backward"), self.compute.no_autocast():
@@ -304,7 +304,7 @@ class Trainer:
         return row, sums.stop > 0
 
     def _is_finite(self, step: int, loss: float, norm: float, lr: float) -> bool:
-        """Whether to take the step. With float16 a gradient that overflows only lowers the loss scale."""
+        """Decide whether to take the step. With float16 a gradient that overflows only lowers the loss scale."""
         state = self.state
         finite = math.isfinite(norm) and math.isfinite(loss)
         if self.scales_loss and finite:
@@ -373,15 +373,14 @@ class Trainer:
         self.writer.submit(f"{folder.name}/", write)
 
     def finish_writing(self) -> None:
-        """Until all is on the disk, best/ at a second try perhaps."""
+        """Wait until all is on the disk, and try a best/ that found no room once more."""
         self.writer.wait()
         if self.unwritten_best is not None:
             self.writer.submit("best/", self.unwritten_best)
             self.writer.wait()
 
     def has_best(self) -> bool:
-        """Whether best/ holds the weights that were evaluated best: a full disk may have kept them from it."""
-
+        """Tell whether best/ holds the weights that were evaluated best: a full disk may have kept them from it."""
         self.writer.wait()
         return distributed.from_main(lambda: weights.step(self.run.best) == self.state.best_step is not None)
 
