@@ -21,7 +21,7 @@ from cleangpt.basics import files, untrusted
 from cleangpt.basics.errors import UserError
 from cleangpt.config.experiment import Config
 from cleangpt.machine import distributed
-from cleangpt.models.layers import Decoder
+from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim
 from cleangpt.runs import weights
 from cleangpt.runs.rundir import RunDir, read_config
@@ -79,7 +79,7 @@ class Writer:
         self._jobs.task_done()
 
 
-def copy(model: Decoder, optimizer: optim.Optimizer) -> tuple[Tensors, Tensors]:
+def copy(model: LanguageModel, optimizer: optim.Optimizer) -> tuple[Tensors, Tensors]:
     """Weights and optimizer as they are now."""
     kept = _remembered(model, optimizer)
     return weights.copy(model), {name: value.detach().to("cpu", copy=True).contiguous() for name, value in kept.items()}
@@ -199,7 +199,7 @@ def choose(run: RunDir, resume: Path) -> tuple[Path | None, list[str]]:
     return resume, complaints
 
 
-def restore_best(folder: Path, run: RunDir, model: Decoder) -> None:
+def restore_best(folder: Path, run: RunDir, model: LanguageModel) -> None:
     """Put best/ back to what it was at this snapshot: the run may have gone on before it was interrupted."""
     if (folder / BEST).exists():
         weights.refuse_others(model, folder / BEST)
@@ -223,7 +223,7 @@ def sweep(run: RunDir) -> None:
     files.sweep(run.score, idle=files.LONG)  # where eval/score.py may be writing
 
 
-def restore(folder: Path, model: Decoder, optimizer: optim.Optimizer) -> dict[str, Any]:
+def restore(folder: Path, model: LanguageModel, optimizer: optim.Optimizer) -> dict[str, Any]:
     """Put weights and optimizer back; the rest of the state is returned. Rank 0 reads, and tells the others."""
     weights.load_into(model, folder / weights.WEIGHTS)
     kept = _remembered(model, optimizer)
@@ -248,7 +248,7 @@ def _read_optimizer(path: Path, wanted: Tensors) -> Tensors:
     return tensors
 
 
-def _remembered(model: Decoder, optimizer: optim.Optimizer) -> Tensors:
+def _remembered(model: LanguageModel, optimizer: optim.Optimizer) -> Tensors:
     """What the optimizer remembers of each parameter, by the parameter's name."""
     return {
         f"{name}/{key}": value

@@ -10,7 +10,6 @@ import torch
 from runs import fit, make_trainer, rows
 from runs import weights as flat_weights
 
-from cleangpt.models import flops
 from cleangpt.runs.rundir import RunDir
 from cleangpt.watch import drawing, health, profiling, tracking
 
@@ -86,7 +85,7 @@ def test_several_devices_have_the_peak_of_all(monkeypatch, tmp_path):
     monkeypatch.setattr(flops, "peak", lambda compute: 1e12)
     four = type(trainer.world)(0, 4, 0, 4)
     watch = health.Watch(trainer.model, 9, trainer.compute, four, None)
-    assert watch.mfu(1e6) == 1e6 * flops.flops_per_token(trainer.model, 9) / 4e12
+    assert watch.mfu(1e6) == 1e6 * trainer.model.flops_per_token(9) / 4e12
 
 
 def test_norms_are_those_of_weights_and_updates_layer_by_layer(tmp_path):
