@@ -60,10 +60,8 @@ def _theirs(name: str, model: ModelSettings) -> tuple[str, bool]:
     number = re.search(r"\.(\d+)\.", name)
     pattern = module.replace(f".{number[1]}.", ".{}.", 1) if number else module
     there = NAMES[model.hugging_face][pattern].replace("{}", number[1] if number else "")
-    turned = (
-        model.hugging_face == "gpt2" and kind == "weight" and pattern.split(".")[-1] in ("qkv", "out", "up", "down")
-    )
-    return f"{there}.{kind}", turned
+    linear = kind == "weight" and pattern.split(".")[-1] in ("qkv", "out", "up", "down")
+    return f"{there}.{kind}", linear and model.hugging_face == "gpt2"
 
 
 def read(folder: Path, model: ModelSettings) -> dict[str, Tensor]:

@@ -108,7 +108,7 @@ class LanguageModel(nn.Module, ABC):
         return ()
 
     def fitted(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Fit the weights of a model like this one, but for what `not_in_weights` of its settings lists, to this one."""
+        """Fit weights to this model, which is like theirs but for the keys in `not_in_weights` of its settings."""
         return tensors
 
 

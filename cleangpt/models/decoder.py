@@ -76,7 +76,7 @@ class Decoder(LanguageModel):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """GPT-2's initialisation: normal with 0.02, what is added to the residual smaller by sqrt(2 layers), or zero."""
+        """Initialise as GPT-2: normal with 0.02, what is added to the residual smaller by sqrt(2 layers), or zero."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 parameter.zero_()

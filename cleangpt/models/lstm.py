@@ -15,9 +15,7 @@ class Settings(ModelSettings):
     not_in_weights: ClassVar[tuple[str, ...]] = ("dropout", "block_size")
 
     name: Literal["lstm"] = Field(description="the architecture")
-    dropout: float = Field(
-        ge=0, lt=1, description="probability of dropout, of what a layer reads and of what is scored"
-    )
+    dropout: float = Field(ge=0, lt=1, description="probability of dropout, before each layer and the head")
     tied: bool = Field(description="one matrix for the embedding and the head")
 
     @property

@@ -18,7 +18,7 @@ class Values(NamedTuple):
 
 
 def at(schedule: ScheduleConfig, step: int) -> Values:
-    """Compute what holds during this step. The schedule is a resolved one; behind its last step nothing moves any more."""
+    """Compute what holds during this step of a (resolved) schedule. Behind its last step nothing moves any more."""
     steps = schedule.steps
     return Values(
         lr=value(schedule.lr, step, steps),

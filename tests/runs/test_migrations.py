@@ -83,7 +83,7 @@ def test_an_option_that_models_no_longer_have_is_refused_where_it_was_on(tmp_pat
     for value in (True, None, "yes"):
         data["model"]["value_embeddings"] = value
         path.write_text(json.dumps(data))
-        with pytest.raises(UserError, match="its `model.value_embeddings` is on, which this CleanGPT no longer has"):
+        with pytest.raises(UserError, match=r"its `model\.value_embeddings` is on, which this CleanGPT no longer has"):
             rundir.read_config(path)
 
 
