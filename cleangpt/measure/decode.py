@@ -7,13 +7,13 @@ import torch
 from cleangpt.config.programs import BenchConfig
 from cleangpt.measure import of_transformers
 from cleangpt.measure.turns import OURS, Side
-from cleangpt.models.layers import Decoder
+from cleangpt.models.contract import LanguageModel
 from cleangpt.sample import generate
 
 ANEW, THEIRS = "without a cache", "transformers"
 
 
-def sides(config: BenchConfig, model: Decoder) -> list[Side]:
+def sides(config: BenchConfig, model: LanguageModel) -> list[Side]:
     """Each way with each number of texts: the first quarter of the context is the prompt, the rest is written."""
     model.eval()
     like = next(model.parameters())
@@ -34,7 +34,7 @@ def sides(config: BenchConfig, model: Decoder) -> list[Side]:
 
 
 @torch.inference_mode()
-def _anew(model: Decoder, prompts: torch.Tensor, new: int) -> int:
+def _anew(model: LanguageModel, prompts: torch.Tensor, new: int) -> int:
     read = prompts
     for _ in range(new):
         read = torch.cat([read, model(read)[:, -1].argmax(dim=-1, keepdim=True)], dim=1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cleangpt.basics.errors import UserError
-from cleangpt.models.layers import Decoder
+from cleangpt.models.contract import LanguageModel
 
 NAMES = {
     "token_embedding": "transformer.wte",
@@ -24,10 +24,10 @@ NAMES = {
 }
 
 
-def build(model: Decoder) -> Any:
+def build(model: LanguageModel) -> Any:
     """The same weights: tokens (B, T) → logits (B, T, V)."""
     config = model.config
-    if config.name != "llama" or config.tied or config.dropout:
+    if config.hugging_face != "llama" or config.tied or config.dropout:
         raise UserError(
             "against=litgpt is for models as litgpt has them: use model=llama model.tied=false model.dropout=0.0"
         )

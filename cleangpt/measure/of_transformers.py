@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 from cleangpt.basics import extras
 from cleangpt.basics.errors import UserError
-from cleangpt.models.layers import Decoder
+from cleangpt.models.contract import LanguageModel
 
 
-def build(model: Decoder) -> Any:
+def build(model: LanguageModel) -> Any:
     """The same weights in transformers' own class."""
     try:
         from transformers import AutoConfig, AutoModelForCausalLM
@@ -34,7 +34,7 @@ def build(model: Decoder) -> Any:
 class Logits(nn.Module):
     """Tokens (B, T) → logits (B, T, V), as a training loop calls it."""
 
-    def __init__(self, model: Decoder):
+    def __init__(self, model: LanguageModel):
         super().__init__()
         self.theirs = build(model)
 

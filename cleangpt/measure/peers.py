@@ -8,11 +8,11 @@ from torch import nn
 from cleangpt.basics.errors import UserError
 from cleangpt.measure import of_litgpt, of_transformers, plain_model
 from cleangpt.models.build import build as build_ours
-from cleangpt.models.layers import Decoder
-from cleangpt.models.settings import ModelConfig
+from cleangpt.models.contract import LanguageModel
+from cleangpt.models.settings import ModelSettings
 
 NAMES = {"plain": "plain loop", "transformers": "transformers", "litgpt": "litgpt"}
-BUILD: dict[str, Callable[[Decoder], nn.Module]] = {
+BUILD: dict[str, Callable[[LanguageModel], nn.Module]] = {
     "plain": lambda ours: plain_model.build(ours.config, ours.state_dict()),
     "transformers": of_transformers.Logits,
     "litgpt": of_litgpt.build,
@@ -20,14 +20,14 @@ BUILD: dict[str, Callable[[Decoder], nn.Module]] = {
 DIFFERENCE = 1e-3  # of logits, in standard deviations
 
 
-def build(against: str, ours: Decoder) -> nn.Module:
+def build(against: str, ours: LanguageModel) -> nn.Module:
     """The peer's model with the weights of ours, in training mode: tokens (B, T) → logits (B, T, V)."""
     insist_on_equality(against, ours.config)
     return BUILD[against](ours).train()
 
 
 @torch.no_grad()
-def insist_on_equality(against: str, config: ModelConfig) -> None:
+def insist_on_equality(against: str, config: ModelSettings) -> None:
     """Refuse to compare what is not the same: a model of two layers of this kind has to give the same logits.
 
     Its weights are large, so that attention, positions and activations all show in them.

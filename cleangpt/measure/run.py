@@ -13,7 +13,6 @@ from cleangpt.machine import device, process
 from cleangpt.measure import decode, matmul, turns
 from cleangpt.measure import train as training
 from cleangpt.measure.score import Scoring
-from cleangpt.models import flops
 from cleangpt.models.build import build, count_parameters
 
 WARM_UP = {"train": 3, "decode": 1, "score": 1}  # calls of each side
@@ -67,7 +66,7 @@ def measure(config: BenchConfig) -> dict[str, Any]:
 def _utilisation(config: BenchConfig, task: Any, found: dict[str, Any], peaks: dict[torch.dtype, float]) -> dict:
     """The peaks by dtype, and of each side the share of the peak of its dtype that the model's arithmetic is."""
     by_name = {str(dtype).removeprefix("torch."): peak for dtype, peak in peaks.items()}
-    each = flops.flops_per_token(build(config.model, "meta"), task.sequence_length)
+    each = build(config.model, "meta").flops_per_token(task.sequence_length)
     for side in found.values():
         side["mfu"] = side["median"] * each / by_name[side["dtype"]]
     return {"flops_per_token": each, "peak_tflops": {name: peak / 1e12 for name, peak in by_name.items()}}

@@ -10,7 +10,7 @@ from cleangpt.machine.device import Compute
 from cleangpt.machine.distributed import world
 from cleangpt.measure.apart import Work
 from cleangpt.measure.turns import OURS, Side
-from cleangpt.models.layers import Decoder
+from cleangpt.models.contract import LanguageModel
 from cleangpt.score import of_task
 from cleangpt.score.evaluate import Judge
 
@@ -20,7 +20,7 @@ ENOUGH, LONGEST = 0.5, 10.0  # seconds of a call: to tell what a problem costs, 
 
 
 class Scoring:
-    def __init__(self, config: BenchConfig, task: Any, model: Decoder, compute: Compute):
+    def __init__(self, config: BenchConfig, task: Any, model: LanguageModel, compute: Compute):
         self.config, self.task = config, task
         self.judge = Judge(model.to(compute.device), compute.device, world())
         self.split = "test" if task.size("test") else "val"

@@ -22,7 +22,7 @@ from cleangpt.measure.apart import Apart, Work
 from cleangpt.measure.plain_loop import Loop
 from cleangpt.measure.turns import OURS, Side
 from cleangpt.models.build import build
-from cleangpt.models.layers import Decoder
+from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim
 from cleangpt.runs.rundir import RunDir
 from cleangpt.train.loop import Trainer
@@ -45,7 +45,7 @@ def sides(config: BenchConfig, task: Any, compute: Compute) -> list[Side]:
     return found
 
 
-def first_weights(config: BenchConfig, place: torch.device | str) -> Decoder:
+def first_weights(config: BenchConfig, place: torch.device | str) -> LanguageModel:
     model = build(config.model, place)
     model.initialise(torch.Generator().manual_seed(derive(config.seed, "init")))
     return model

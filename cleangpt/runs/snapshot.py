@@ -18,7 +18,7 @@ from cleangpt.basics import files, untrusted
 from cleangpt.basics.errors import UserError
 from cleangpt.config.experiment import Config
 from cleangpt.machine import distributed
-from cleangpt.models.layers import Decoder
+from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim
 from cleangpt.runs import weights
 from cleangpt.runs.rundir import RunDir, read_config
@@ -29,7 +29,7 @@ BEST = "best.safetensors"  # the best weights as of this step
 Tensors = dict[str, torch.Tensor]
 
 
-def copy(model: Decoder, optimizer: optim.Optimizer) -> tuple[Tensors, Tensors]:
+def copy(model: LanguageModel, optimizer: optim.Optimizer) -> tuple[Tensors, Tensors]:
     """Copy weights and optimizer as they are now."""
     kept = _remembered(model, optimizer)
     return weights.copy(model), {name: value.detach().to("cpu", copy=True).contiguous() for name, value in kept.items()}
@@ -149,7 +149,7 @@ def choose(run: RunDir, resume: Path) -> tuple[Path | None, list[str]]:
     return resume, complaints
 
 
-def restore_best(folder: Path, run: RunDir, model: Decoder) -> None:
+def restore_best(folder: Path, run: RunDir, model: LanguageModel) -> None:
     """Put best/ back to what it was at this snapshot: the run may have gone on before it was interrupted."""
     if (folder / BEST).exists():
         weights.refuse_others(model, folder / BEST)
@@ -173,7 +173,7 @@ def remove_leftovers(run: RunDir) -> None:
     files.sweep(run.score, idle=files.LONG)  # where eval/score.py may be writing
 
 
-def restore(folder: Path, model: Decoder, optimizer: optim.Optimizer) -> dict[str, Any]:
+def restore(folder: Path, model: LanguageModel, optimizer: optim.Optimizer) -> dict[str, Any]:
     """Put weights and optimizer back, and return the rest of the state. Rank 0 reads, and tells the others."""
     weights.load_into(model, folder / weights.WEIGHTS)
     kept = _remembered(model, optimizer)
@@ -198,7 +198,7 @@ def _read_optimizer(path: Path, wanted: Tensors) -> Tensors:
     return tensors
 
 
-def _remembered(model: Decoder, optimizer: optim.Optimizer) -> Tensors:
+def _remembered(model: LanguageModel, optimizer: optim.Optimizer) -> Tensors:
     """Collect the state of the optimizer, by the names of its parameters."""
     return {
         f"{name}/{key}": value

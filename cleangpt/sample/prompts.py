@@ -36,7 +36,7 @@ class Reader:
 
     def __init__(self, folder: Path, trained: Config | Imported):
         self.tokenizer = tokenizers.load(folder / "tokenizer.json")
-        self.context = trained.model.block_size
+        self.context = trained.model.context
         if self.tokenizer.vocab_size > trained.model.vocab_size:
             raise UserError(
                 f"{folder / 'tokenizer.json'} has {counted(self.tokenizer.vocab_size, 'token')} and the model only "
@@ -63,7 +63,7 @@ class Reader:
         if not ids:
             return self.natural()[0]
         ids = ids if ids[: len(self.begin)] == self.begin else self.begin + ids
-        if len(ids) > self.context:
+        if self.context and len(ids) > self.context:
             raise UserError(
                 f"{where} has {len(ids)} tokens, and the model reads {self.context} at most: shorten it, or leave "
                 "out the beginning"

@@ -18,7 +18,7 @@ from torch import Tensor
 from cleangpt.machine import distributed
 from cleangpt.machine.distributed import World
 from cleangpt.machine.signals import Stop, Stopped
-from cleangpt.models.layers import Decoder
+from cleangpt.models.contract import LanguageModel
 from cleangpt.sample import generate
 from cleangpt.tasks.contract import Batch
 from cleangpt.terminal import patience
@@ -33,7 +33,7 @@ WORTH_SHARING = 0.9  # of the tokens may be left to read, where some are read on
 class Judge:
     """A model as it is scored: without dropout, in float32, this process's share of the work."""
 
-    def __init__(self, model: Decoder, device: torch.device, world: World, stop: Stop | None = None):
+    def __init__(self, model: LanguageModel, device: torch.device, world: World, stop: Stop | None = None):
         self.model, self.device, self.world = model, device, world
         self.stop = stop or Stop()  # read between the parts of what takes long
 

@@ -20,7 +20,7 @@ from cleangpt.machine import distributed
 from cleangpt.machine.device import Compute
 from cleangpt.machine.distributed import World
 from cleangpt.machine.signals import Stop, Stopped
-from cleangpt.models.layers import Decoder
+from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim, schedule
 from cleangpt.runs import snapshot, weights, writer
 from cleangpt.runs.rundir import RunDir
@@ -55,7 +55,7 @@ class Trainer:
         self,
         config: Config,
         task: Any,
-        model: Decoder,
+        model: LanguageModel,
         compute: Compute,
         world: World,
         run: RunDir,
@@ -234,7 +234,7 @@ class Trainer:
         started = time.perf_counter()
         now = schedule.at(config.schedule, step)
         optim.set_schedule(self.optimizer, now.lr, now.weight_decay)
-        if config.model.dropout > 0:  # masks are a function of the step too, so no random state has to be saved
+        if config.model.is_random:  # masks are a function of the step too, so no random state has to be saved
             torch.manual_seed(derive(config.seed, "dropout", step, self.world.rank))
         if not self.model.training:
             self.model.train()

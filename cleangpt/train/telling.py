@@ -40,7 +40,7 @@ def introduce(trainer: Trainer, parameters: dict[str, int], snapshot_folder: Pat
         say(sentence)
     for sentence in schedule.ignored(config.schedule, config.train.steps):
         say(sentence)
-    if model.dropout > 0 and world.size > 1:
+    if model.is_random and world.size > 1:
         say("dropout is on: its masks depend on the number of processes, all else does not")
     for remark in remarks:
         say(remark)

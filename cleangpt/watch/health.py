@@ -11,11 +11,12 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from cleangpt.machine import peaks
 from cleangpt.machine.device import Compute
 from cleangpt.machine.distributed import World
-from cleangpt.models import flops
+from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim
 from cleangpt.runs.state import State
 
@@ -26,10 +27,10 @@ OF_THE_MACHINE = ("seconds", "tokens_per_second", "mfu", "memory_gb", "data_wait
 class Watch:
     """Counts since the last line of metrics.jsonl. What a resumed run must know of them is in the trainer's State."""
 
-    def __init__(self, model: nn.Module, length: int, compute: Compute, world: World, norms_every: int | None):
+    def __init__(self, model: LanguageModel, length: int, compute: Compute, world: World, norms_every: int | None):
         self.model, self.compute, self.world, self.norms_every = model, compute, world, norms_every
-        self.flops_per_token = flops.flops_per_token(model, length)
-        peak = flops.peak(compute)
+        self.flops_per_token = model.flops_per_token(length)
+        peak = peaks.peak(compute)
         self.peak = None if peak is None else peak * world.size
         self.tokens, self.seconds, self.data_seconds = 0, 0.0, 0.0
 

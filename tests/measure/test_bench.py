@@ -21,7 +21,7 @@ from cleangpt.measure import matmul, peers, score, stand_in, suite, turns
 from cleangpt.measure.plain_loop import Loop, mean_loss
 from cleangpt.measure.run import measure
 from cleangpt.models.build import build
-from cleangpt.models.layers import Decoder
+from cleangpt.models.contract import LanguageModel
 
 CPU = device.Compute(torch.device("cpu"), torch.float32)
 QUICK = {"rounds": 1, "seconds": 0.02, "startup": False, "suite": None, "batches": [1, 2]}
@@ -40,7 +40,7 @@ def settings(*options: str, what: str = "train", against: str | None = "plain", 
     return parse({**toy(*options, **changes), **QUICK, "what": what, "against": against}, BenchConfig)
 
 
-def telling(config: BenchConfig, task) -> Decoder:
+def telling(config: BenchConfig, task) -> LanguageModel:
     """A model whose weights are so large that every part of it shows in the loss."""
     model = build(resolve(config, task).model)
     model.initialise(torch.Generator().manual_seed(0))

@@ -13,8 +13,8 @@ from helpers import PLAIN, arithmetic, written
 
 from cleangpt.machine.distributed import World
 from cleangpt.machine.signals import Stopped
+from cleangpt.models import gpt, llama
 from cleangpt.models.build import build
-from cleangpt.models.settings import GPTConfig, LlamaConfig
 from cleangpt.score import arithmetic as scoring
 from cleangpt.score import evaluate, held_out, of_task
 from cleangpt.score.evaluate import Judge, wilson
@@ -59,7 +59,7 @@ class Rote:
     """
 
     def __init__(self, task: Task, says: dict[tuple[int, int], str] | None = None, follows: Mapping | None = None):
-        self.config = SimpleNamespace(vocab_size=task.tokenizer.vocab_size, block_size=task.sequence_length, n_embd=1)
+        self.config = SimpleNamespace(vocab_size=task.tokenizer.vocab_size, context=task.sequence_length, n_embd=1)
         self.training = True
         told = {}
         for (a, b), answer in (says or {}).items():
@@ -111,11 +111,11 @@ def half_trained(s: Settings, name: str) -> Judge:
     common = {"n_layer": 1, "n_embd": 32, "n_head": 2, "dropout": 0.0, "tied": False, "attention": "auto"}
     common |= {"block_size": task.sequence_length, "vocab_size": task.tokenizer.vocab_size}
     if name == "gpt":
-        config = GPTConfig(name="gpt", bias=True, **PLAIN["gpt"], **common)
+        config = gpt.Settings(name="gpt", bias=True, **PLAIN["gpt"], **common)
     else:
-        llama = {"head_dim": 16, "n_kv_head": 1, "ffn_dim": 64, "rope_base": 1e4, "norm_eps": 1e-5}
-        llama |= {"rope_scaling": None, **PLAIN["llama"]}
-        config = LlamaConfig(name="llama", **llama, **common)
+        own = {"head_dim": 16, "n_kv_head": 1, "ffn_dim": 64, "rope_base": 1e4, "norm_eps": 1e-5}
+        own |= {"rope_scaling": None, **PLAIN["llama"]}
+        config = llama.Settings(name="llama", **own, **common)
     model = build(config)
     model.initialise(torch.Generator().manual_seed(0))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)

@@ -15,8 +15,8 @@ from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
 from cleangpt.corpus.store import NotPrepared, Prepared
 from cleangpt.machine.distributed import World
+from cleangpt.models import gpt
 from cleangpt.models.build import build
-from cleangpt.models.settings import GPTConfig
 from cleangpt.score import evaluate
 from cleangpt.score.language import score, tables
 from cleangpt.tasks.text import Task
@@ -164,7 +164,7 @@ def judged(of: Task, model_name: str = "gpt", **more):
     section = {"name": model_name, "n_layer": 1, "n_embd": 16, "n_head": 2, "block_size": LENGTH, "dropout": 0.0}
     section |= {"tied": False, "attention": "auto", "vocab_size": of.tokenizer.vocab_size}
     section |= {"bias": False, **PLAIN["gpt"]} if model_name == "gpt" else {}
-    model = build(GPTConfig(**section | more))
+    model = build(gpt.Settings(**section | more))
     model.initialise(torch.Generator().manual_seed(1))
     for parameter in model.parameters():
         parameter.data.mul_(8)  # so that losses differ from token to token

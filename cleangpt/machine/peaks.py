@@ -1,25 +1,8 @@
-"""How much arithmetic a token costs, and how much of it a device could do: model FLOPs utilisation.
-
-A token costs 6 × weights + 12 × layers × heads × head width × length: forward 2 and backward 4 for each weight that
-a matmul uses, and the same for the two matmuls of attention, counted in full though half of it is masked. The
-head counts once, tied or not, and embedding tables never. Recomputed activations are no work of the model's, and
-padding is none either.
-"""
+"""How much arithmetic a device could do, to which model FLOPs utilisation compares what a model does."""
 
 import torch
-from torch import nn
 
 from cleangpt.machine.device import Compute
-from cleangpt.models.layers import Decoder
-
-
-def flops_per_token(model: Decoder, length: int) -> int:
-    """Of a training step, for each token of a sequence of this length."""
-    weights = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
-    if model.config.tied:  # then the head is no module of its own
-        weights += model.token_embedding.weight.numel()
-    return 6 * weights + 12 * model.config.n_layer * model.config.n_head * model.head_dim * length
-
 
 # Dense peaks in TFLOP/s, after NVIDIA's data sheets and architecture papers: tensor cores with sums in float32 for
 # bfloat16, float16 and tf32, the ordinary cores for float32. Where a sheet has only the doubled number of structured
@@ -70,7 +53,7 @@ PEAKS: dict[str, dict[str, float]] = {
 
 
 def peak(compute: Compute) -> float | None:
-    """FLOP/s that this device could do in this dtype, or None where that is not known (on every CPU)."""
+    """Look up the FLOP/s that this device could do in this dtype, or None where that is not known (on every CPU)."""
     if compute.device.type != "cuda":
         return None
     arithmetic = str(compute.dtype).removeprefix("torch.")
