@@ -98,7 +98,7 @@ def _any_of(settings: dict[str, type[Section]]) -> Any:
     return Annotated[Union[tuple(dict.fromkeys(settings.values()))], Field(discriminator="name")]  # noqa: UP007
 
 
-AnyDataset, AnyModel, AnyOptimizer = map(_any_of, (TASK_SETTINGS, MODEL_SETTINGS, OPTIMIZER_SETTINGS))
+DatasetConfig, ModelConfig, OptimizerConfig = map(_any_of, (TASK_SETTINGS, MODEL_SETTINGS, OPTIMIZER_SETTINGS))
 
 
 class Config(Section):
@@ -118,9 +118,9 @@ class Config(Section):
     profile: bool = Field(description="trace a few steps for Perfetto, into profile/, then go on")
     resume: str | None = Field(description="a run or snapshot to continue; auto: the one in hydra.run.dir; null: none")
     init_from: str | None = Field(description="a run whose weights to start from; null: random weights")
-    dataset: AnyDataset  # type: ignore[valid-type]
-    model: AnyModel  # type: ignore[valid-type]
-    optimizer: AnyOptimizer  # type: ignore[valid-type]
+    dataset: DatasetConfig  # type: ignore[valid-type]
+    model: ModelConfig  # type: ignore[valid-type]
+    optimizer: OptimizerConfig  # type: ignore[valid-type]
     train: TrainConfig
     schedule: ScheduleConfig
     logger: LoggerConfig
@@ -142,7 +142,7 @@ class Imported(Section):
 
     source: str = Field(min_length=1, description="where the weights come from")
     dataset: None = Field(description="no data set")
-    model: AnyModel  # type: ignore[valid-type]
+    model: ModelConfig  # type: ignore[valid-type]
 
 
 def parse(data: dict[str, Any]) -> Config:

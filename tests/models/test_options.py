@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from architectures import OPTIONS, SHAPES, TOKENS, a_gpt, a_llama
 from runs import fit, losses, make_trainer, weights
-from test_models import OPTIONS, SHAPES, TOKENS, a_gpt, a_llama
 
 from cleangpt.models.extras import BigramEmbedding, softcapped
 

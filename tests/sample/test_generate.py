@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_models import IDS, SHAPES
+from architectures import IDS, SHAPES
 from voices import LETTERS, lively
 
 from cleangpt.basics.seeds import uniforms
