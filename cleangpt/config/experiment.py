@@ -14,6 +14,7 @@ from cleangpt.basics.schema import Section
 from cleangpt.models.settings import GPTConfig, LlamaConfig, ModelConfig
 from cleangpt.optimizers.settings import AdamWConfig, MuonConfig, ScheduleConfig
 from cleangpt.tasks import SETTINGS as TASK_SETTINGS
+from cleangpt.tasks.contract import Task
 
 
 class StopWhen(Section):
@@ -128,7 +129,7 @@ def parse(data: dict[str, Any]) -> Config:
     return schema.parse(data, Config)
 
 
-def resolve(config: Config, task: Any) -> Config:
+def resolve(config: Config, task: Task) -> Config:
     """Fill in every null that stands for a value derived from others, so that config.json is complete."""
     model = {
         "block_size": config.model.block_size or task.sequence_length,
