@@ -16,6 +16,7 @@ from cleangpt.models.settings import ModelSettings
 from cleangpt.optimizers import SETTINGS as OPTIMIZER_SETTINGS
 from cleangpt.optimizers.settings import ScheduleConfig
 from cleangpt.tasks import SETTINGS as TASK_SETTINGS
+from cleangpt.tasks.contract import Task
 
 
 class StopWhen(Section):
@@ -150,7 +151,7 @@ def parse(data: dict[str, Any]) -> Config:
     return schema.parse(data, Config)
 
 
-def resolve(config: Config, task: Any) -> Config:
+def resolve(config: Config, task: Task) -> Config:
     """Fill in every null that stands for a value derived from others, so that config.json is complete."""
     model = {
         "block_size": config.model.block_size or task.sequence_length,

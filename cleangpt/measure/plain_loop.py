@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cleangpt.config.experiment import Config
 from cleangpt.machine.device import Compute
 from cleangpt.optimizers import schedule
+from cleangpt.tasks.contract import Task
 
 NOT_COUNTED = -1
 
@@ -21,7 +22,7 @@ NOT_COUNTED = -1
 class Loop:
     """`compute` says where and in what dtype; in float32 there is no autocast."""
 
-    def __init__(self, config: Config, task: Any, model: nn.Module, compute: Compute):
+    def __init__(self, config: Config, task: Task, model: nn.Module, compute: Compute):
         self.config, self.task, self.compute = config, task, compute
         self.model = model.to(compute.device).train()
         decay = config.optimizer.weight_decay
@@ -73,7 +74,7 @@ def mean_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), targets.view(-1), ignore_index=NOT_COUNTED)
 
 
-def windows(task: Any, generator: np.random.Generator, count: int) -> tuple[Tensor, Tensor, int]:
+def windows(task: Task, generator: np.random.Generator, count: int) -> tuple[Tensor, Tensor, int]:
     """Of a text, from any token on."""
     ids, length = task.ids["train"], task.sequence_length
     starts = generator.integers(len(ids) - length, size=count)
@@ -82,7 +83,7 @@ def windows(task: Any, generator: np.random.Generator, count: int) -> tuple[Tens
     return inputs, targets, inputs.numel()
 
 
-def problems(task: Any, generator: np.random.Generator, count: int) -> tuple[Tensor, Tensor, int]:
+def problems(task: Task, generator: np.random.Generator, count: int) -> tuple[Tensor, Tensor, int]:
     """Any samples of a task."""
     batch = task.batch("train", generator.integers(task.size("train"), size=count))
     targets = batch.targets

@@ -14,6 +14,7 @@ from cleangpt.measure import decode, matmul, turns
 from cleangpt.measure import train as training
 from cleangpt.measure.score import Scoring
 from cleangpt.models.build import build, count_parameters
+from cleangpt.tasks.contract import Task
 
 WARM_UP = {"train": 3, "decode": 1, "score": 1}  # calls of each side
 PEAK_SECONDS = 0.5  # of matmuls, before and after the turns
@@ -63,7 +64,7 @@ def measure(config: BenchConfig) -> dict[str, Any]:
     }
 
 
-def _utilisation(config: BenchConfig, task: Any, found: dict[str, Any], peaks: dict[torch.dtype, float]) -> dict:
+def _utilisation(config: BenchConfig, task: Task, found: dict[str, Any], peaks: dict[torch.dtype, float]) -> dict:
     """The peaks by dtype, and of each side the share of the peak of its dtype that the model's arithmetic is."""
     by_name = {str(dtype).removeprefix("torch."): peak for dtype, peak in peaks.items()}
     each = build(config.model, "meta").flops_per_token(task.sequence_length)

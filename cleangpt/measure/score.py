@@ -13,6 +13,7 @@ from cleangpt.measure.turns import OURS, Side
 from cleangpt.models.contract import LanguageModel
 from cleangpt.score import of_task
 from cleangpt.score.evaluate import Judge
+from cleangpt.tasks.contract import Task
 
 DECODED = "by decoding"
 FEW = 32  # problems of the first call; others have four times as many, until one takes ENOUGH seconds
@@ -20,7 +21,7 @@ ENOUGH, LONGEST = 0.5, 10.0  # seconds of a call: to tell what a problem costs, 
 
 
 class Scoring:
-    def __init__(self, config: BenchConfig, task: Any, model: LanguageModel, compute: Compute):
+    def __init__(self, config: BenchConfig, task: Task, model: LanguageModel, compute: Compute):
         self.config, self.task = config, task
         self.judge = Judge(model.to(compute.device), compute.device, world())
         self.split = "test" if task.size("test") else "val"

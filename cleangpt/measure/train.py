@@ -5,7 +5,6 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -25,6 +24,7 @@ from cleangpt.models.build import build
 from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim
 from cleangpt.runs.rundir import RunDir
+from cleangpt.tasks.contract import Task
 from cleangpt.train.loop import Trainer
 from cleangpt.train.training import prepare
 from cleangpt.watch import profiling
@@ -33,7 +33,7 @@ from cleangpt.watch.tracking import Tracker
 PROFILED = profiling.WARM_UP + profiling.STEPS
 
 
-def sides(config: BenchConfig, task: Any, compute: Compute) -> list[Side]:
+def sides(config: BenchConfig, task: Task, compute: Compute) -> list[Side]:
     """`config` is a resolved one."""
     found = [Side(OURS, lambda: _ours(config, task, compute), compute.dtype)]
     if config.against is not None:
@@ -51,7 +51,7 @@ def first_weights(config: BenchConfig, place: torch.device | str) -> LanguageMod
     return model
 
 
-def _ours(config: BenchConfig, task: Any, compute: Compute) -> Work:
+def _ours(config: BenchConfig, task: Task, compute: Compute) -> Work:
     trainer = make_trainer(config, task, compute)
 
     def step() -> int:
@@ -62,7 +62,7 @@ def _ours(config: BenchConfig, task: Any, compute: Compute) -> Work:
     return step
 
 
-def make_trainer(config: BenchConfig, task: Any, compute: Compute) -> Trainer:
+def make_trainer(config: BenchConfig, task: Task, compute: Compute) -> Trainer:
     """As a training makes it, but that it writes nothing."""
     model = first_weights(config, compute.device)
     optim.freeze(model, config.train.freeze)
@@ -80,7 +80,7 @@ def _theirs(config: BenchConfig, compute: Compute) -> Work:
     return Loop(config, task, model, compute).step
 
 
-def profile(config: BenchConfig, task: Any, compute: Compute, folder: Path) -> None:
+def profile(config: BenchConfig, task: Task, compute: Compute, folder: Path) -> None:
     """Leave a trace of a few of our steps in folder/profile/. Nothing is measured meanwhile."""
     trainer = make_trainer(config, task, compute)
     whole = config.train.model_copy(update={"steps": PROFILED, "eval_every": None, "snapshot_every": None})

@@ -1,6 +1,5 @@
 """Where prompts come from, and how a model reads them. Torch is not needed for any of it."""
 
-import importlib
 import os
 import re
 import stat
@@ -45,7 +44,7 @@ class Reader:
         begin = exchange.begin(self.tokenizer)
         self.begin = [] if begin is None else [begin]  # stands before every text
         self.task = None
-        if trained.dataset and hasattr(importlib.import_module(type(trained.dataset).__module__).Task, "ask"):
+        if trained.dataset and tasks.of(trained.dataset.name).has_answers:
             task = tasks.make(trained.dataset)
             if task.tokenizer.to_json() == self.tokenizer.to_json():
                 self.task = task

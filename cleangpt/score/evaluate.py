@@ -20,7 +20,7 @@ from cleangpt.machine.distributed import World
 from cleangpt.machine.signals import Stop, Stopped
 from cleangpt.models.contract import LanguageModel
 from cleangpt.sample import generate
-from cleangpt.tasks.contract import Batch
+from cleangpt.tasks.contract import Batch, Task
 from cleangpt.terminal import patience
 
 TOKENS_AT_ONCE = 1 << 14
@@ -125,14 +125,14 @@ class Watch:
 ALONE = Watch(voice=patience.Nobody())
 
 
-def validate(judge: Judge, task: Any, watch: Watch = ALONE) -> dict[str, float]:
+def validate(judge: Judge, task: Task, watch: Watch = ALONE) -> dict[str, float]:
     """Loss and accuracy on the fixed validation set: sums over all processes, divided once."""
     unit = "problems" if task.has_answers else "windows"
     with watch.doing("Evaluating", task.val_size, unit) as progress:
         return _validate(judge, task, lambda count: progress.advance(count * judge.world.size))
 
 
-def _validate(judge: Judge, task: Any, seen: Callable[[int], None]) -> dict[str, float]:
+def _validate(judge: Judge, task: Task, seen: Callable[[int], None]) -> dict[str, float]:
     share = judge.share(task.val_size)
     step = 16 * judge.rows_at_once(task.sequence_length)
     sums = torch.zeros(5, dtype=torch.float64, device=judge.device if judge.device.type != "mps" else "cpu")
@@ -159,7 +159,7 @@ def _validate(judge: Judge, task: Any, seen: Callable[[int], None]) -> dict[str,
     scores = {"val/loss": loss / weight}
     if task.has_answers:
         scores["val/accuracy"] = right / count
-    return scores | {f"val/{name}": value for name, value in task.measures(loss / weight).items()}
+    return scores | {f"val/{name}": measure.value for name, measure in task.measures(loss / weight).items()}
 
 
 def first_that_counts(batch: Batch) -> int:

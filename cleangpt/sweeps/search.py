@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from cleangpt import tasks
 from cleangpt.basics.errors import ConfigError, UserError
+from cleangpt.basics.schema import parse
 from cleangpt.sweeps import jobs, naming
 from cleangpt.sweeps.grid import Compose, given, values
 from cleangpt.sweeps.jobs import DONE, Job, Outcome
@@ -39,7 +40,8 @@ class Search:
         self.example = self._job(0, first)
         self.direction = chosen.direction
         if self.direction == "auto":
-            higher = tasks.of(self.example.config["dataset"]["name"]).more_is_better
+            dataset, context = self.example.config["dataset"], self.example.config["model"]["block_size"]
+            higher = tasks.make(parse(dataset, tasks.SETTINGS[dataset["name"]]), context).more_is_better
             self.direction = "maximize" if chosen.metric.partition("/")[2] in higher else "minimize"
         self.study = self._study(folder)
         self.total = max(chosen.trials, len(self.study.trials))

@@ -151,7 +151,7 @@ def _summary(
     summary |= {f"best/{name}": value for name, value in (state.best or {}).items()}
     summary |= {"best/step": state.best_step, **(state.scores or {})}
     if score is not None:
-        summary |= {f"test/{name}": value for name, value in trainer.task.headline(score).items()}
+        summary |= {f"test/{name}": value for name, value in of_task.headline(trainer.task, score).items()}
     if judged is not None:
         summary["verdict"] = judged
     speed = state.tokens / max(state.train_seconds, 1e-9)

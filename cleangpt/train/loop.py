@@ -26,6 +26,7 @@ from cleangpt.runs import snapshot, weights, writer
 from cleangpt.runs.rundir import RunDir
 from cleangpt.runs.state import State
 from cleangpt.score import evaluate, of_task
+from cleangpt.tasks.contract import Task
 from cleangpt.terminal import patience
 from cleangpt.train.gradients import Gradients
 from cleangpt.train.stream import Stream
@@ -54,7 +55,7 @@ class Trainer:
     def __init__(
         self,
         config: Config,
-        task: Any,
+        task: Task,
         model: LanguageModel,
         compute: Compute,
         world: World,

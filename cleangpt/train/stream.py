@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cleangpt.basics.seeds import Permutation, derive
 from cleangpt.machine.distributed import World
-from cleangpt.tasks.contract import Batch
+from cleangpt.tasks.contract import Batch, Task
 
 CHUNK = 8192  # samples that are made at a time: many small micro-steps cost no more than one
 CHUNK_TOKENS = 1 << 20  # of long samples fewer
@@ -43,7 +43,7 @@ class Rows:
 class Stream:
     def __init__(
         self,
-        task: Any,
+        task: Task,
         seed: int,
         batch_size: int,
         micro_batch_size: int | None,

@@ -20,6 +20,7 @@ from cleangpt.models.build import build, count_parameters, parameter_counts
 from cleangpt.optimizers import optim
 from cleangpt.runs import alike, migrations, record, snapshot
 from cleangpt.runs.rundir import RunDir, point_latest_to, read_config, refuse_links_outside, writable, write_config
+from cleangpt.tasks.contract import Task
 from cleangpt.terminal import patience
 from cleangpt.train import compiling, ending, memory, telling
 from cleangpt.train.loop import Trainer
@@ -97,7 +98,7 @@ def _dtype(config: Config, run: RunDir, resume: Path | None) -> str:
     return config.dtype if config.dtype != "auto" else distributed.told_by_main("dtype", say)
 
 
-def _task(config: Config, overrides: list[str]) -> Any:
+def _task(config: Config, overrides: list[str]) -> Task:
     """The task. Text has to be prepared, and what was prepared is what is trained on."""
     try:
         task = tasks.make(config.dataset, config.model.block_size)
@@ -116,7 +117,7 @@ def _task(config: Config, overrides: list[str]) -> Any:
     return task
 
 
-def _refuse_unknown_goal(config: Config, task: Any) -> None:
+def _refuse_unknown_goal(config: Config, task: Task) -> None:
     """What ends a run has to be among the scores of its evaluations."""
     rule = config.train.stop_when
     scores = ["val/loss", *(["val/accuracy"] if task.has_answers else [])]

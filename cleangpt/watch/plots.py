@@ -113,8 +113,13 @@ def bars(path: Path, labels: list[str], heights: list[float], xlabel: str, ylabe
     return save_figure(figure, path)
 
 
-def heat_map(path: Path, grid: np.ndarray, rows: str, columns: str, title: str) -> Path:
-    """(R, C) accuracies counted from 1 → a picture with the percentages written into it."""
+def heat_map(path: Path, cells: dict[tuple[int, int], float], rows: str, columns: str, title: str) -> Path:
+    """Draw accuracies by two whole numbers, with the percentages written into the picture."""
+    places = np.array(list(cells))
+    first, last = np.minimum(places.min(axis=0), 1), places.max(axis=0)
+    grid = np.full(last - first + 1, np.nan)
+    for place, value in cells.items():
+        grid[tuple(place - first)] = value
     size = max(3.6, 0.62 * max(grid.shape) + 1.6)
     figure, (axis,) = new_figure(size + 0.8, size)
     axis.grid(False)
@@ -124,7 +129,7 @@ def heat_map(path: Path, grid: np.ndarray, rows: str, columns: str, title: str) 
         if not np.isnan(value):
             shade = "black" if value > 0.6 else "white"
             axis.text(column, row, f"{value * 100:.4g}", ha="center", va="center", fontsize=7, color=shade)
-    axis.set_xticks(range(grid.shape[1]), range(1, grid.shape[1] + 1))
-    axis.set_yticks(range(grid.shape[0]), range(1, grid.shape[0] + 1))
+    axis.set_xticks(range(grid.shape[1]), range(first[1], last[1] + 1))
+    axis.set_yticks(range(grid.shape[0]), range(first[0], last[0] + 1))
     axis.set(title=title, xlabel=columns, ylabel=rows)
     return save_figure(figure, path)

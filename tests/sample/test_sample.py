@@ -200,7 +200,7 @@ def test_without_a_prompt_a_model_begins_by_itself(runs, tmp_path):
     task = arithmetic(digits=2)
     for prompt in found:
         a, b = map(int, prompt.text.split("+"))
-        assert task.belongs("val", *(prompts_of([x]) for x in (a, b)))
+        assert task.locate("val", *(prompts_of([x]) for x in (a, b)))[0]
 
 
 def prompts_of(values):

@@ -200,7 +200,7 @@ def test_a_part_of_the_split_is_called_one(folder):
     text = task(folder)
     part = score(text, judged(text), "test", 3, "auto")
     assert (part["complete"], part["windows"]) == (False, 3)
-    assert "a sample of the" in tables(part)[0].title
+    assert "a sample of the" in tables(text, part)[0].title
 
 
 def test_bits_per_byte_do_not_depend_on_the_tokenizer(tmp_path):
@@ -215,7 +215,7 @@ def test_bits_per_byte_do_not_depend_on_the_tokenizer(tmp_path):
         first = data.tokenizer.decode(text.ids["val"][:1].tolist())
         bits = (len(text.ids["val"]) - 1) * math.log2(size)
         expected = bits / (len(val.encode()) - len(first.encode()))
-        assert text.measures(math.log(size))["bits_per_byte"] == pytest.approx(expected)
+        assert text.measures(math.log(size))["bits_per_byte"].value == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("wanted", [("test", "generate"), ("other", "auto")])

@@ -4,27 +4,10 @@ The cut is a seeded permutation that is computed and never stored, so that probl
 a problem, are known at once for operands of any length.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from cleangpt.basics.seeds import Grid, Permutation, derive, integers
-
-SPLITS = ("train", "val", "test")
-
-
-class Cut(NamedTuple):
-    """Where a split lies among the permuted cells."""
-
-    start: int
-    size: int
-
-
-def cut(total: int, val_fraction: float, test_fraction: float) -> dict[str, Cut]:
-    """[test | val | train]: the held-out parts come first, so that they do not depend on what is trained on."""
-    test = min(total, max(1, round(test_fraction * total)))
-    val = min(total - test, max(1, round(val_fraction * total)))
-    return {"test": Cut(0, test), "val": Cut(test, val), "train": Cut(test + val, total - test - val)}
+from cleangpt.tasks.held_out import SPLITS, Cut, cut
 
 
 class Universe:

@@ -8,7 +8,8 @@ import torch
 from helpers import arithmetic
 
 from cleangpt.machine.distributed import World
-from cleangpt.tasks.arithmetic.universe import SPLITS, Universe
+from cleangpt.tasks.held_out import SPLITS
+from cleangpt.tasks.pairs import Universe
 from cleangpt.train.stream import Stream
 
 KINDS = ["unordered", "ordered"]
@@ -155,11 +156,16 @@ def test_a_smaller_training_set_is_always_the_same_and_of_all_kinds():
 
 @pytest.mark.parametrize("train_size", [None, 500])
 @pytest.mark.parametrize("kind", KINDS)
-def test_belongs_is_membership(kind, train_size):
+def test_a_problem_is_found_in_the_split_that_has_it_and_at_its_index(kind, train_size):
     task = arithmetic(digits=2, split=kind, train_size=train_size)
     a, b = np.divmod(np.arange(10_000), 100)
     for split in SPLITS:
-        assert np.array_equal(task.belongs(split, a, b), np.isin(np.arange(10_000), codes(task, split)))
+        inside, index = task.locate(split, a, b)
+        assert np.array_equal(inside, np.isin(np.arange(10_000), codes(task, split)))
+        assert np.array_equal(np.sort(index), np.arange(task.size(split)))
+        again = task.problems(split, index)
+        assert np.array_equal(again[0], a[inside])
+        assert np.array_equal(again[1], b[inside])
 
 
 @pytest.mark.parametrize("train_size", [None, 777])
@@ -181,8 +187,8 @@ def test_training_problems_of_the_largest_universe_are_in_train():
     task = arithmetic(digits=20)
     stream = Stream(task, 0, 32, None, World(0, 1, 0, 1), torch.device("cpu"))
     a, b = task.problems("train", stream.indices(np.arange(200))[0])
-    assert task.belongs("train", a, b).all()
-    assert task.belongs("train", b, a).all()
+    assert task.locate("train", a, b)[0].all()
+    assert task.locate("train", b, a)[0].all()
     assert len(set(zip(map(int, a), map(int, b), strict=True))) == 200
 
 

@@ -16,10 +16,11 @@ from pydantic import Field, field_validator
 
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import Section, parse
-from cleangpt.basics.seeds import Permutation, derive, scramble
+from cleangpt.basics.seeds import Permutation, scramble
 from cleangpt.basics.words import counted
 from cleangpt.corpus.store import ABOUT, Prepared
-from cleangpt.tasks.contract import Batch
+from cleangpt.tasks import contract
+from cleangpt.tasks.contract import Batch, Measure
 from cleangpt.tokens.tokenizers import END
 
 WINDOW = 256  # tokens, where neither the data set nor the model says how many
@@ -86,16 +87,13 @@ class Settings(Section):
         return {key: getattr(self, key) for key in self.from_data}
 
 
-class Task:
-    has_answers = False
-    more_is_better = ()
-
+class Task(contract.Task):
     def __init__(self, settings: Settings, context: int | None = None):
         self.data = Prepared(Path(settings.dir), settings.tokenizer)
         self.tokenizer = self.data.tokenizer
         if self.data.about is not None:  # what it was made from is what counts, whatever is asked for now
             settings = _as_prepared(settings, self.data)
-        self.settings = settings
+        super().__init__(settings)
         self.sequence_length = settings.window or context or WINDOW
         self.reads_disk = len(self.data.splits["train"].ids) * self.data.splits["train"].ids.itemsize > LARGE
         self.ids: dict[str, Any] = {name: tokens.ids for name, tokens in self.data.splits.items()}
@@ -108,13 +106,11 @@ class Task:
             )
         if self.size("val") < 1:
             raise UserError(f"{settings.dir} has no two tokens to validate on: raise dataset.val_fraction")
-        self.val_size = min(self.size("val"), settings.val_size or self.size("val"))
         self.val_order = None
         if self.val_size < self.size("val"):
-            self.val_order = Permutation(self.size("val"), derive(settings.split_seed, "val subset"))
+            self.val_order = Permutation(self.size("val"), self.key("val subset"))
 
     def fingerprint(self) -> dict[str, str]:
-        """What tells this data from other data."""
         return self.data.checksums()
 
     def size(self, split: str) -> int:
@@ -171,12 +167,13 @@ class Task:
         weights = None if real is None else real.astype(np.float32)
         return Batch(inputs, targets, weights, None, real, documents)
 
-    def measures(self, loss: float, split: str = "val") -> dict[str, float]:
+    def measures(self, loss: float, split: str = "val") -> dict[str, Measure]:
         """A loss per token in other measures: perplexity, and bits per byte, which compares tokenizers."""
-        return {
-            "perplexity": math.exp(min(loss, 700.0)),
-            "bits_per_byte": loss / math.log(2) / self.bytes_per_token(split),
-        }
+        bits = loss / math.log(2)
+        return {**super().measures(loss), "bits_per_byte": Measure(bits / self.bytes_per_token(split))}
+
+    def facts(self, split: str) -> dict[str, Any]:
+        return {"bytes_per_token": self.bytes_per_token(split)}
 
     def bytes_per_token(self, split: str) -> float:
         """Bytes of text that a token of a split stands for, all but the first, which nothing predicts."""
@@ -190,12 +187,7 @@ class Task:
     def guessing(self) -> float:
         """The entropy of the tokens of a long beginning of the training text, in nats."""
         tokens = self.data.splits["train"]
-        counts = np.bincount(tokens.checked(np.asarray(tokens.ids[: 1 << 20])))
-        shares = counts[counts > 0] / counts.sum()
-        return float(-(shares * np.log(shares)).sum())
-
-    def headline(self, score: dict) -> dict[str, Any]:
-        return {key: score[key] for key in ("loss", "perplexity", "bits_per_byte", "tokens")}
+        return contract.entropy(np.bincount(tokens.checked(np.asarray(tokens.ids[: 1 << 20]))))
 
 
 def _as_prepared(settings: Settings, data: Prepared) -> Settings:
