@@ -12,7 +12,7 @@ from cleangpt.basics.shown import visible
 from cleangpt.basics.words import counted
 from cleangpt.config.experiment import Config, Imported
 from cleangpt.config.programs import SampleConfig
-from cleangpt.machine import device
+from cleangpt.machine import session
 from cleangpt.models.build import count_parameters
 from cleangpt.runs import weights
 from cleangpt.runs.rundir import Opened
@@ -43,9 +43,7 @@ class Voice:
 
     def __init__(self, opened: Opened, trained: Config | Imported, reader: Reader, settings: SampleConfig):
         self.reader, self.tokenizer = reader, reader.tokenizer
-        dtype = device.decided_dtype(settings.dtype, settings.device, count_parameters(trained.model))
-        self.compute = device.choose(settings.device, dtype)
-        device.share_threads(1)
+        self.compute = session.alone(settings.device, settings.dtype, count_parameters(trained.model))
         model = weights.load_model(opened.folder, trained, self.compute.device)
         self.model = model.to(self.compute.dtype)
         if settings.compile:

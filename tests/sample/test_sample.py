@@ -210,7 +210,7 @@ def prompts_of(values):
 
 
 def test_a_token_that_begins_every_text_is_put_there(runs, monkeypatch):
-    monkeypatch.setattr(prompts.tokens, "begin", lambda tokenizer: 5)
+    monkeypatch.setattr(prompts.exchange, "begin", lambda tokenizer: 5)
     reader = opened(runs.letters)[2]
     assert reader.read("ab", asked().template).tokens == [5, *LETTERS.encode("ab")]
     assert reader.natural()[0].tokens == [5]

@@ -1,4 +1,4 @@
-"""The model of the other side in litgpt's own class, which has Llama's architecture and not GPT-2's positions."""
+"""Put our weights into litgpt's own class, which has Llama's architecture and not GPT-2's positions."""
 
 import re
 from typing import Any

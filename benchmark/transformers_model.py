@@ -1,4 +1,4 @@
-"""The model of the other side in transformers' own class."""
+"""Put our weights into transformers' own class."""
 
 from typing import Any
 
