@@ -4,6 +4,7 @@ import glob
 import json
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,9 @@ from typing import Any
 
 from cleangpt.basics import untrusted
 from cleangpt.basics.errors import UserError
+from cleangpt.basics.schema import leaves
 from cleangpt.basics.shown import visible, visible_in
+from cleangpt.basics.words import counted
 from cleangpt.report import columns
 from cleangpt.report.columns import Column
 from cleangpt.runs import alike, migrations
@@ -145,16 +148,9 @@ def is_run(path: Path) -> bool:
 
 
 def _natural(text: str) -> list[Any]:
-    """A key that puts job 10 after job 9."""
-    parts, digits = [], ""
-    for character in text + "\0":
-        if character.isdigit() and character.isascii():
-            digits += character
-        else:
-            parts += [(1, int(digits), "")] if digits else []
-            parts.append((0, 0, character))
-            digits = ""
-    return parts
+    """Make a key that puts job 10 after job 9."""
+    parts = re.findall(r"[0-9]+|.", f"{text}\0", re.DOTALL)
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
 
 
 def missing_jobs(paths: list[Path]) -> list[str]:
@@ -200,11 +196,11 @@ def read_run(path: Path, curves: Sequence[str] = ()) -> Run:
     except (OSError, ValueError) as error:
         run.notes.append(f"config.json can't be read: {error}.")
     try:
-        found, bad = columns.read(place.metrics, curves)
-        run.columns = {visible(name): column for name, column in found.items()}
-        run.last = {visible(name): value for name, value in columns.last(place.metrics).items()}
-        if bad:
-            run.notes.append(f"{bad} {'line' if bad == 1 else 'lines'} of metrics.jsonl can't be read.")
+        found = columns.read(place.metrics, curves)
+        run.columns = {visible(name): column for name, column in found.columns.items()}
+        run.last = {visible(name): value for name, value in found.last.items()}
+        if found.bad:
+            run.notes.append(f"{counted(found.bad, 'line')} of metrics.jsonl can't be read.")
     except FileNotFoundError:
         run.notes.append("metrics.jsonl is not there.")
     except OSError as error:
@@ -260,12 +256,6 @@ def _read(path: Path) -> dict[str, Any]:
     return visible_in(untrusted.json_object(path))
 
 
-def dotted(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A configuration by dotted key. What is neither a group nor a plain value is kept as its JSON text."""
-    found: dict[str, Any] = {}
-    for name, value in section.items():
-        if isinstance(value, dict) and value:
-            found |= dotted(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = json.dumps(value) if isinstance(value, dict | list) else value
-    return found
+def dotted(config: dict[str, Any]) -> dict[str, Any]:
+    """List a configuration by dotted key. What is no plain value is kept as its JSON text."""
+    return {key: json.dumps(value) if isinstance(value, list) else value for key, value in leaves(config).items()}

@@ -151,9 +151,7 @@ def _metrics(runs: list[Run], asked: str | None) -> list[Metric]:
     found = [name for name in preferred if name in names] + sorted(set(names) - set(preferred))
     every = {*found, *(name for run in runs for name in run.columns if name.startswith("train/"))}
     if asked is not None and asked not in every:
-        guess = nearest(asked, sorted(every))
-        hint = f"did you mean `{guess}`? " if guess else ""
-        raise UserError(f"`metric` is {asked}, which no run has: {hint}There is {', '.join(sorted(every)) or 'none'}")
+        raise _unknown(f"`metric` is {asked}", asked, sorted(every))
     first = asked or (found[0] if found else "train/loss")
     return [_metric(runs, name) for name in (first, *(name for name in found if name != first))]
 
@@ -170,17 +168,16 @@ def _drawn(runs: list[Run], asked: Sequence[str]) -> list[str]:
     names = sorted({name for run in runs for name in run.last})
     for pattern in asked:
         if not fnmatch.filter(names, pattern):
-            guess = nearest(pattern, names)
-            hint = f"did you mean `{guess}`? " if guess else ""
-            raise UserError(
-                f"`curves` has {pattern}, which no run has: {hint}There is {', '.join(_short(names)) or 'none'}"
-            )
+            raise _unknown(f"`curves` has {pattern}", pattern, names)
     return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in asked)]
 
 
-def _short(names: list[str]) -> list[str]:
-    """Norms are many, a pair for each layer: they are named by a pattern."""
-    return list(dict.fromkeys(re.sub(r"^(\w+_norm)/.*", r"\1/*", name) for name in names))
+def _unknown(said: str, asked: str, names: list[str]) -> UserError:
+    """Name what there is instead. Norms are many, a pair for each layer, and are named by a pattern."""
+    guess = nearest(asked, names)
+    hint = f"did you mean `{guess}`? " if guess else ""
+    short = dict.fromkeys(re.sub(r"^(\w+_norm)/.*", r"\1/*", name) for name in names)
+    return UserError(f"{said}, which no run has: {hint}There is {', '.join(short) or 'none'}")
 
 
 # ---- what is to be said of them

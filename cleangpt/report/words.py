@@ -1,7 +1,9 @@
 """A comparison in words and numbers for people."""
 
 import math
+from collections import Counter
 
+from cleangpt.basics.words import counted
 from cleangpt.report.compare import Comparison, Metric
 from cleangpt.report.differences import MISSING
 from cleangpt.report.estimate import Estimate, difference
@@ -50,7 +52,7 @@ def findings(found: Comparison) -> list[str]:
 
 
 def _seeds(estimate: Estimate) -> str:
-    return " of 1 seed" if estimate.count == 1 else f" over {estimate.count} seeds"
+    return f" {'of' if estimate.count == 1 else 'over'} {counted(estimate.count, 'seed')}"
 
 
 def show_value(value: float | None, metric: Metric) -> str:
@@ -89,11 +91,7 @@ def remarks(found: Comparison) -> list[str]:
 
 
 def statuses(found: Comparison) -> str:
-    """How many runs ended how."""
-    counts: dict[str, int] = {}
-    for run in found.runs:
-        name = run.status.replace("_", " ")
-        counts[name] = counts.get(name, 0) + 1
-    runs = "1 run" if len(found.runs) == 1 else f"{len(found.runs)} runs"
-    settings = "1 setting" if len(found.groups) == 1 else f"{len(found.groups)} settings"
-    return f"{runs}: {', '.join(f'{count} {name}' for name, count in counts.items())}. {settings}."
+    """Count the runs by how they ended."""
+    ends = Counter(run.status.replace("_", " ") for run in found.runs)
+    told = ", ".join(f"{count} {name}" for name, count in ends.items())
+    return f"{counted(len(found.runs), 'run')}: {told}. {counted(len(found.groups), 'setting')}."
