@@ -10,6 +10,7 @@ from typing import Any
 
 from cleangpt.basics import files, untrusted
 from cleangpt.basics.errors import UserError
+from cleangpt.basics.schema import leaves
 from cleangpt.runs import migrations
 from cleangpt.runs.rundir import RunDir, read_row
 
@@ -87,7 +88,7 @@ def conflict(job: Job) -> str | None:
 
 def differences(stored: dict[str, Any], config: dict[str, Any]) -> str:
     """In what a configuration differs from a stored one, as far as that changes what is computed."""
-    old, new = _leaves(stored), _leaves(json.loads(json.dumps(config)))
+    old, new = leaves(stored), leaves(json.loads(json.dumps(config)))
     changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     changed = [key for key in changed if key.split(".")[0] not in MAY_CHANGE]
     shown = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in changed[:3]]
@@ -97,13 +98,6 @@ def differences(stored: dict[str, Any], config: dict[str, Any]) -> str:
 def _refusal(what: str, job: Job) -> str:
     shown = RunDir(job.folder.parent).shown()
     return f"the sweep in {shown} can't be continued by this command: {what}: choose another hydra.sweep.dir"
-
-
-def _leaves(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in data.items():
-        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
 
 
 def number_in(folder: Path) -> int | None:

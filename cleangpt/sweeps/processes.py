@@ -4,9 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cleangpt.basics import files
 from cleangpt.config import cli
@@ -70,7 +69,6 @@ def usable_gpus() -> list[str]:
 class Running:
     process: subprocess.Popen
     share: Share
-    began: float = field(default_factory=time.monotonic)
 
     def poll(self) -> int | None:
         return self.process.poll()

@@ -5,7 +5,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich import box
 from rich.live import Live
 from rich.markup import escape
 
@@ -15,7 +14,6 @@ from cleangpt.terminal.narrow import Table
 from cleangpt.terminal.patience import duration
 
 COLORS = {"running": "cyan", "failed": "red", "stopped": "yellow", "pruned": "yellow", "waiting": "dim"}
-WIDE = 100  # columns: on a narrower terminal there are no lines between the columns
 REFRESH = 4  # times a second
 SHOWN = ("val/loss", "val/accuracy")
 
@@ -113,15 +111,12 @@ class Board:
         return self.table(kept, caption + (f"; {hidden} not shown" if hidden else ""))
 
     def table(self, rows: list[Row] | None = None, caption: str | None = None) -> Table:
-        narrow = self.console.width < WIDE
-        lines = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False} if narrow else {}
-        table = Table(caption=caption, caption_justify="left", **lines)
+        table = Table(caption=caption, caption_justify="left")
         table.add_column("job", justify="right", no_wrap=True)
         table.add_column("what differs", overflow="fold")
         table.add_column("status", overflow="fold")
         for name in ("step", *SHOWN, "time"):
-            head = name.replace("/", "/\n") if narrow else name
-            table.add_column(head, justify="right", overflow="fold", no_wrap=True)
+            table.add_column(name, justify="right", no_wrap=True)
         for row in sorted(self.rows.values() if rows is None else rows, key=lambda row: row.job.number):
             seconds = time.monotonic() - row.began if row.status == "running" else row.seconds
             color = COLORS.get(row.status)
