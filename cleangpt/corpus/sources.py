@@ -4,6 +4,7 @@ Whatever the source, it is read in pieces of a bounded size. A document longer t
 white space that follows a letter, where no tokenizer of byte pairs joins two tokens.
 """
 
+import codecs
 import glob
 import json
 import os
@@ -235,20 +236,10 @@ def safe_cut(data: bytes) -> int:
             if 0x20 < data[at - 1] < 0x7F:
                 return at
             at = data.rfind(white, 0, at)
-    at = len(data)
-    while at > 1 and at > len(data) - 4 and _leads(data, at):
-        at -= 1
-    return at
-
-
-def _leads(data: bytes, at: int) -> bool:
-    """Whether the character that begins before `at` goes on behind it."""
-    back = 1
-    while back < 4 and back < at and data[at - back] & 0xC0 == 0x80:
-        back += 1
-    first = data[at - back]
-    length = 1 if first < 0x80 else 2 if first >> 5 == 6 else 3 if first >> 4 == 14 else 4 if first >> 3 == 30 else 1
-    return length > back
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(data[-4:])
+    held, _ = decoder.getstate()  # the beginning of a character that is not whole
+    return len(data) - len(held) or len(data)
 
 
 def _boundary(file: Any, at: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from cleangpt.basics.shown import cell
+from cleangpt.basics.words import abbreviated
 from cleangpt.report.collect import Run
 from cleangpt.report.columns import AXES
 from cleangpt.report.compare import Comparison, Group
@@ -130,12 +131,7 @@ def _time(seconds: float | None) -> Cell:
 
 
 def _tokens(value: float | None) -> Cell:
-    if value is None:
-        return Cell(MISSING, None)
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return Cell(f"{value / size:.3g}{letter}", value)
-    return Cell(f"{value:.0f}", value)
+    return Cell(MISSING if value is None else abbreviated(value), value)
 
 
 # ---- as files

@@ -18,6 +18,7 @@ from rich.table import Column
 from rich.text import Text
 
 from cleangpt.basics import files
+from cleangpt.basics.words import abbreviated
 from cleangpt.config.experiment import Config, LoggerConfig
 from cleangpt.runs.rundir import RunDir, read_metrics, writable
 from cleangpt.terminal import patience, streams
@@ -272,13 +273,6 @@ def _parts(row: dict[str, Any]) -> dict[str, tuple[str, str]]:
         "loss": (said, said),
         "lr": (f"lr {row['lr']:.2e}", f"lr {row['lr']:.1e}"),
         "batch": (f"batch {row['batch']}", f"batch {row['batch']}"),
-        "speed": (f"{speed:,.0f} tokens/s", f"{_thousands(speed)} tok/s"),
+        "speed": (f"{speed:,.0f} tokens/s", f"{abbreviated(speed)} tok/s"),
     }
     return parts | ({"mfu": (f"MFU {row['mfu']:.1%}", f"MFU {row['mfu']:.0%}")} if "mfu" in row else {})
-
-
-def _thousands(number: float) -> str:
-    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= factor:
-            return f"{number / factor:.3g}{letter}"
-    return f"{number:.0f}"
