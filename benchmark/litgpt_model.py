@@ -25,7 +25,7 @@ NAMES = {
 
 
 def build(model: Decoder) -> Any:
-    """The same weights: tokens (B, T) → logits (B, T, V)."""
+    """Build litgpt's model with our weights: tokens (B, T) → logits (B, T, V)."""
     config = model.config
     if config.name != "llama" or config.tied or config.dropout:
         raise UserError(
@@ -72,7 +72,7 @@ def build(model: Decoder) -> Any:
 
 
 def converted(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Our tensors under their names; queries, keys and values lie in one matrix there."""
+    """Put our tensors under their names; queries, keys and values lie in one matrix there."""
     made = {}
     for name, tensor in weights.items():
         module, _, kind = name.rpartition(".")

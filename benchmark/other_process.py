@@ -15,7 +15,7 @@ from cleangpt.measure.turns import Call, Here
 
 
 class OtherProcess:
-    """Work that another process does: `make(*arguments)` is called there, and gives it."""
+    """Work of another process: `make(*arguments)` is called there, and makes it."""
 
     def __init__(self, make: Callable[..., Call], arguments: tuple, compute: Compute):
         context = multiprocessing.get_context("spawn")

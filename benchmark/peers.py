@@ -21,7 +21,7 @@ DIFFERENCE = 1e-3  # of logits, in standard deviations
 
 
 def build(against: str, ours: Decoder) -> nn.Module:
-    """The peer's model with the weights of ours, in training mode: tokens (B, T) → logits (B, T, V)."""
+    """Build the peer's model with the weights of ours, in training mode: tokens (B, T) → logits (B, T, V)."""
     insist_on_equality(against, ours.config)
     return BUILD[against](ours).train()
 

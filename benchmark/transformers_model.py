@@ -10,7 +10,7 @@ from cleangpt.models.layers import Decoder
 
 
 def build(model: Decoder) -> Any:
-    """The same weights in transformers' own class."""
+    """Build transformers' model with our weights."""
     try:
         from transformers import AutoConfig, AutoModelForCausalLM
         from transformers.utils import logging
@@ -32,7 +32,7 @@ def build(model: Decoder) -> Any:
 
 
 class Logits(nn.Module):
-    """Tokens (B, T) → logits (B, T, V), as a training loop calls it."""
+    """A module of tokens (B, T) → logits (B, T, V), as a training loop calls it."""
 
     def __init__(self, model: Decoder):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a person sees of a preparation: how far it is, a table of what was made, and what to do next."""
+"""Show a preparation to a person: how far it is, a table of what was made, and what to do next."""
 
 import time
 from typing import Any

@@ -1,4 +1,4 @@
-"""How a process begins to compute, and ends: its device, its share of the cores, its place among the others."""
+"""Set up a process that computes: its device, its share of the cores, its place among the others."""
 
 import contextlib
 from collections.abc import Iterator

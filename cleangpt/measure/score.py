@@ -60,7 +60,7 @@ class Scoring:
         return call
 
     def complete(self) -> dict[str, Any]:
-        """How long all of the split takes: as it was measured, or by what a problem costs."""
+        """Say how long all of the split takes: as it was measured, or by what a problem costs."""
         measured = self.estimate < LONGEST
         seconds = min(self.seconds) if measured else self.estimate
         return {"split": self.split, "of": self.whole, "seconds": seconds, "measured": measured}

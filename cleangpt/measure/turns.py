@@ -97,7 +97,7 @@ def _prepared(side: Side, warm_up: int, compute: Compute, first: bool) -> Work:
 
 
 def found(sides: list[Side]) -> dict[str, dict[str, Any]]:
-    """What was measured of each side, by its label; of the others also how many times as fast as they we are."""
+    """Sum up each side by its label; of the others also how many times as fast as they we are."""
     ours = {side.group: side for side in sides if side.name == OURS}
     results = {}
     for side in sides:
@@ -113,7 +113,7 @@ def found(sides: list[Side]) -> dict[str, dict[str, Any]]:
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """The median, and between what values four fifths lie (of a few, all)."""
+    """Find the median, and between what values four fifths lie (of a few, all)."""
     values = sorted(values)
     outside = len(values) // 10
     return {"median": statistics.median(values), "low": values[outside], "high": values[-1 - outside]}

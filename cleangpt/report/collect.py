@@ -30,7 +30,7 @@ FINISHED = ("completed", "early_stopped")  # what a setting is judged by; others
 
 @dataclass
 class Run:
-    """What a run directory says."""
+    """A run as its directory tells of it."""
 
     path: Path
     name: str = ""  # below the folder that all runs have in common
@@ -74,7 +74,7 @@ class Run:
         return float(values[place]), int(steps[place])
 
     def total(self, name: str) -> float | None:
-        """tokens or seconds of the whole run."""
+        """The tokens or seconds of the whole run."""
         value = self.summary.get(name)
         return float(value) if _number(value) else self.final(name)
 
@@ -88,7 +88,7 @@ def _number(value: Any) -> bool:
 
 
 def find(asked: str | list[str]) -> list[Path]:
-    """The run directories that `runs=` names, each once, in the order of their names."""
+    """Find the run directories that `runs=` names, each once, in the order of their names."""
     words = [asked] if isinstance(asked, str) else asked
     found: dict[Path, None] = {}
     for word in words:
@@ -119,7 +119,7 @@ def _paths(word: str) -> list[Path]:
 
 
 def _below(path: Path) -> Iterator[Path]:
-    """The run directories at or below a folder. best/, final/ and snapshots stand for the run that they lie in."""
+    """Find the run directories at or below a folder. best/, final/ and snapshots stand for the run around them."""
     path = path.resolve()
     if (path / "model.safetensors").exists():
         around = [parent for parent in (path.parent, path.parent.parent) if is_run(parent)]
@@ -140,7 +140,7 @@ def _below(path: Path) -> Iterator[Path]:
 
 
 def is_run(path: Path) -> bool:
-    """Also a run that failed before it began, which leaves no more than a log or a summary."""
+    """Tell a run directory, also of a run that failed before it began, which leaves no more than a log or a summary."""
     run = RunDir(path)
     if (path / "model.safetensors").exists():
         return False
@@ -154,7 +154,7 @@ def _natural(text: str) -> list[Any]:
 
 
 def missing_jobs(paths: list[Path]) -> list[str]:
-    """A job knows its number, and a sweep how many it has. One that was refused, or not begun, left no run."""
+    """Say which jobs of a sweep left no run: each job knows its number, and a sweep how many it has."""
     notes = []
     for folder in sorted({path.parent for path in paths if jobs.number_in(path) is not None}):
         there = {jobs.number_in(path) for path in folder.iterdir() if is_run(path)} - {None}
@@ -174,7 +174,7 @@ def common_folder(paths: list[Path]) -> Path:
 
 
 def read(paths: list[Path], seen: Callable[[], None] = lambda: None, curves: Sequence[str] = ()) -> list[Run]:
-    """`curves` are columns to read besides losses and scores, by name or by pattern."""
+    """Read each run; `curves` are columns to read besides losses and scores, by name or by pattern."""
     around = common_folder(paths)
     runs = []
     for path in paths:
@@ -229,7 +229,7 @@ def _read_record(run: Run, place: RunDir) -> None:
 
 
 def _read_summary(run: Run, place: RunDir) -> None:
-    """How the run ended, if it has. A summary of an earlier part of a run that went on since is not its end."""
+    """Read how a run ended, if it has. A summary of an earlier part of a run that went on since is not its end."""
     logged = run.step
     try:
         run.summary = _read(place.summary)

@@ -24,7 +24,7 @@ class Column(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """What a metrics file holds."""
+    """The contents of a metrics file."""
 
     columns: dict[str, Column]
     last: dict[str, float]  # the newest value of everything, by name in alphabetical order

@@ -1,4 +1,4 @@
-"""What differs between runs, which of them differ by their seed only, and which setting did best, how surely."""
+"""Compare runs: what differs, which of them differ by their seed only, which setting did best, and how surely."""
 
 import fnmatch
 import math
@@ -47,7 +47,7 @@ class Metric(NamedTuple):
 
     @property
     def is_share(self) -> bool:
-        """Which is written in percent."""
+        """Whether it is written in percent."""
         return SHARES.search(self.name) is not None
 
     @property
@@ -71,15 +71,15 @@ class Comparison:
 
     @property
     def second(self) -> Metric | None:
-        """What ranks settings that share a final value."""
+        """The metric that ranks settings which share a final value."""
         return next((metric for metric in self.metrics if metric.name == "val/loss" != self.metric.name), None)
 
     def final(self, group: Group, metric: Metric) -> Estimate:
-        """Of the last values of the group's finished runs."""
+        """Estimate the last value from the group's finished runs."""
         return _over_seeds(group, metric, {id(run): run.final(metric.name) for run in group.finished})
 
     def best(self, group: Group, metric: Metric) -> Estimate:
-        """Of the best values that the finished runs had at any evaluation."""
+        """Estimate the best value at any evaluation from the group's finished runs."""
         found = {id(run): run.best(metric.name, metric.sign) for run in group.finished}
         return _over_seeds(group, metric, {name: pair and pair[0] for name, pair in found.items()})
 
@@ -87,12 +87,12 @@ class Comparison:
         return estimate([total for run in group.finished if (total := run.total(name)) is not None]).mean
 
     def ranking(self) -> list[Group]:
-        """The groups with a final value, the best first; of those that share it, the one with the lowest loss."""
+        """Order the groups with a final value, the best first; of those that share it, the one with the lowest loss."""
         scored = [group for group in self.groups if self.final(group, self.metric).mean is not None]
         return sorted(scored, key=self._rank)
 
     def winner(self) -> Group | None:
-        """The one that is best, if there are several and one is."""
+        """Name the group that is best, if there are several and one is."""
         first, second = [*self.ranking()[:2], None, None][:2]
         return None if second is None or self._rank(first) == self._rank(second) else first
 
@@ -102,7 +102,7 @@ class Comparison:
 
 
 def _over_seeds(group: Group, metric: Metric, values: dict[int, float | None]) -> Estimate:
-    """A seed that was run twice gave the same twice: it counts once, with the mean of both."""
+    """Estimate over seeds. One that was run twice gave the same twice: it counts once, with the mean of both."""
     by_seed: dict[Any, list[float]] = {}
     for run in group.finished:
         value = values[id(run)]
@@ -112,7 +112,7 @@ def _over_seeds(group: Group, metric: Metric, values: dict[int, float | None]) -
 
 
 def compare(runs: list[Run], metric: str | None, curves: Sequence[str] = ()) -> Comparison:
-    """`metric` judges the runs; `curves` are columns to draw besides, by name or by pattern."""
+    """Compare runs, judged by `metric`; `curves` are columns to draw besides, by name or by pattern."""
     comparable = [run for run in runs if run.is_comparable]
     metrics = _metrics(runs, metric)
     drawn = _drawn(runs, curves)
@@ -141,7 +141,7 @@ def compare(runs: list[Run], metric: str | None, curves: Sequence[str] = ()) -> 
 
 
 def _metrics(runs: list[Run], asked: str | None) -> list[Metric]:
-    """val/… and test/… of any run; the one asked for, or val/accuracy, or val/loss comes first."""
+    """List val/… and test/… of any run; the one asked for, or val/accuracy, or val/loss comes first."""
     names: dict[str, None] = {}
     for run in runs:
         logged = [name for name in run.columns if name.startswith("val/")]
@@ -157,7 +157,7 @@ def _metrics(runs: list[Run], asked: str | None) -> list[Metric]:
 
 
 def _metric(runs: list[Run], name: str) -> Metric:
-    """Whether more is better is said by the tasks of the runs that have it; where none says so, by its name."""
+    """Make a metric: tasks of runs that have it say whether more is better; where none does, its name."""
     said = [run.more_is_better for run in runs if name in run.last or name in run.summary]
     said = [names for names in said if names is not None]
     leaf = name.partition("/")[2]

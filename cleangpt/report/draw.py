@@ -60,7 +60,7 @@ def draw(found: Comparison, folder: Path) -> list[Picture]:
 
 
 def colours(found: Comparison) -> dict[int, str]:
-    """id of a group → its colour: in the order of the one number that was swept, or as many as can be told apart."""
+    """Choose a colour by id of a group: in the order of the one number that was swept, or as many as can be told."""
     groups = found.groups
     one_key = len(found.keys) == 1 and len(groups) > 4
     if one_key and all(_is_number(group.values[found.keys[0].name]) for group in groups):
@@ -140,7 +140,7 @@ def _curves(found: Comparison, metric: Metric, folder: Path) -> Picture | None:
 
 
 def _effect(found: Comparison, key: Key, folder: Path) -> Picture | None:
-    """The final value at each value of one key. Lines join settings that are alike in all other keys."""
+    """Draw the final value at each value of one key. Lines join settings that are alike in all other keys."""
     metric = found.metric
     scored = [(group, found.final(group, metric)) for group in found.groups]
     scored = [(group, estimate) for group, estimate in scored if estimate.mean is not None]
@@ -192,7 +192,7 @@ def _effect(found: Comparison, key: Key, folder: Path) -> Picture | None:
 
 
 def _pair(found: Comparison, one: Key, other: Key, folder: Path) -> Picture | None:
-    """A heat map of two keys where most of their combinations were run, otherwise the points that were."""
+    """Draw a heat map of two keys where most of their combinations were run, otherwise the points that were."""
     metric = found.metric
     scale = 100 if metric.is_share else 1
     cells: dict[tuple[Any, Any], list[float]] = {}
@@ -249,7 +249,7 @@ def _pair(found: Comparison, one: Key, other: Key, folder: Path) -> Picture | No
 
 
 def _places(axis: Any, values: list[Any]) -> dict[Any, float]:
-    """Where each value lies: numbers to scale, a logarithmic one where they span a lot, and names side by side."""
+    """Place values on an axis: numbers to scale, a logarithmic one where they span a lot, and names side by side."""
     if not all(map(_is_number, values)):
         _name_ticks(axis, range(len(values)), values)
         return {value: place for place, value in enumerate(values)}
@@ -306,7 +306,7 @@ def _picture(
 
 
 def _svg(figure: Any, prefix: str) -> str:
-    """An SVG element for a page: its colours follow the page, its names are its own, and it points nowhere."""
+    """Make an SVG element for a page: its colours follow the page, its names are its own, and it points nowhere."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True)
     text = buffer.getvalue()

@@ -33,7 +33,7 @@ class Table:
 
 
 def of_groups(found: Comparison) -> Table:
-    """A row a setting, over its seeds."""
+    """Make a table with a row for each setting, over its seeds."""
     main, *others = found.metrics
     titles = [key.name for key in found.keys] or ["setting"]
     titles += ["seeds", f"final {main.name}", "95% interval"]
@@ -57,7 +57,7 @@ def of_groups(found: Comparison) -> Table:
 
 
 def of_runs(found: Comparison) -> Table:
-    """A row a run, whatever became of it."""
+    """Make a table with a row for each run, whatever became of it."""
     main, *others = found.metrics
     titles = ["run", "status", *(key.name for key in found.keys), SEED, "step", f"final {main.name}"]
     titles += [] if main.name.startswith("test/") else [f"best {main.name}", "at step"]
@@ -85,7 +85,7 @@ def of_runs(found: Comparison) -> Table:
 
 
 def _adds(found: Comparison, name: str) -> bool:
-    """Whether it is no key of the table, or was another one in some part of a run."""
+    """Test whether an aspect is no key of the table, or changed within a run."""
     return name not in [key.name for key in found.keys] or any(
         len(run.computed.get(name, [])) > 1 for run in found.runs
     )
@@ -102,7 +102,7 @@ def _final(name: str) -> str:
 
 
 def _table(titles: list[str], rows: list[list[Cell]], groups: list[int | None]) -> Table:
-    """Without columns that say nothing in any row."""
+    """Make a table without the columns that say nothing in any row."""
     kept = [n for n in range(len(titles)) if any(row[n].text not in ("", MISSING) for row in rows)]
     rows = [[row[n] for n in kept] for row in rows]
     numeric = [all(not isinstance(row[n].value, str) for row in rows) for n in range(len(kept))]
@@ -144,7 +144,7 @@ def markdown(table: Table) -> str:
 
 
 def plain(word: str) -> str:
-    """A word in a table of Markdown: no line, no cell and no tag of its own."""
+    """Escape a word for a table of Markdown: it begins no line, no cell and no tag."""
     word = " ".join(word.split())
     for sign in "\\`|*_<>[]":
         word = word.replace(sign, "\\" + sign)
@@ -152,7 +152,7 @@ def plain(word: str) -> str:
 
 
 def groups_csv(found: Comparison) -> str:
-    """Every digit: a line a setting, and of each quantity its count, mean, deviation and interval."""
+    """Write every digit: a line for each setting, and of each quantity its count, mean, deviation and interval."""
     records = []
     for group in found.groups:
         record = {key.name: _key(group.values[key.name]) for key in found.keys}
@@ -169,7 +169,7 @@ def groups_csv(found: Comparison) -> str:
 
 
 def runs_csv(found: Comparison) -> str:
-    """Every digit: a line a run, with all keys that differ, also those that only follow others."""
+    """Write every digit: a line for each run, with all keys that differ, also those that only follow others."""
     names = [name for key in found.keys for name in (key.name, *key.followers)]
     owner = {id(run): group for group in found.groups for run in group.runs}
     records = []
@@ -201,7 +201,7 @@ def _run_record(found: Comparison, run: Run, values: dict[str, Any]) -> dict[str
 
 
 def _csv(records: list[dict[str, Any]]) -> str:
-    """What is not known is an empty field."""
+    """Write records as CSV. A value that is not known is an empty field."""
     names = list(dict.fromkeys(name for record in records for name in record))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -212,7 +212,7 @@ def _csv(records: list[dict[str, Any]]) -> str:
 
 
 def _key(value: Any) -> Any:
-    """A configured value: null is one, and a key that a run does not have is an empty field."""
+    """Write a configured value: null is one, and a key that a run does not have is an empty field."""
     if value == MISSING:
         return ""
     return value if order(value)[0] == 0 else show(value)

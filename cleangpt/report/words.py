@@ -11,7 +11,7 @@ from cleangpt.runs import alike
 
 
 def findings(found: Comparison) -> list[str]:
-    """What the runs show, in sentences, and how surely."""
+    """Say what the runs show, and how surely."""
     ranking, metric = found.ranking(), found.metric
     if len(ranking) < 2:
         return []
@@ -64,7 +64,7 @@ def show_value(value: float | None, metric: Metric) -> str:
 
 
 def show_estimate(found: Estimate, metric: Metric) -> str:
-    """mean ± standard deviation"""
+    """Write mean ± standard deviation."""
     text = show_value(found.mean, metric)
     if found.sd is None:
         return text
@@ -79,13 +79,13 @@ def show_interval(found: Estimate, metric: Metric) -> str:
 
 
 def not_alike(found: Comparison) -> list[str]:
-    """What differs in how these runs were computed, beside their configurations."""
+    """Say what differs in how these runs were computed, beside their configurations."""
     sentence = alike.sentence({run.name: run.computed for run in found.runs if run.computed})
     return [sentence] if sentence else []
 
 
 def remarks(found: Comparison) -> list[str]:
-    """What is to be said of single runs, and of the comparison."""
+    """Collect the notes on single runs, and on the comparison."""
     troubled = [run for run in found.runs if run.notes]
     return [f"{run.name} ({run.status.replace('_', ' ')}): {' '.join(run.notes)}" for run in troubled] + found.notes
 

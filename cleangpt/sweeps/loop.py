@@ -56,7 +56,7 @@ class Executor(Protocol):
 
 
 def sweep(loader: Any, config: Any, arguments: list[str]) -> int:
-    """Every combination of the values that were given, or a search among them; the exit status."""
+    """Run every combination of the values that were given, or a search among them; the exit status."""
     chosen = settings.sweeper(OmegaConf.to_container(config.hydra.sweeper, resolve=True))
     folder = Path(str(config.hydra.sweep.dir)).absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def sweep(loader: Any, config: Any, arguments: list[str]) -> int:
 
 
 def composer(loader: Any, config: Any, sweep_folder: Path) -> Compose:
-    """Composes jobs as Hydra would; all of them lie in one folder."""
+    """Make a function that composes jobs as Hydra would; all of them lie in one folder."""
 
     def compose(number: int, words: Sequence[str], name: str) -> tuple[dict[str, Any], Path]:
         composed = loader.load_sweep_config(config, list(words))
@@ -236,14 +236,14 @@ def _report(plan: Plan, board: Board, folder: Path, asked: int) -> int:
 
 
 def _not_alike(rows: list[Any]) -> list[str]:
-    """What differs in how the jobs were computed: dtype, device, threads."""
+    """Say what differs in how the jobs were computed: dtype, device, threads."""
     computed = {f"{row.job.number:04}": alike.throughout(jobs.machines(row.job)) for row in rows}
     sentence = alike.sentence({name: told for name, told in computed.items() if told}, "jobs")
     return [sentence] if sentence else []
 
 
 def _write(folder: Path, total: int, rows: list[Any]) -> None:
-    """sweep.json: what was run, of how many jobs, and how it ended, for programs and people."""
+    """Write sweep.json: what was run, of how many jobs, and how it ended, for programs and people."""
     told = [
         {
             "job": row.job.number,
@@ -260,13 +260,13 @@ def _write(folder: Path, total: int, rows: list[Any]) -> None:
 
 
 def continuing(shown: str) -> str:
-    """The command that goes on with this sweep."""
+    """Write the command that goes on with this sweep."""
     words = [word for word in sys.argv if not word.startswith("hydra.sweep.dir=")]
     return shlex.join(["python", *words, f"hydra.sweep.dir={_as_value(shown)}"])
 
 
 def _as_value(path: str) -> str:
-    """A path as a value of Hydra's, quoted where it has to be."""
+    """Write a path as a value of Hydra's, quoted where it has to be."""
     return cli.quoted(Path(path)) if set(path) & set("=,'\"[]{}() \t$:") else path
 
 

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: a table that moves on a terminal, plain lines in a log."""
+"""A sweep as a person watches it: a table that moves on a terminal, plain lines in a log."""
 
 import sys
 import time
@@ -37,7 +37,7 @@ class Row:
         return (self.outcome and self.outcome.summary.get("step")) or self.watched.last.get("step", 0)
 
     def values(self) -> str:
-        """The values of the last evaluation, for a line."""
+        """Write the values of the last evaluation, for a line."""
         found = [(name, self.value(name)) for name in SHOWN]
         return ", ".join(f"{name} {_number(name, value)}" for name, value in found if value is not None)
 
@@ -61,7 +61,7 @@ class Board:
         self.console.file.flush()
 
     def before(self, job: Job, outcome: Outcome) -> None:
-        """A job that an earlier part of the sweep has done."""
+        """Show a job that an earlier part of the sweep has done."""
         row = self.rows[job.number] = Row(job, outcome.status, Watched(job.run.metrics), outcome=outcome)
         row.seconds = outcome.summary.get("seconds")
         self._line(row, f"{outcome.status}: {row.values()}" if row.values() else outcome.status)
@@ -86,7 +86,7 @@ class Board:
             self.say(" ".join(filter(None, [f"{row.job.number:04}", row.job.label, what])))
 
     def best(self) -> list[str]:
-        """Of several jobs that finished, the one with the best values: the accuracy, then the loss."""
+        """Name the best of several jobs that finished: by accuracy, then by loss."""
         found = [row for row in self.rows.values() if row.status in (*DONE, "done before")]
         found = [row for row in found if row.value("val/loss") is not None]
         if len(found) < 2:
@@ -100,7 +100,7 @@ class Board:
             self.live = None
 
     def picture(self) -> Table:
-        """What fits on the terminal: first what runs, then what ended last."""
+        """Choose what fits on the terminal: first what runs, then what ended last."""
         room = max(3, self.console.size.height - 6)
         rows = list(self.rows.values())
         running = [row for row in rows if row.status == "running"]

@@ -326,9 +326,8 @@ def test_dtype_auto_is_decided_by_the_processor_and_the_size_of_the_model(runs, 
     cpuinfo(monkeypatch, tmp_path, AMX)
     for large, wanted in ((0, "bfloat16"), (10**9, "float32")):
         monkeypatch.setattr(device, "LARGE", large)
-        assert (
-            text_model.TextModel(found, trained, reader, asked("dtype=auto", "device=cpu")).compute.dtype_name == wanted
-        )
+        model = text_model.TextModel(found, trained, reader, asked("dtype=auto", "device=cpu"))
+        assert model.compute.dtype_name == wanted
 
 
 # ---- mistakes
