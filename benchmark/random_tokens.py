@@ -40,7 +40,7 @@ def write(folder: Path, settings: Any, least: int, seed: int) -> None:
     generator, dtype = np.random.default_rng(seed), smallest_type(size)
     headers = {}
     for split, count in {"train": max(1 << 20, least), "val": 1 << 17}.items():
-        writer = store.Writer(folder / f"{split}.tokens", dtype)
+        writer = store.TokenWriter(folder / f"{split}.tokens", dtype)
         writer.add(generator.integers(size, size=count, dtype=dtype).tobytes(), [count], 4 * count)
         headers[split] = writer.close(checksum, size)
     files.write_json(folder / store.ABOUT, {"preparation": settings.preparation(), "splits": headers})

@@ -128,11 +128,11 @@ def _write(settings: Any, temporary: Path, pool: "_Workers", progress: Progress,
     files.write_json(temporary / store.TOKENIZER, tokenizer.to_json())
     dtype = tokenizers.smallest_type(tokenizer.vocab_size)
     end = np.array([tokenizer.end] if several else [], dtype)
-    writers: dict[str, store.Writer] = {}
+    writers: dict[str, store.TokenWriter] = {}
     for parts in pool.map(partial(_encode, end), _jobs(pieces("tokenizing"))):
         for split, (tokens, ends, text_bytes) in parts.items():
             if split not in writers:
-                writers[split] = store.Writer(temporary / f"{split}.tokens", dtype)
+                writers[split] = store.TokenWriter(temporary / f"{split}.tokens", dtype)
                 writers[split].add(end.tobytes(), [], 0)  # the first document too has something to begin behind
             writers[split].add(tokens, ends, text_bytes)
     for words in (words for source in sources.values() for words in source.left_out()):

@@ -39,7 +39,7 @@ class NotPrepared(UserError):
     """There is no prepared data in a folder."""
 
 
-class Writer:
+class TokenWriter:
     """A token file that grows; it is none before `close` has written its header."""
 
     def __init__(self, path: Path, dtype: np.dtype):
