@@ -62,7 +62,7 @@ def replace(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 
 def full_disk(error: Exception) -> str | None:
-    """A sentence on what could not be written, where that is all that went wrong."""
+    """Say what could not be written, where that is all that went wrong."""
     if isinstance(error, OSError) and error.errno in FULL:
         return f"{error.filename or 'a file'} could not be written ({error.strerror}): make room first\n"
     return None

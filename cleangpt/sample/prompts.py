@@ -1,4 +1,4 @@
-"""Where prompts come from, and how a model reads them. Torch is not needed for any of it."""
+"""Prompts: where they come from, and how a model reads them. Torch is not needed for any of it."""
 
 import os
 import re
@@ -31,7 +31,7 @@ def around(template: TemplateConfig, text: str) -> str:
 
 
 class Reader:
-    """Text as the model of a folder reads it."""
+    """A reader of text as the model of a folder reads it."""
 
     def __init__(self, folder: Path, trained: Config | Imported):
         self.tokenizer = tokenizers.load(folder / "tokenizer.json")
@@ -50,7 +50,7 @@ class Reader:
                 self.task = task
 
     def read(self, text: str, template: TemplateConfig, where: str = "the prompt") -> Prompt:
-        """A prompt that fits the model; a mistake says `where` it stands."""
+        """Read a prompt that fits the model; a mistake says `where` it stands."""
         text = around(template, text)
         try:
             if self.task is not None:
@@ -70,7 +70,7 @@ class Reader:
         return Prompt(text, ids)
 
     def natural(self) -> list[Prompt]:
-        """What the model begins with by itself: a new document, a new line, or problems that it never saw."""
+        """Make prompts where nothing was asked: a new document, a new line, or problems that the model never saw."""
         if self.task is not None:
             return [Prompt(question.text, question.tokens, question) for question in self.task.examples(EXAMPLES)]
         if self.begin or self.tokenizer.end is not None:
@@ -82,7 +82,7 @@ class Reader:
 
 
 def given(settings: SampleConfig, reader: Reader) -> list[Prompt]:
-    """The prompts that a command line asks for."""
+    """Read the prompts that a command line asks for."""
     if settings.prompts is not None:
         return from_lines(settings.prompts, settings.template, reader)
     text, where = settings.prompt, None
@@ -109,7 +109,7 @@ def from_lines(path: str, template: TemplateConfig, reader: Reader) -> list[Prom
 
 
 def _of_lines(text: str, where: str, template: TemplateConfig, reader: Reader) -> list[Prompt]:
-    """A prompt for each line that is not blank."""
+    """Read a prompt from each line that is not blank."""
     lines = [(number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), 1)]
     return [reader.read(line, template, f"{where}, line {number}") for number, line in lines if line.strip()]
 
@@ -129,12 +129,12 @@ def _decode(data: bytes, where: str) -> str:
 
 
 def _without_last_newline(text: str) -> str:
-    """Editors and echo end a text with a newline that nobody means."""
+    """Drop the newline with which editors and echo end a text, and which nobody means."""
     return text.removesuffix("\n").removesuffix("\r")
 
 
 def _stdin_is_piped() -> bool:
-    """Whether something is sent here: a pipe or a file, not a terminal or nothing at all."""
+    """Look whether something is sent here: a pipe or a file, not a terminal or nothing at all."""
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
     except (OSError, ValueError, AttributeError):

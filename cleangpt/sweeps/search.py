@@ -116,7 +116,7 @@ class Search:
         return [*self.fixed, *(f"{key}={written(params[key])}" for key in self.space)]
 
     def _study(self, folder: Path) -> Any:
-        """The study of this directory, begun or continued."""
+        """Begin the study of this directory, or continue it."""
         optuna, chosen = self.optuna, self.chosen
         storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}")
         pruners = optuna.pruners
@@ -150,7 +150,7 @@ class Search:
 
 
 def distribution(override: Override, kinds: Any) -> Any:
-    """The values of one key, as optuna names them."""
+    """Translate the values of one key into a distribution of optuna's."""
     sweep = override.value()
     if isinstance(sweep, IntervalSweep):
         log = "log" in sweep.tags
@@ -167,5 +167,5 @@ def distribution(override: Override, kinds: Any) -> Any:
 
 
 def written(value: Any) -> str:
-    """A value as a word of the command line."""
+    """Write a value as a word of the command line."""
     return f"{value:.{DIGITS}g}" if isinstance(value, float) else str(value)

@@ -24,14 +24,14 @@ def new_figure(width: float, height: float, columns: int = 1, rows: int = 1) -> 
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """At once: whoever looks sees the old picture or the new one."""
+    """Put a picture in its place at once: whoever looks sees the old one or the new one."""
     path.parent.mkdir(exist_ok=True)
     files.replace(path, lambda file: figure.savefig(file, format="png"))
     return path
 
 
 def limits(low: float, high: float, is_share: bool = False) -> tuple[float, float] | None:
-    """Of an axis whose values all are the same, but for rounding: not that rounding. None where they differ.
+    """Widen an axis whose values all are the same, but for rounding, beyond that rounding. None where they differ.
 
     Shares are in percent.
     """
@@ -48,7 +48,7 @@ def _column(rows: list[dict[str, Any]], key: str) -> tuple[list[int], list[float
 
 
 def run_plots(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
-    """loss.png, accuracy.png where there is one, and schedule.png, from the rows of metrics.jsonl."""
+    """Draw loss.png, accuracy.png where there is one, and schedule.png, from the rows of metrics.jsonl."""
     made = []
     values = [value for key in ("train/loss", "val/loss") for value in _column(rows, key)[1]]
     if values:
@@ -87,7 +87,7 @@ def run_plots(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
 
 
 def points(path: Path, panels: dict[str, list[tuple[str, dict[str, Any]]]], title: str) -> Path:
-    """A panel a slicing: the accuracy of each slice with its interval, and how many problems it has."""
+    """Draw a panel for each slicing: the accuracy of each slice with its interval."""
     figure, axes = new_figure(4 * len(panels), 4, columns=len(panels))
     for axis, (name, slices) in zip(axes, panels.items(), strict=True):
         slices = [(label, row) for label, row in slices if row["problems"]]

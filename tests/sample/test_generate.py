@@ -339,7 +339,7 @@ def test_bytes_that_are_no_text_are_shown_as_decoding_shows_them(data):
 
 @pytest.mark.parametrize("name", IDS[:-2])  # transformers has no class with all options
 def test_what_is_compared_writes_the_same(name):
-    from cleangpt.measure.of_transformers import build
+    from benchmark.transformers_model import build
 
     prompts = torch.tensor(prompts_of(5, 5))
     theirs = build(MODELS[name]).generate(prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=15)

@@ -1,10 +1,9 @@
-"""Somebody else's side in a process of its own, where nothing is set as our programs set it: how threads wait and how
-memory is kept is part of what is compared."""
+"""Run somebody else's side in a process of its own, where nothing is set as our programs set it: how threads wait and
+how memory is kept is part of what is compared."""
 
 import contextlib
 import multiprocessing
 import os
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,45 +11,29 @@ import torch
 
 from cleangpt.machine import process
 from cleangpt.machine.device import Compute
-from cleangpt.watch.health import peak_memory
-
-Work = Callable[[], int]  # does a little, and says how many tokens or problems it was
+from cleangpt.measure.turns import Call, Here
 
 
-def turn(work: Work, seconds: float, compute: Compute) -> tuple[int, list[float]]:
-    """Work for so long, once at least: how much was done, and the seconds of each call."""
-    compute.synchronize()
-    began = now = time.perf_counter()
-    done, calls = 0, []
-    while not calls or now - began < seconds:
-        done += work()
-        compute.synchronize()
-        before, now = now, time.perf_counter()
-        calls.append(now - before)
-    return done, calls
+class OtherProcess:
+    """Work of another process: `make(*arguments)` is called there, and makes it."""
 
-
-class Apart:
-    """Work that another process does: `make(*arguments)` is called there, and gives it."""
-
-    def __init__(self, make: Callable[..., Work], arguments: tuple, compute: Compute):
+    def __init__(self, make: Callable[..., Call], arguments: tuple, compute: Compute):
         context = multiprocessing.get_context("spawn")
         self.here, there = context.Pipe()
         threads = torch.get_num_threads()
         self.process = context.Process(target=_serve, args=(there, make, arguments, compute, threads), daemon=True)
-        with _as_it_was():
+        with _environment_of_others():
             self.process.start()
         there.close()  # so that the end of the process is the end of what can be read
         self._answer()
 
-    def __call__(self) -> int:
-        return self.turn(0.0)[0]
-
     def turn(self, seconds: float) -> tuple[int, list[float]]:
+        """Have it work for so long, once at least: how much was done, and the seconds of each call."""
         self.here.send(seconds)
         return self._answer()
 
     def peak_memory(self) -> int | None:
+        """Ask for the bytes that it took at most."""
         self.here.send(None)
         return self._answer()
 
@@ -65,16 +48,16 @@ class Apart:
         return answer
 
 
-def _serve(pipe: Any, make: Callable[..., Work], arguments: tuple, compute: Compute, threads: int) -> None:
+def _serve(pipe: Any, make: Callable[..., Call], arguments: tuple, compute: Compute, threads: int) -> None:
     torch.set_num_threads(threads)
     if compute.device.type == "cuda":
         torch.cuda.set_device(compute.device)
     try:
-        work = make(*arguments)
+        work = Here(make(*arguments), compute)
         pipe.send("ready")
         while True:
             asked = pipe.recv()
-            pipe.send(peak_memory(compute) if asked is None else turn(work, asked, compute))
+            pipe.send(work.peak_memory() if asked is None else work.turn(asked))
     except (EOFError, KeyboardInterrupt):  # nobody asks any more
         return
     except Exception as error:
@@ -82,8 +65,8 @@ def _serve(pipe: Any, make: Callable[..., Work], arguments: tuple, compute: Comp
 
 
 @contextlib.contextmanager
-def _as_it_was() -> Iterator[None]:
-    """The environment without what `process.before_torch` puts there."""
+def _environment_of_others() -> Iterator[None]:
+    """Take out of the environment what `process.before_torch` puts there."""
     ours = os.environ.get(process.SPINS_NAME) == process.SPINS
     if ours:
         del os.environ[process.SPINS_NAME]

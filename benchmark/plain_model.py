@@ -12,7 +12,7 @@ from cleangpt.basics.errors import UserError
 
 
 def build(config, weights: dict[str, Tensor]) -> nn.Module:
-    """The model of this (resolved) configuration with these weights: tokens (B, T) → logits (B, T, V)."""
+    """Build the model of a (resolved) configuration with these weights: tokens (B, T) → logits (B, T, V)."""
     if getattr(config, "rope_scaling", None):
         raise UserError("against=plain has no model.rope_scaling: set it to null, or use against=transformers")
     model = {"gpt": PlainGPT, "llama": PlainLlama}[config.name](config)
@@ -151,7 +151,7 @@ class LlamaAttention(nn.Module):
 
 
 def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Each pair (i, i + D/2) of x (B, H, T, D) by the angle of its position."""
+    """Rotate each pair (i, i + D/2) of x (B, H, T, D) by the angle of its position."""
     half = x.shape[-1] // 2
     return x * cos + torch.cat([-x[..., half:], x[..., :half]], dim=-1) * sin
 

@@ -1,4 +1,4 @@
-"""The model of the other side in transformers' own class."""
+"""Put our weights into transformers' own class."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from cleangpt.models.contract import LanguageModel
 
 
 def build(model: LanguageModel) -> Any:
-    """The same weights in transformers' own class."""
+    """Build transformers' model with our weights."""
     try:
         from transformers import AutoConfig, AutoModelForCausalLM
         from transformers.utils import logging
@@ -32,7 +32,7 @@ def build(model: LanguageModel) -> Any:
 
 
 class Logits(nn.Module):
-    """Tokens (B, T) → logits (B, T, V), as a training loop calls it."""
+    """A module of tokens (B, T) → logits (B, T, V), as a training loop calls it."""
 
     def __init__(self, model: LanguageModel):
         super().__init__()

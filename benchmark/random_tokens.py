@@ -19,7 +19,7 @@ FIRST = 0x10000  # from here on every number up to a million is a character
 
 @contextlib.contextmanager
 def data(config: BenchConfig) -> Iterator[tuple[BenchConfig, bool]]:
-    """The configuration, with a folder of random tokens where its data set has to be prepared and was not."""
+    """Put a folder of random tokens into a configuration whose data set has to be prepared and was not."""
     place = getattr(config.dataset, "dir", None)
     if place is None or (Path(place) / store.ABOUT).exists() or (Path(place) / "train.bin").exists():
         yield config, False
@@ -32,7 +32,7 @@ def data(config: BenchConfig) -> Iterator[tuple[BenchConfig, bool]]:
 
 
 def write(folder: Path, settings: Any, least: int, seed: int) -> None:
-    """A folder as data/prepare.py leaves one, with at least so many tokens to train on."""
+    """Write a folder as data/prepare.py leaves one, with at least so many tokens to train on."""
     size = vocabulary(settings)
     symbols = [chr(FIRST + number) for number in range(size)]
     files.write_json(folder / store.TOKENIZER, Characters(symbols, end=symbols[-1]).to_json())
@@ -40,14 +40,14 @@ def write(folder: Path, settings: Any, least: int, seed: int) -> None:
     generator, dtype = np.random.default_rng(seed), smallest_type(size)
     headers = {}
     for split, count in {"train": max(1 << 20, least), "val": 1 << 17}.items():
-        writer = store.Writer(folder / f"{split}.tokens", dtype)
+        writer = store.TokenWriter(folder / f"{split}.tokens", dtype)
         writer.add(generator.integers(size, size=count, dtype=dtype).tobytes(), [count], 4 * count)
         headers[split] = writer.close(checksum, size)
     files.write_json(folder / store.ABOUT, {"preparation": settings.preparation(), "splits": headers})
 
 
 def vocabulary(settings: Any) -> int:
-    """How many tokens this data set's tokenizer has."""
+    """Count the tokens of this data set's tokenizer."""
     name = settings.tokenizer
     if name.endswith(".json"):
         return load(Path(name)).vocab_size

@@ -20,7 +20,7 @@ NOT_COUNTED = -1
 
 
 class Loop:
-    """`compute` says where and in what dtype; in float32 there is no autocast."""
+    """A plain training loop. `compute` says where and in what dtype; in float32 there is no autocast."""
 
     def __init__(self, config: Config, task: Task, model: nn.Module, compute: Compute):
         self.config, self.task, self.compute = config, task, compute
@@ -38,7 +38,7 @@ class Loop:
         self.ready = self.batch()
 
     def step(self) -> int:
-        """One optimizer step; how many tokens it read."""
+        """Make one optimizer step; how many tokens it read."""
         train = self.config.train
         self.steps = min(self.steps + 1, train.steps)
         now = schedule.at(self.config.schedule, self.steps)
@@ -61,7 +61,7 @@ class Loop:
         return tokens
 
     def batch(self) -> tuple[Tensor, Tensor, int]:
-        """(B, T) inputs, (B, T) targets, and how many of the inputs are no padding."""
+        """Draw inputs (B, T), targets (B, T), and count the inputs that are no padding."""
         draw = windows if hasattr(self.task, "ids") else problems
         inputs, targets, count = draw(self.task, self.generator, self.config.train.batch_size)
         if self.compute.device.type == "cuda":
@@ -75,7 +75,7 @@ def mean_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def windows(task: Task, generator: np.random.Generator, count: int) -> tuple[Tensor, Tensor, int]:
-    """Of a text, from any token on."""
+    """Draw windows of a text, from any token on."""
     ids, length = task.ids["train"], task.sequence_length
     starts = generator.integers(len(ids) - length, size=count)
     inputs = torch.stack([torch.from_numpy(ids[i : i + length].astype(np.int64)) for i in starts])
@@ -84,7 +84,7 @@ def windows(task: Task, generator: np.random.Generator, count: int) -> tuple[Ten
 
 
 def problems(task: Task, generator: np.random.Generator, count: int) -> tuple[Tensor, Tensor, int]:
-    """Any samples of a task."""
+    """Draw any samples of a task."""
     batch = task.batch("train", generator.integers(task.size("train"), size=count))
     targets = batch.targets
     if batch.loss_weights is not None:

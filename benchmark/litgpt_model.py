@@ -1,4 +1,4 @@
-"""The model of the other side in litgpt's own class, which has Llama's architecture and not GPT-2's positions."""
+"""Put our weights into litgpt's own class, which has Llama's architecture and not GPT-2's positions."""
 
 import re
 from typing import Any
@@ -25,7 +25,7 @@ NAMES = {
 
 
 def build(model: LanguageModel) -> Any:
-    """The same weights: tokens (B, T) → logits (B, T, V)."""
+    """Build litgpt's model with our weights: tokens (B, T) → logits (B, T, V)."""
     config = model.config
     if config.hugging_face != "llama" or config.tied or config.dropout:
         raise UserError(
@@ -72,7 +72,7 @@ def build(model: LanguageModel) -> Any:
 
 
 def converted(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Our tensors under their names; queries, keys and values lie in one matrix there."""
+    """Put our tensors under their names; queries, keys and values lie in one matrix there."""
     made = {}
     for name, tensor in weights.items():
         module, _, kind = name.rpartition(".")

@@ -1,12 +1,12 @@
-"""Who a training is compared with: the same architecture and the same weights in somebody else's code."""
+"""Build the model that a training is compared with: our architecture and our weights in somebody else's code."""
 
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
+from benchmark import litgpt_model, plain_model, transformers_model
 from cleangpt.basics.errors import UserError
-from cleangpt.measure import of_litgpt, of_transformers, plain_model
 from cleangpt.models.build import build as build_ours
 from cleangpt.models.contract import LanguageModel
 from cleangpt.models.settings import ModelSettings
@@ -14,14 +14,14 @@ from cleangpt.models.settings import ModelSettings
 NAMES = {"plain": "plain loop", "transformers": "transformers", "litgpt": "litgpt"}
 BUILD: dict[str, Callable[[LanguageModel], nn.Module]] = {
     "plain": lambda ours: plain_model.build(ours.config, ours.state_dict()),
-    "transformers": of_transformers.Logits,
-    "litgpt": of_litgpt.build,
+    "transformers": transformers_model.Logits,
+    "litgpt": litgpt_model.build,
 }
 DIFFERENCE = 1e-3  # of logits, in standard deviations
 
 
 def build(against: str, ours: LanguageModel) -> nn.Module:
-    """The peer's model with the weights of ours, in training mode: tokens (B, T) → logits (B, T, V)."""
+    """Build the peer's model with the weights of ours, in training mode: tokens (B, T) → logits (B, T, V)."""
     insist_on_equality(against, ours.config)
     return BUILD[against](ours).train()
 

@@ -1,4 +1,4 @@
-"""Several measurements one after the other, each a `bench.py` in a process of its own, and one result of them all."""
+"""Make several measurements one after the other, each a `bench.py` in a process of its own, and one result of all."""
 
 import json
 import shlex
@@ -13,7 +13,7 @@ PROGRAM = Path(composition.CONF).parent / "bench.py"
 
 
 def run(suite: dict[str, str], overrides: list[str]) -> tuple[int, dict[str, Any]]:
-    """The exit status of the first that fails, and what was measured, by name. `overrides` go to each of them."""
+    """Run the measurements; the exit status of the first that fails, and results by name. `overrides` go to each."""
     overrides = [word for word in overrides if word.partition("=")[0] != "suite"]
     found = {}
     for name, words in suite.items():
