@@ -126,7 +126,7 @@ class Task(ABC):
         """The loss of knowing only how often each token comes, in nats."""
         batch = self.batch("train", np.arange(min(self.size("train"), GUESSED_FROM)))
         targets = np.asarray(batch.targets)
-        return entropy(np.bincount(targets if batch.loss_weights is None else targets[batch.loss_weights > 0]))
+        return entropy(np.bincount(targets.ravel() if batch.loss_weights is None else targets[batch.loss_weights > 0]))
 
     def measures(self, loss: float, split: str = "val") -> dict[str, Measure]:
         """What a loss means in other measures, by name."""

@@ -64,7 +64,7 @@ class HeldOut(Section):
     """Settings with the keys `split_seed`, `val_fraction`, `test_fraction`, `train_size` and `val_size`, behind those
     that say which questions there are."""
 
-    def universe(self) -> Any:
+    def universe(self) -> Universe:
         """All questions; by default as many as `problems` says."""
         return Numbers(self.problems, self.split_seed, self.val_fraction, self.test_fraction)
 

@@ -14,7 +14,7 @@ DIGITS, EQUALS, END, PAD = "0123456789", "=", "\n", " "
 
 class Settings(held_out.HeldOut):
     name: Literal["sort"] = Field(description="what is to be learned")
-    digits: int = Field(ge=2, le=10, description="different digits, from 0 on")
+    base: int = Field(ge=2, le=10, description="different digits, from 0 on")
     length: int = Field(ge=1, le=100, description="digits to sort, at most")
     split_seed: held_out.Seed
     val_fraction: held_out.ValFraction
@@ -24,7 +24,7 @@ class Settings(held_out.HeldOut):
 
     @property
     def strings(self) -> Strings:
-        return Strings(DIGITS[: self.digits], self.length)
+        return Strings(DIGITS[: self.base], self.length)
 
     @property
     def problems(self) -> int:
