@@ -87,7 +87,7 @@ def _dtype(config: Config, run: RunDir, resume: Path | None) -> str:
             return machine["dtype"]
         return device.fastest_dtype(device.fastest(config.device), count_parameters(config.model))
 
-    return config.dtype if config.dtype != "auto" else distributed.told_by_main("dtype", say)
+    return config.dtype if config.dtype != "auto" else distributed.broadcast_from_rank0("dtype", say)
 
 
 def _task(config: Config, overrides: list[str]) -> Any:
