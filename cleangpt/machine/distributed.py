@@ -144,7 +144,7 @@ def sum_in_place(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     return dist.is_initialized() and dist.get_world_size() > 1
 
 
