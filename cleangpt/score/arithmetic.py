@@ -84,7 +84,7 @@ def _divided(task: Task, judge: Judge, sample: held_out.Sample, method: str, wat
     share = judge.share(len(sample.a))
     a, b = sample.a[share.start : share.stop], sample.b[share.start : share.stop]
     with watch.doing("Scoring", len(sample.a), "problems") as progress:
-        found = (_generated if method == "generate" else _forced)(
+        found = (_generated if method == "generate" else _teacher_forced)(
             task, judge, a, b, lambda count: progress.advance(count * judge.world.size)
         )
     return judge.gather(found)
@@ -94,7 +94,7 @@ def _unseen(count: int) -> None:
     """Nobody wants to know how many problems were judged."""
 
 
-def _forced(
+def _teacher_forced(
     task: Task, judge: Judge, a: np.ndarray, b: np.ndarray, seen: Callable[[int], None] = _unseen
 ) -> np.ndarray:
     """(n, W) which tokens of the answer are the likeliest ones, given those before."""

@@ -147,7 +147,7 @@ def test_one_pass_gives_the_verdicts_of_real_decoding_on_every_problem(name, cha
     task = arithmetic(digits=1, **changes)
     model = half_trained(task.settings, name)
     sample = whole(task)
-    forced = scoring._forced(task, model, sample.a, sample.b).all(axis=1)
+    forced = scoring._teacher_forced(task, model, sample.a, sample.b).all(axis=1)
     decoded = scoring._generated(task, model, sample.a, sample.b).all(axis=1)
     assert np.array_equal(forced, decoded)
     assert 5 < forced.sum() < 95  # it has to say something about right and about wrong answers
