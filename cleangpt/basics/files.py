@@ -39,7 +39,7 @@ def replace(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
     It is new under a name that nobody can guess, in the folder that was opened, and the umask says who may read it.
     """
-    sweep(path.parent, of=path.name, idle=LONG)
+    remove_leftovers(path.parent, of=path.name, idle=LONG)
     temporary = f".{path.name}.{secrets.token_hex(8)}.tmp"
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -68,7 +68,7 @@ def full_disk(error: Exception) -> str | None:
     return None
 
 
-def sweep(folder: Path, of: str | None = None, idle: float | None = None) -> None:
+def remove_leftovers(folder: Path, of: str | None = None, idle: float | None = None) -> None:
     """Remove what killed writers left in a folder: of one file or of all, at once or where nothing came for long."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:

@@ -73,7 +73,7 @@ def _this_attempt(key: str) -> str:
     return f"cleangpt/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{key}"
 
 
-def told_by_main(key: str, say: Callable[[], str]) -> str:
+def broadcast_from_rank0(key: str, say: Callable[[], str]) -> str:
     """Broadcast what rank 0 says, before there is a process group. A UserError of its is raised on all ranks."""
     if not launched():
         return say()
@@ -144,7 +144,7 @@ def sum_in_place(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     return dist.is_initialized() and dist.get_world_size() > 1
 
 

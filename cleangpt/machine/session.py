@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from cleangpt.machine import device, distributed
+from cleangpt.machine import device, distributed, process
 from cleangpt.machine.device import Compute
 from cleangpt.machine.distributed import World
 from cleangpt.terminal import patience
@@ -27,4 +27,5 @@ def together(asked_device: str, dtype: str) -> Iterator[tuple[Compute, World]]:
     try:
         yield compute, world
     finally:
+        process.release_garbage()  # which a training has kept from being looked at
         distributed.stop()

@@ -169,8 +169,8 @@ def remove_leftovers(run: RunDir) -> None:
     for leftover in run.snapshots.glob(".step_*"):
         _discard(leftover)
     for folder in (run.path, run.best, run.final, run.plots):
-        files.sweep(folder)
-    files.sweep(run.score, idle=files.LONG)  # where eval/score.py may be writing
+        files.remove_leftovers(folder)
+    files.remove_leftovers(run.score, idle=files.LONG)  # where eval/score.py may be writing
 
 
 def restore(folder: Path, model: LanguageModel, optimizer: optim.Optimizer) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from cleangpt.basics.seeds import derive
 from cleangpt.machine import compiler
 from cleangpt.models.contract import Cache, LanguageModel
 from cleangpt.sample.choose import Chooser, Sampling
-from cleangpt.tokens.as_text import Writer
+from cleangpt.tokens.as_text import Detokenizer
 
 GREEDY = Sampling()
 
@@ -132,7 +132,7 @@ def stream(
     after `new_tokens`. Rows with the same prompt and key have the same text."""
     reading = Reading(model, prompts, new_tokens)
     chooser = Chooser(how, keys or [0] * len(prompts), prompts, tokenizer.vocab_size)
-    writers = [Writer(tokenizer, stop) for _ in prompts]
+    writers = [Detokenizer(tokenizer, stop) for _ in prompts]
     rows = list(range(len(prompts)))  # which text each row of the batch is
     live = set(rows)
     for step in range(1, new_tokens + 1):

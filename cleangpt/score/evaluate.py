@@ -48,7 +48,7 @@ class Judge:
         return max(1, min(tokens // length, LOGITS_AT_ONCE // (length * config.vocab_size)))
 
     @torch.no_grad()
-    def forced(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def teacher_forced(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """In parts, on the device: likeliest tokens (n, T - t), their targets and the losses of the places from t on,
         where t = `first_that_counts(batch)`."""
         since = first_that_counts(batch)
@@ -143,7 +143,7 @@ def _validate(judge: Judge, task: Task, seen: Callable[[int], None]) -> dict[str
             None if x is None else on_device(x[:, since:], judge.device) for x in (batch.loss_weights, batch.answer)
         )
         row = 0
-        for likeliest, targets, losses in judge.forced(batch):
+        for likeliest, targets, losses in judge.teacher_forced(batch):
             rows = slice(row, row := row + len(targets))
             weight = torch.ones_like(losses) if weights is None else weights[rows]
             found = [(losses * weight).sum(), weight.sum()]

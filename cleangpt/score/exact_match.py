@@ -114,7 +114,7 @@ def _divided(task: TaskWithAnswers, judge: Judge, sample: Sample, method: str, w
     share = judge.share(len(sample.index))
     mine = sample.part(slice(share.start, share.stop))
     with watch.doing("Scoring", len(sample.index), "problems") as progress:
-        found = (_generated if method == "generate" else _forced)(
+        found = (_generated if method == "generate" else _teacher_forced)(
             task, judge, mine, lambda count: progress.advance(count * judge.world.size)
         )
     return judge.gather(found)
@@ -129,7 +129,9 @@ def _parts(order: np.ndarray) -> Iterator[np.ndarray]:
         yield order[start : start + AT_ONCE]
 
 
-def _forced(task: TaskWithAnswers, judge: Judge, sample: Sample, seen: Callable[[int], None] = _unseen) -> np.ndarray:
+def _teacher_forced(
+    task: TaskWithAnswers, judge: Judge, sample: Sample, seen: Callable[[int], None] = _unseen
+) -> np.ndarray:
     """(n, W) which tokens of the answer are the likeliest ones, given those before."""
     width = task.answer_length
     right = np.empty((len(sample.index), width), bool)

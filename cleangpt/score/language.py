@@ -37,7 +37,7 @@ def score(task: Task, judge: Judge, split: str, limit: int | None, method: str, 
             batch = task.batch(split, order(index) if order else index)
             real = np.ones(batch.targets.shape, bool) if batch.real is None else batch.real
             row = 0
-            for likeliest, targets, found in judge.forced(batch):
+            for likeliest, targets, found in judge.teacher_forced(batch):
                 mask = torch.from_numpy(real[row : row + len(targets)]).to(found.device)
                 found = (found * mask).double().cpu().numpy()
                 losses += found.sum(axis=0)

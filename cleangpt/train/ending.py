@@ -155,7 +155,7 @@ def _summary(
     if judged is not None:
         summary["verdict"] = judged
     speed = state.tokens / max(state.train_seconds, 1e-9)
-    mfu = trainer.watch.mfu(speed)
+    mfu = trainer.health.mfu(speed)
     summary |= {
         "tokens": state.tokens,
         "epochs": trainer.stream.epochs(state.micro_step),

@@ -31,7 +31,7 @@ from cleangpt.terminal import patience
 from cleangpt.train.gradients import Gradients
 from cleangpt.train.stream import Stream
 from cleangpt.watch import profiling
-from cleangpt.watch.health import Watch
+from cleangpt.watch.health import StepHealth
 from cleangpt.watch.tracking import Tracker, only_finite
 
 NARROW = 80  # characters of a line on many terminals
@@ -74,7 +74,7 @@ class Trainer:
         self.judge = evaluate.Judge(model, compute.device, world, stop)
         self.writer = writer.BackgroundWriter()
         self.unwritten_best: Callable[[], None] | None = None  # writes the best weights, until it has
-        self.watch = Watch(model, task.sequence_length, compute, world, config.logger.norms)
+        self.health = StepHealth(model, task.sequence_length, compute, world, config.logger.norms)
         profiles = config.profile and world.is_main
         self.profiler = profiling.Profiler(run, train, compute, tracker.say) if profiles else profiling.Off()
         self.launches_graphs = False
@@ -106,7 +106,7 @@ class Trainer:
         distributed.from_main(lambda: self.tracker.start(behind))
         self.tracker.log_to(self.config, behind)
         self.first_micro_step, self.first_step_began = state.micro_step, time.monotonic()
-        self.watch.start(state)
+        self.health.start(state)
         self.snapshot_at = time.monotonic()
         stopping = state.unevaluated is not None and not self.finish_step(state.unevaluated, evaluates=True)
         while state.step < train.steps and not (stopping or self.is_solved() or self.stops_early()):
@@ -144,11 +144,11 @@ class Trainer:
         if self.tracker.is_gone():
             self.stop.number = self.stop.number or signal.SIGTERM  # which the next step tells all processes
         logs = state.step % train.log_every == 0 or state.step in (1, train.steps)
-        logs = logs or self.watch.measures_norms(state.step)
+        logs = logs or self.health.measures_norms(state.step)
         if "tokens" not in row:  # a row that waited for its evaluation has all this
-            row |= self.watch.speed(state)
+            row |= self.health.speed(state)
             if logs:
-                row |= self.watch.line(state, clips=train.grad_clip is not None)
+                row |= self.health.line(state, clips=train.grad_clip is not None)
         row = only_finite(row)
         left = self.seconds_left()
         self.tracker.progress(state.step, row, left)
@@ -250,7 +250,7 @@ class Trainer:
         last = now.grad_accum * self.stream.parts
         incomplete = False
         with self.compute.autocast():  # once a step: until the weights change, they are cast only once
-            for number, rows in enumerate(self.watch.waiting(parts, phase), start=1):
+            for number, rows in enumerate(self.health.waiting(parts, phase), start=1):
                 if incomplete := self.stop.number > 0:
                     break
                 if self.launches_graphs:
@@ -283,7 +283,7 @@ class Trainer:
             state.clipped += clipping < 1
             with phase("update"):
                 gradients.flat.mul_(mean / scale * clipping)
-                norms = self.watch.update(self.optimizer, step)
+                norms = self.health.update(self.optimizer, step)
         state.step, state.micro_step = step, state.micro_step + now.grad_accum
         state.tokens += int(sums.tokens)
         state.train_loss = loss if math.isfinite(loss) else None

@@ -24,7 +24,7 @@ from cleangpt.runs.state import State
 OF_THE_MACHINE = ("seconds", "tokens_per_second", "mfu", "memory_gb", "data_wait")
 
 
-class Watch:
+class StepHealth:
     """Counts since the last line of metrics.jsonl. What a resumed run must know of them is in the trainer's State."""
 
     def __init__(self, model: LanguageModel, length: int, compute: Compute, world: World, norms_every: int | None):

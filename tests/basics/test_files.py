@@ -127,7 +127,7 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
     files.write_json(tmp_path / "a.json", 1)  # which removes what is old, of its own
     assert not (tmp_path / ours[1]).exists()
     assert (tmp_path / ours[0]).exists()
-    files.sweep(tmp_path)
+    files.remove_leftovers(tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted([*others, ".a.json.0000000000000000.tmp", "a.json"])
 
 

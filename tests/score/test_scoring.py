@@ -70,7 +70,7 @@ def test_one_pass_gives_the_verdicts_of_real_decoding_on_every_problem(name, cha
     samples = [scoring.choose(task, split, None) for split in SPLITS]
     forced, decoded = (
         np.concatenate([judged(task, model, sample).all(axis=1) for sample in samples])
-        for judged in (scoring._forced, scoring._generated)
+        for judged in (scoring._teacher_forced, scoring._generated)
     )
     assert np.array_equal(forced, decoded)
     assert 5 < forced.sum() < 95  # it has to say something about right and about wrong answers

@@ -77,7 +77,7 @@ def test_mfu_is_shown_where_the_peak_is_known_and_only_there(tmp_path, monkeypat
     monkeypatch.setattr(peaks, "peak", lambda compute: 1e12)
     trainer = fit(tmp_path / "known")
     for row in rows(tmp_path / "known"):
-        assert row["mfu"] == row["tokens_per_second"] * trainer.watch.flops_per_token / 1e12
+        assert row["mfu"] == row["tokens_per_second"] * trainer.health.flops_per_token / 1e12
         assert f"MFU {row['mfu']:.1%}" in tracking.status(row)
 
 
@@ -85,7 +85,7 @@ def test_several_devices_have_the_peak_of_all(monkeypatch, tmp_path):
     trainer = make_trainer(tmp_path)
     monkeypatch.setattr(peaks, "peak", lambda compute: 1e12)
     four = type(trainer.world)(0, 4, 0, 4)
-    watch = health.Watch(trainer.model, 9, trainer.compute, four, None)
+    watch = health.StepHealth(trainer.model, 9, trainer.compute, four, None)
     assert watch.mfu(1e6) == 1e6 * trainer.model.flops_per_token(9) / 4e12
 
 
