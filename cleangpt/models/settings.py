@@ -1,10 +1,11 @@
 """The keys of conf/model/: their types, bounds and meaning."""
 
-from typing import Literal
+import operator
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from cleangpt.basics.schema import Section
+from cleangpt.basics.schema import Derived, Section
 
 
 class ModelConfig(Section):
@@ -13,8 +14,12 @@ class ModelConfig(Section):
     n_layer: int = Field(ge=1, le=1_000, description="transformer blocks")
     n_embd: int = Field(ge=1, description="width of the model")
     n_head: int = Field(ge=1, description="attention heads")
-    block_size: int | None = Field(ge=1, description="longest context; null: what the task needs")
-    vocab_size: int | None = Field(ge=2, description="rows of the embedding; null: the tokenizer's size")
+    block_size: Annotated[int | None, Derived(("task.sequence_length",))] = Field(
+        ge=1, description="longest context; null: what the task needs"
+    )
+    vocab_size: Annotated[int | None, Derived(("task.tokenizer.vocab_size",))] = Field(
+        ge=2, description="rows of the embedding; null: the tokenizer's size"
+    )
     dropout: float = Field(ge=0, lt=1, description="probability of dropout, in attention and residuals")
     tied: bool = Field(description="one matrix for the embedding and the head")
     qk_norm: bool = Field(description="RMSNorm on queries and keys, head by head")
@@ -63,14 +68,22 @@ class RopeScaling(Section):
         return high
 
 
+def _usual_ffn_dim(n_embd: int, activation: str) -> int:
+    return 4 * n_embd if activation == "relu2" else -(-8 * n_embd // (3 * 32)) * 32
+
+
 class LlamaConfig(ModelConfig):
     """Llama: rotary positions, RMSNorm, SwiGLU, grouped-query attention."""
 
     name: Literal["llama"] = Field(description="the architecture")
-    head_dim: int | None = Field(ge=2, multiple_of=2, description="width of a head; null: n_embd / n_head")
-    n_kv_head: int | None = Field(ge=1, description="heads of keys and values; null: n_head")
+    head_dim: Annotated[int | None, Derived(("n_embd", "n_head"), operator.floordiv)] = Field(
+        ge=2, multiple_of=2, description="width of a head; null: n_embd / n_head"
+    )
+    n_kv_head: Annotated[int | None, Derived(("n_head",))] = Field(
+        ge=1, description="heads of keys and values; null: n_head"
+    )
     activation: Literal["swiglu", "relu2"] = Field(description="of the MLP: a SiLU that gates, or ReLU squared")
-    ffn_dim: int | None = Field(
+    ffn_dim: Annotated[int | None, Derived(("n_embd", "activation"), _usual_ffn_dim)] = Field(
         ge=1, description="hidden width of the MLP; null: 8/3 n_embd, rounded up to 32, and 4 n_embd with relu2"
     )
     rope_base: float = Field(gt=1, description="base of the rotary angles")

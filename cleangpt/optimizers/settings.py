@@ -1,10 +1,10 @@
 """The keys of conf/optimizer/ and conf/schedule/: their types, bounds and meaning."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from cleangpt.basics.schema import Section
+from cleangpt.basics.schema import Derived, Section
 
 
 class AdamWConfig(Section):
@@ -22,7 +22,7 @@ class MuonConfig(Section):
 
     name: Literal["muon"] = Field(description="the optimizer")
     lr: float = Field(gt=0, description="peak learning rate")
-    matrix_lr: float | None = Field(
+    matrix_lr: Annotated[float | None, Derived(("lr",), lambda lr: 2 * lr)] = Field(
         gt=0, description="peak learning rate of the matrices, which moves as schedule.lr does; null: twice lr"
     )
     momentum: float = Field(ge=0, lt=1, description="decay of the mean gradient of a matrix")
@@ -59,8 +59,10 @@ class LrRamp(Ramp):
     style: Literal["constant", "linear", "cosine", "power", "wsd"] = Field(
         description="shape of the way to `end`; wsd stays at `begin` until the last `decay`"
     )
-    begin: float | None = Field(ge=0, description="value after warm-up; null: optimizer.lr")
-    end: float | None = Field(ge=0, description="value of the last step; null: begin")
+    begin: Annotated[float | None, Derived(("optimizer.lr",))] = Field(
+        ge=0, description="value after warm-up; null: optimizer.lr"
+    )
+    end: Annotated[float | None, Derived(("begin",))] = Field(ge=0, description="value of the last step; null: begin")
 
     @field_validator("decay")
     @classmethod
@@ -71,17 +73,23 @@ class LrRamp(Ramp):
 
 
 class DecayRamp(Ramp):
-    begin: float | None = Field(ge=0, description="value at first; null: optimizer.weight_decay")
-    end: float | None = Field(ge=0, description="value of the last step; null: begin")
+    begin: Annotated[float | None, Derived(("optimizer.weight_decay",))] = Field(
+        ge=0, description="value at first; null: optimizer.weight_decay"
+    )
+    end: Annotated[float | None, Derived(("begin",))] = Field(ge=0, description="value of the last step; null: begin")
 
 
 class AccumRamp(Ramp):
     begin: int = Field(ge=1, description="micro-steps in one optimizer step at first")
-    end: int | None = Field(ge=1, description="micro-steps in the last optimizer step; null: begin")
+    end: Annotated[int | None, Derived(("begin",))] = Field(
+        ge=1, description="micro-steps in the last optimizer step; null: begin"
+    )
 
 
 class ScheduleConfig(Section):
-    steps: int | None = Field(ge=1, description="steps that the schedules below are stretched over; null: train.steps")
+    steps: Annotated[int | None, Derived(("train.steps",))] = Field(
+        ge=1, description="steps that the schedules below are stretched over; null: train.steps"
+    )
     lr: LrRamp
     weight_decay: DecayRamp
     grad_accum: AccumRamp
