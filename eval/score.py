@@ -21,21 +21,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from cleangpt.basics import schema
 from cleangpt.basics.words import counted, seconds
 from cleangpt.config import cli, composition
+from cleangpt.config.asked import Asked
 from cleangpt.config.experiment import Config, Imported
 from cleangpt.config.programs import ScoreConfig
 from cleangpt.runs.rundir import Opened, RunDir, find, read_config, refuse_links_outside
 from cleangpt.terminal import patience
 
 
-@hydra.main(version_base=None, config_path=composition.CONF, config_name="score")
-def main(config: DictConfig) -> None:
-    cli.run(lambda: score(schema.parse(composition.plain(config), ScoreConfig)))
+def main(asked: Asked) -> int:
+    return score(asked.config)
 
 
 def task_to_score(trained: Config | Imported, data: str | None, folder: Path) -> Any:
@@ -186,4 +184,4 @@ def score(settings: ScoreConfig) -> int:
 
 
 if __name__ == "__main__":
-    cli.start(main, ScoreConfig, "score")
+    cli.start(main, ScoreConfig, "score")  # a shell that completes looks for @hydra.main

@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cleangpt.basics.errors import ConfigError
 from cleangpt.basics.shown import in_line
 
+unusable: list[str] = []  # why a name may be unknown: a sentence on each installed package that adds some, and failed
+
 
 class Section(BaseModel):
     """A group of keys: frozen, strict about types, without unknown keys, infinities or NaN."""
@@ -28,7 +30,7 @@ class Section(BaseModel):
 
 
 class Derived(NamedTuple):
-    """Marks a key whose null stands for a value that follows from others: `Annotated[int | None, Derived(("n_head",))]`.
+    """Mark a key whose null stands for a value that follows from others: Annotated[int | None, Derived(("n_head",))].
 
     A source without a dot is a key beside it, one with a dot begins at the top, and `task.…` is what the task says.
     """
@@ -241,7 +243,7 @@ def _sentence(mistake: Any, data: dict[str, Any], schema: type[Section]) -> tupl
         return key, f"`{key}` {mistake['ctx']['error']}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         wrong = value.get("name") if isinstance(value, dict) else value
-        return key, f"`{key}.name` must be {expected(known[f'{key}.name'])}, not {_show(wrong)}"
+        return key, "; ".join([f"`{key}.name` must be {expected(known[f'{key}.name'])}, not {_show(wrong)}", *unusable])
     if key not in known:
         return key, f"`{key}` must be a group of keys, not {_show(value)}"
     words = f"`{key}` must be {expected(known[key])}, not {_show(value)}"

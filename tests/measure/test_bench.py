@@ -10,7 +10,6 @@ from helpers import ROOT, look_ahead, run_program, toy
 from omegaconf import OmegaConf
 from runs import AMX, cpuinfo
 
-from bench import bench
 from cleangpt import tasks
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import parse
@@ -18,6 +17,7 @@ from cleangpt.config.experiment import resolve
 from cleangpt.config.programs import BenchConfig
 from cleangpt.machine import device
 from cleangpt.measure import matmul, peers, score, stand_in, suite, turns
+from cleangpt.measure.bench import bench
 from cleangpt.measure.plain_loop import Loop, mean_loss
 from cleangpt.measure.run import measure
 from cleangpt.models.build import build
