@@ -9,6 +9,8 @@ import pytest
 import yaml
 from helpers import ROOT, run_program
 
+from cleangpt import tasks
+
 SMALL = ["model=llama_tiny", "model.n_embd=16", "train.batch_size=8", "train.eval_every=null", "device=cpu"]
 SMALL += ["logger=quiet", "dataset.digits=1", "hydra.run.dir=run"]
 
@@ -124,8 +126,9 @@ def test_a_package_that_is_broken_is_named_where_it_is_missed_and_stops_nothing_
     done = outside("train.py", "dataset=times")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "`dataset.name` must be one of adder, multiplier, text, shakespeare_char, shakespeare, tinystories, openwebtext, not times; timing, which adds to cleangpt.tasks, "
-        f"can't be used ({why}): mend it, or uninstall it\n"
+        f"`dataset.name` must be one of {', '.join(tasks.SETTINGS)}, not times; timing, which adds to "
+        f"cleangpt.tasks, can't be used ({why}): mend it, or uninstall it
+"
     )
 
 
@@ -146,15 +149,13 @@ def test_files_of_ones_own_come_before_ours_in_every_program(outside):
     (conf / "experiment").mkdir()
     (conf / "experiment" / "mine.yaml").write_text("# @package _global_\ntrain: {steps: 7}\n")
     (conf / "schedule").mkdir()
-    (conf / "schedule" / "cosine.yaml").write_text(
-        (ROOT / "conf/schedule/cosine.yaml").read_text().replace("cosine", "linear")
-    )
+    ours = (ROOT / "conf/schedule/cosine.yaml").read_text()
+    (conf / "schedule" / "cosine.yaml").write_text(ours.replace("cosine", "linear"))
     (conf / "template").mkdir()
     (conf / "template" / "loud.yaml").write_text("pattern: '{text}!'\n")
     shown = yaml.safe_load(outside("train.py", "experiment=mine", "--cfg", "job").stdout)
     assert (shown["train"]["steps"], shown["schedule"]["lr"]["style"]) == (7, "linear")
-    assert "experiment adder, " in " ".join(outside("train.py", "--help").stdout.split())
-    assert "mine, " in outside("train.py", "--help").stdout
+    assert " leak, mine, " in " ".join(outside("train.py", "--help").stdout.split())
     assert "pattern: '{text}!'" in outside("sample.py", "template=loud", "--cfg", "job").stdout
     assert "steps: 7" in outside("bench.py", "experiment=mine", "--cfg", "job").stdout
     assert "times" in outside("data/prepare.py", "dataset=time").stderr
