@@ -1,0 +1,54 @@
+"""Programs of the project as a user starts them; most of them forked by a server (tests/server.py), which takes a
+fraction of the time.
+
+    done = run_program("train.py", "train.steps=2", cwd=tmp_path)
+    process = start("train.py", "train.steps=100000", cwd=tmp_path, stdout=subprocess.PIPE)
+
+What needs an interpreter of its own says `real=True`. Each program is started so at least once, and each property of
+a launcher is shown so.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import server
+
+ROOT = Path(__file__).resolve().parents[1]
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone")
+LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's environment for a program: one thread, no word of slowness, and no launcher of ours."""
+    kept = {name: value for name, value in os.environ.items() if name not in LAUNCHED}
+    return {**kept, "OMP_NUM_THREADS": "1", "CLEANGPT_PATIENCE": "inf", **more}
+
+
+def start(script, *words, cwd, env=None, launcher=(), real=False, **streams: Any) -> subprocess.Popen:
+    """Start a program, perhaps under `launcher`, with these changes to the environment, in a session of its own."""
+    command = [sys.executable, *launcher, str(ROOT / script), *map(str, words)]
+    given = environment(**(env or {}))
+    how = {"cwd": cwd, "env": given, "text": True, "start_new_session": True, **streams}
+    if real or sys.platform != "linux":
+        return subprocess.Popen(command, **how)
+    server.Forked.server = server.begun()
+    why = server.Forked.server.refusal(command, given)
+    assert why is None, f"{why}: use real=True"
+    return server.Forked(command, **how)
+
+
+def run_program(script, *words, cwd, env=None, timeout=120, launcher=(), real=False) -> subprocess.CompletedProcess:
+    """A program of the project as a user starts it, or under `launcher`: (*TORCHRUN, "--nproc-per-node=2")."""
+    pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    process = start(script, *words, cwd=cwd, env=env, launcher=launcher, real=real, **pipes)
+    try:
+        stdout, stderr = process.communicate(timeout=timeout)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)  # with the processes that it started
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
