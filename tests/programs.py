@@ -2,7 +2,7 @@
 fraction of the time.
 
     done = run_program("train.py", "train.steps=2", cwd=tmp_path)
-    process = start("train.py", "train.steps=100000", cwd=tmp_path, stdout=subprocess.PIPE)
+    process = start([sys.executable, ROOT / "train.py", "train.steps=100000"], tmp_path, stdout=subprocess.PIPE)
 
 What needs an interpreter of its own says `real=True`. Each program is started so at least once, and each property of
 a launcher is shown so.
@@ -28,23 +28,21 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1", "CLEANGPT_PATIENCE": "inf", **more}
 
 
-def start(script, *words, cwd, env=None, launcher=(), real=False, **streams: Any) -> subprocess.Popen:
-    """Start a program, perhaps under `launcher`, with these changes to the environment, in a session of its own."""
-    command = [sys.executable, *launcher, str(ROOT / script), *map(str, words)]
-    given = environment(**(env or {}))
+def start(command: list[Any], cwd, env=None, real=False, **streams: Any) -> subprocess.Popen:
+    """Start [sys.executable, …] with these changes to the environment, in a session of its own."""
+    words, given = [str(word) for word in command], environment(**(env or {}))
     how = {"cwd": cwd, "env": given, "text": True, "start_new_session": True, **streams}
     if real or sys.platform != "linux":
-        return subprocess.Popen(command, **how)
+        return subprocess.Popen(words, **how)
     server.Forked.server = server.begun()
-    why = server.Forked.server.refusal(command, given)
+    why = server.Forked.server.refusal(words, given)
     assert why is None, f"{why}: use real=True"
-    return server.Forked(command, **how)
+    return server.Forked(words, **how)
 
 
-def run_program(script, *words, cwd, env=None, timeout=120, launcher=(), real=False) -> subprocess.CompletedProcess:
-    """A program of the project as a user starts it, or under `launcher`: (*TORCHRUN, "--nproc-per-node=2")."""
-    pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
-    process = start(script, *words, cwd=cwd, env=env, launcher=launcher, real=real, **pipes)
+def run(command: list[Any], cwd, env=None, timeout=300, real=False) -> subprocess.CompletedProcess:
+    """Start it and wait for its end."""
+    process = start(command, cwd, env, real, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         stdout, stderr = process.communicate(timeout=timeout)
     except BaseException:
@@ -52,3 +50,8 @@ def run_program(script, *words, cwd, env=None, timeout=120, launcher=(), real=Fa
         process.communicate()
         raise
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def run_program(script, *words, cwd, env=None, timeout=300, launcher=(), real=False) -> subprocess.CompletedProcess:
+    """A program of the project as a user starts it, or under `launcher`: (*TORCHRUN, "--nproc-per-node=2")."""
+    return run([sys.executable, *launcher, ROOT / script, *words], cwd, env, timeout, real)

@@ -33,22 +33,23 @@ from typing import Any, NoReturn
 
 # What programs of ours load, and what keeps nothing that a program does: each child has it for itself.
 LIBRARIES = (
-    "annotated_types hydra hydra._internal.callbacks hydra._internal.hydra hydra._internal.utils "
-    "hydra._internal.core_plugins.bash_completion hydra._internal.core_plugins.basic_launcher "
-    "hydra._internal.core_plugins.basic_sweeper hydra._internal.core_plugins.file_config_source "
-    "hydra._internal.core_plugins.fish_completion hydra._internal.core_plugins.importlib_resources_config_source "
-    "hydra._internal.core_plugins.structured_config_source hydra._internal.core_plugins.zsh_completion "
-    "hydra.core.override_parser.overrides_parser hydra.grammar.gen.OverrideLexer matplotlib.figure "
-    "matplotlib.backends.backend_agg numpy omegaconf pydantic.main pydantic.json_schema pydantic.type_adapter "
-    "pydantic.functional_validators pydantic.plugin._schema_validator resource rich.live rich.progress rich.table "
-    "rich._emoji_codes safetensors.torch secrets tiktoken tokenizers torch torch.distributed.run "
-    "torch.distributed.elastic.multiprocessing.errors torch.utils.data torch.utils._device zoneinfo"
-).split()
+    "annotated_types", "hydra", "hydra._internal.callbacks", "hydra._internal.hydra", "hydra._internal.utils",
+    "hydra._internal.core_plugins.bash_completion", "hydra._internal.core_plugins.basic_launcher",
+    "hydra._internal.core_plugins.basic_sweeper", "hydra._internal.core_plugins.file_config_source",
+    "hydra._internal.core_plugins.fish_completion", "hydra._internal.core_plugins.importlib_resources_config_source",
+    "hydra._internal.core_plugins.structured_config_source", "hydra._internal.core_plugins.zsh_completion",
+    "hydra.core.override_parser.overrides_parser", "hydra.grammar.gen.OverrideLexer", "matplotlib.figure",
+    "matplotlib.backends.backend_agg", "numpy", "omegaconf", "pydantic.main", "pydantic.json_schema",
+    "pydantic.type_adapter", "pydantic.functional_validators", "pydantic.plugin._schema_validator", "resource",
+    "rich.live", "rich.progress", "rich.table", "rich._emoji_codes", "safetensors.torch", "secrets", "tiktoken",
+    "tokenizers", "torch", "torch.distributed.run", "torch.distributed.elastic.multiprocessing.errors",
+    "torch.utils.data", "torch.utils._device", "zoneinfo",
+)  # fmt: skip
 
-# Variables that an interpreter or a library reads as it is loaded, and not again; and of their kind, what is read later.
+# Variables that an interpreter or a library reads as it is loaded, and not again; and, of their kind, later ones.
 READ_AT_START = (
     *("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "NUMEXPR_"),
-    *("TORCH", "PYTORCH_", "ATEN_", "MPL", "PYDANTIC_", "TZ", "RAYON_"),
+    *("TORCH", "PYTORCH_", "ATEN_", "MPL", "MATPLOTLIBRC", "XDG_CONFIG_HOME", "PYDANTIC_", "TZ", "RAYON_"),
 )
 READ_LATER = ("PYTHONPATH", "TORCHELASTIC_", "TORCH_NCCL_", "TORCHINDUCTOR_")
 

@@ -43,7 +43,8 @@ print(json.dumps({
     "session": os.getsid(0) == os.getpid(), "group": os.getpgid(0) == os.getpid(), "parent": os.getppid(),
     "signals": [str(signal.getsignal(number)) for number in sorted(signal.valid_signals()) if number not in (9, 19)
                 and "default_int_handler" not in str(signal.getsignal(number))],
-    "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])), "main": sorted({*vars()} - {"__annotations__"}), "name": __name__,
+    "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])), "name": __name__,
+    "main": sorted({*vars()} - {"__annotations__"}),
     "module": sys.modules["__main__"].__dict__ is globals(), "threads": threading.active_count(),
     "open": sorted(n for n in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + n)
                    and not os.readlink("/proc/self/fd/" + n).startswith("socket:")),
@@ -114,7 +115,7 @@ def test_a_file_that_is_not_there_and_a_module(tmp_path):
 @BOTH
 def test_a_program_is_waited_for_talked_to_and_killed(tmp_path, program, real):
     pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
-    echo = start(program("print('ready', flush=True); print(input())"), cwd=tmp_path, real=real, **pipes)
+    echo = start([sys.executable, program("print('ready', flush=True); print(input())")], tmp_path, real=real, **pipes)
     assert echo.stdout.readline() == "ready\n"
     assert echo.poll() is None
     with pytest.raises(subprocess.TimeoutExpired):
@@ -190,7 +191,7 @@ ASKS = f"""
 import subprocess, sys, time
 sys.path[:0] = [{str(Path(__file__).parent)!r}]
 import programs, server
-process = programs.start(sys.argv[1], cwd="/", stdout=subprocess.PIPE)
+process = programs.start([sys.executable, sys.argv[1]], "/", stdout=subprocess.PIPE)
 print(server.begun().pid, process.pid, process.stdout.readline(), flush=True)
 time.sleep(100)
 """

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT
+from programs import start
 from runs import composed
 from voices import saved
 
@@ -149,19 +150,14 @@ def test_what_only_prints_ends_quietly_at_a_closed_pipe_and_else_with_a_sentence
 
 def started(script, *words, stdout, env=None, redirect="") -> tuple[int, str]:
     """Exit status and standard error of a program."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CLEANGPT_PATIENCE": "inf", **(env or {})}
-    command = ["sh", "-c", f'exec "$@" {redirect}', "sh", sys.executable, str(ROOT / script), *words]
-    done = subprocess.run(
-        command,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        env=environment,
-        text=True,
-        timeout=120,
-    )
+    command = [sys.executable, ROOT / script, *words]
+    if redirect:
+        command = ["sh", "-c", f'exec "$@" {redirect}', "sh", *command]
+    begun = start(command, Path.cwd(), env, bool(env or redirect), stdout=stdout, stderr=subprocess.PIPE)
+    _, said = begun.communicate(timeout=120)
     if isinstance(stdout, int) and stdout >= 0:
         os.close(stdout)
-    return done.returncode, done.stderr
+    return begun.returncode, said
 
 
 def test_help_ends_like_any_tool():
