@@ -9,7 +9,7 @@ python bench.py suite=standing
 
 import json
 
-from cleangpt import beginning
+from cleangpt.machine import beginning
 
 if __name__ == "__main__":
     beginning.program()
@@ -18,20 +18,22 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cleangpt import cli, patience, schema
-from cleangpt.config import BenchConfig
-from cleangpt.errors import ConfigError
+from cleangpt.basics import schema
+from cleangpt.basics.errors import ConfigError
+from cleangpt.config import cli, composition
+from cleangpt.config.programs import BenchConfig
+from cleangpt.terminal import patience
 
 
-@hydra.main(version_base=None, config_path=cli.CONF, config_name="bench")
+@hydra.main(version_base=None, config_path=composition.CONF, config_name="bench")
 def main(config: DictConfig) -> None:
-    settings = schema.parse(cli.plain(config), BenchConfig)
+    settings = schema.parse(composition.plain(config), BenchConfig)
     overrides = list(HydraConfig.get().overrides.task)
     cli.run(lambda: bench_all(settings, overrides) if settings.suite else bench(settings, overrides))
 
 
 def bench(settings: BenchConfig, overrides: list[str]) -> int:
-    from cleangpt.benchmark import stand_in, startup
+    from cleangpt.measure import stand_in, startup
 
     refuse_what_has_no_meaning(settings)
     with stand_in.data(settings) as (settings, random_tokens):
@@ -41,7 +43,7 @@ def bench(settings: BenchConfig, overrides: list[str]) -> int:
             with patience.doing("Starting train.py twice, to see how long that takes"):
                 starts = startup.seconds(settings, overrides)
         patience.load_torch()
-        from cleangpt.benchmark import run, show
+        from cleangpt.measure import run, show
 
         with patience.doing("Measuring"):
             result = run.measure(settings)
@@ -54,7 +56,7 @@ def bench(settings: BenchConfig, overrides: list[str]) -> int:
 
 
 def bench_all(settings: BenchConfig, overrides: list[str]) -> int:
-    from cleangpt.benchmark import suite
+    from cleangpt.measure import suite
 
     status, found = suite.run(settings.suite, overrides)
     if status == 0:

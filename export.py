@@ -4,7 +4,7 @@ python export.py run=latest format=hf out=mine
 python export.py run=openai-community/gpt2 format=cleangpt out=gpt2
 """
 
-from cleangpt import beginning
+from cleangpt.machine import beginning
 
 if __name__ == "__main__":
     beginning.program()
@@ -12,23 +12,25 @@ if __name__ == "__main__":
 import hydra
 from omegaconf import DictConfig
 
-from cleangpt import cli, patience, schema
-from cleangpt.config import ExportConfig
-from cleangpt.words import counted
+from cleangpt.basics import schema
+from cleangpt.basics.words import counted
+from cleangpt.config import cli, composition
+from cleangpt.config.programs import ExportConfig
+from cleangpt.terminal import patience
 
 
-@hydra.main(version_base=None, config_path=cli.CONF, config_name="export")
+@hydra.main(version_base=None, config_path=composition.CONF, config_name="export")
 def main(config: DictConfig) -> None:
-    cli.run(lambda: export(schema.parse(cli.plain(config), ExportConfig)))
+    cli.run(lambda: export(schema.parse(composition.plain(config), ExportConfig)))
 
 
 def export(settings: ExportConfig) -> int:
     from pathlib import Path
 
     patience.load_torch()
+    from cleangpt.basics.shown import visible
     from cleangpt.hf import folder
-    from cleangpt.rundir import find, refuse_links_outside
-    from cleangpt.shown import visible
+    from cleangpt.runs.rundir import find, refuse_links_outside
 
     def say(words: str) -> None:
         print(visible(words))

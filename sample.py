@@ -6,7 +6,7 @@ printf '123+456\n7+8\n' | python sample.py run=latest
 python sample.py run=latest interactive=true
 """
 
-from cleangpt import beginning
+from cleangpt.machine import beginning
 
 if __name__ == "__main__":
     beginning.program()
@@ -14,19 +14,21 @@ if __name__ == "__main__":
 import hydra
 from omegaconf import DictConfig
 
-from cleangpt import cli, patience, schema
-from cleangpt.config import SampleConfig
-from cleangpt.rundir import find, read_config
+from cleangpt.basics import schema
+from cleangpt.config import cli, composition
+from cleangpt.config.programs import SampleConfig
+from cleangpt.runs.rundir import find, read_config
+from cleangpt.terminal import patience
 
 
-@hydra.main(version_base=None, config_path=cli.CONF, config_name="sample")
+@hydra.main(version_base=None, config_path=composition.CONF, config_name="sample")
 def main(config: DictConfig) -> None:
-    settings = schema.parse(cli.plain(config), SampleConfig)
+    settings = schema.parse(composition.plain(config), SampleConfig)
     cli.run(lambda: sample(settings))
 
 
 def sample(settings: SampleConfig) -> int:
-    from cleangpt import prompts
+    from cleangpt.sample import prompts
 
     opened = find(settings.run)
     trained = read_config(opened.folder / "config.json")
@@ -36,18 +38,19 @@ def sample(settings: SampleConfig) -> int:
 
     patience.load_torch()
     with patience.doing("Loading the rest"):
-        from cleangpt import samples, snapshot
+        from cleangpt.runs import snapshot
+        from cleangpt.sample import text_model
 
-    samples.refuse_unwritable(settings.output)
+    text_model.refuse_unwritable(settings.output)
     with patience.doing("Reading the weights"):
         snapshot.refuse_damage(opened.folder)
-        voice = samples.Voice(opened, trained, reader, settings)
+        voice = text_model.Voice(opened, trained, reader, settings)
     if settings.interactive:
-        from cleangpt.conversation import Conversation
+        from cleangpt.sample.conversation import Conversation
 
         return Conversation(voice, settings).run()
-    samples.note(voice.name)
-    return samples.answer(voice, asked, settings)
+    text_model.note(voice.name)
+    return text_model.answer(voice, asked, settings)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import time
 
 BEGAN = time.monotonic()
 
-from cleangpt import beginning  # noqa: E402
+from cleangpt.machine import beginning  # noqa: E402
 
 if __name__ == "__main__":
     beginning.program()
@@ -19,16 +19,17 @@ if __name__ == "__main__":
 import hydra  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 
-from cleangpt import cli  # noqa: E402
-from cleangpt.config import Config  # noqa: E402
+from cleangpt.config import cli, composition  # noqa: E402
+from cleangpt.config.experiment import Config  # noqa: E402
+from cleangpt.sweeps import settings  # noqa: E402
 
 
-@hydra.main(version_base=None, config_path=cli.CONF, config_name="train")
+@hydra.main(version_base=None, config_path=composition.CONF, config_name="train")
 def main(config: DictConfig) -> None:
-    from cleangpt import launch
+    from cleangpt.train import launch
 
-    launch.train(cli.plain(config), BEGAN)
+    launch.train(composition.plain(config), BEGAN)
 
 
 if __name__ == "__main__":
-    cli.start(main, Config, "train", sweeps=True)
+    cli.start(main, Config, "train", sweeps=settings)

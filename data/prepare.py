@@ -10,7 +10,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from cleangpt import beginning
+from cleangpt.machine import beginning
 
 if __name__ == "__main__":
     beginning.program()
@@ -18,13 +18,14 @@ if __name__ == "__main__":
 import hydra
 from omegaconf import DictConfig
 
-from cleangpt import cli, schema
-from cleangpt.config import PrepareConfig
+from cleangpt.basics import schema
+from cleangpt.config import cli, composition
+from cleangpt.config.programs import PrepareConfig
 
 
-@hydra.main(version_base=None, config_path=cli.CONF, config_name="prepare")
+@hydra.main(version_base=None, config_path=composition.CONF, config_name="prepare")
 def main(config: DictConfig) -> None:
-    cli.run(lambda: prepare(schema.parse(cli.plain(config), PrepareConfig)))
+    cli.run(lambda: prepare(schema.parse(composition.plain(config), PrepareConfig)))
 
 
 def prepare(config: PrepareConfig) -> int:

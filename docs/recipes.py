@@ -15,10 +15,10 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from cleangpt import files  # noqa: E402
-from cleangpt.patience import duration  # noqa: E402
+from cleangpt.basics import files  # noqa: E402
 from cleangpt.report.collect import FINISHED, find  # noqa: E402
-from cleangpt.rundir import RunDir  # noqa: E402
+from cleangpt.runs.rundir import RunDir  # noqa: E402
+from cleangpt.terminal.patience import duration  # noqa: E402
 
 # What a run may say for itself and still be one of its preset.
 ALIKE = ("experiment=", "model=", "dataset=", "dataset.dir=", "dtype=", "seed=", "logger", "hydra.", "resume=")

@@ -10,7 +10,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from cleangpt import beginning
+from cleangpt.machine import beginning
 
 if __name__ == "__main__":
     beginning.program()
@@ -18,19 +18,21 @@ if __name__ == "__main__":
 import hydra
 from omegaconf import DictConfig
 
-from cleangpt import cli, patience, schema
-from cleangpt.config import ReportConfig
+from cleangpt.basics import schema
+from cleangpt.config import cli, composition
+from cleangpt.config.programs import ReportConfig
+from cleangpt.terminal import patience
 
 WIDE = 120  # characters of a line of a table, where there is no terminal
 
 
-@hydra.main(version_base=None, config_path=cli.CONF, config_name="report")
+@hydra.main(version_base=None, config_path=composition.CONF, config_name="report")
 def main(config: DictConfig) -> None:
-    cli.run(lambda: report(schema.parse(cli.plain(config), ReportConfig)))
+    cli.run(lambda: report(schema.parse(composition.plain(config), ReportConfig)))
 
 
 def report(settings: ReportConfig) -> int:
-    from cleangpt.console import Console
+    from cleangpt.terminal.console import Console
 
     with patience.doing("Loading numpy and matplotlib"):
         from cleangpt.report import collect, write

@@ -11,7 +11,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from cleangpt import beginning
+from cleangpt.machine import beginning
 
 if __name__ == "__main__":
     beginning.program()
@@ -24,22 +24,26 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from cleangpt import cli, patience, schema
-from cleangpt.config import Config, Imported, ScoreConfig
-from cleangpt.rundir import Opened, RunDir, find, read_config, refuse_links_outside
-from cleangpt.words import counted, seconds
+from cleangpt.basics import schema
+from cleangpt.basics.words import counted, seconds
+from cleangpt.config import cli, composition
+from cleangpt.config.experiment import Config, Imported
+from cleangpt.config.programs import ScoreConfig
+from cleangpt.runs.rundir import Opened, RunDir, find, read_config, refuse_links_outside
+from cleangpt.terminal import patience
 
 
-@hydra.main(version_base=None, config_path=cli.CONF, config_name="score")
+@hydra.main(version_base=None, config_path=composition.CONF, config_name="score")
 def main(config: DictConfig) -> None:
-    cli.run(lambda: score(schema.parse(cli.plain(config), ScoreConfig)))
+    cli.run(lambda: score(schema.parse(composition.plain(config), ScoreConfig)))
 
 
 def task_to_score(trained: Config | Imported, data: str | None, folder: Path) -> Any:
     """The task of a run, on other data perhaps. Its tokens have to mean what they meant to the model."""
-    from cleangpt import tasks, weights
-    from cleangpt.errors import UserError
-    from cleangpt.hf import tokens
+    from cleangpt import tasks
+    from cleangpt.basics.errors import UserError
+    from cleangpt.runs import weights
+    from cleangpt.tokens import exchange
 
     dataset = trained.dataset
     if dataset is None:
@@ -48,13 +52,13 @@ def task_to_score(trained: Config | Imported, data: str | None, folder: Path) ->
                 f"{folder} was imported, and has no data of its own: name prepared text, as in "
                 "data=data/shakespeare, or tasks of suite=lm-eval"
             )
-        dataset = tasks.text.Settings(**OmegaConf.load(Path(cli.CONF) / "dataset" / "text.yaml"))
+        dataset = tasks.text.Settings(**OmegaConf.load(Path(composition.CONF) / "dataset" / "text.yaml"))
     if data is not None:
         if not hasattr(dataset, "dir"):
             raise UserError(f"`data` is for text, and this run learned {dataset.name}: leave it out")
         dataset = dataset.model_copy(update={"dir": data})
     task = tasks.make(dataset, trained.model.block_size)
-    if why := tokens.difference(task.tokenizer, weights.load_tokenizer(folder)):
+    if why := exchange.difference(task.tokenizer, weights.load_tokenizer(folder)):
         if not hasattr(dataset, "dir"):
             raise UserError(f"{folder / 'tokenizer.json'} is not that of {dataset.name} ({why}): use another folder")
         raise UserError(
@@ -66,32 +70,34 @@ def task_to_score(trained: Config | Imported, data: str | None, folder: Path) ->
 
 def on_its_task(settings: ScoreConfig, trained: Config | Imported, opened: Opened, judge: Callable, show: Callable):
     """The score on what it was trained for; how to show it, and how to save it."""
-    from cleangpt import scoring
-    from cleangpt.evaluate import Watch
-    from cleangpt.signals import Stop
+    from cleangpt.machine.signals import Stop
+    from cleangpt.score import keep, of_task
+    from cleangpt.score.evaluate import Watch
 
     task = task_to_score(trained, settings.data, opened.folder)
     split = settings.split or ("test" if task.size("test") else "val")
     with Stop() as stop:
         judging = judge()
         judging.stop = stop
-        found = task.score(judging, split, settings.limit, settings.method, watch=Watch(show))
+        found = of_task.score(task, judging, split, settings.limit, settings.method, watch=Watch(show))
     label = opened.label
 
     def save(folder: Path) -> list[Path]:
-        return [scoring.save(found, folder, label), *scoring.draw(task, found, folder, label)]
+        return [keep.save(found, folder, label), *keep.draw(task, found, folder, label)]
 
-    return found, lambda: task.tables(found), save
+    return found, lambda: of_task.tables(task, found), save
 
 
 def by_the_harness(settings: ScoreConfig, trained: Config | Imported, opened: Opened, judge: Callable, show: Callable):
     """The score on tasks of lm-evaluation-harness; how to show it, and how to save it."""
-    from cleangpt import extras, scoring, weights
-    from cleangpt.errors import UserError
+    from cleangpt.basics import extras
+    from cleangpt.basics.errors import UserError
+    from cleangpt.runs import weights
+    from cleangpt.score import keep
 
     try:
         with patience.doing("Loading lm-evaluation-harness"):
-            from cleangpt import harness
+            from cleangpt.score import harness
     except ModuleNotFoundError as error:
         if error.name != "lm_eval":
             raise
@@ -102,12 +108,12 @@ def by_the_harness(settings: ScoreConfig, trained: Config | Imported, opened: Op
     tokenizer = weights.load_tokenizer(opened.folder)
     found = harness.score(judge(), tokenizer, names, settings.include, settings.fewshot, settings.limit)
     label = f"{'-'.join(names)}_{opened.label}"[:100]
-    return found, lambda: [harness.table(found)], lambda folder: scoring.save_suite(found, folder, label)
+    return found, lambda: [harness.table(found)], lambda folder: keep.save_suite(found, folder, label)
 
 
 def refuse_what_does_not_count(settings: ScoreConfig) -> None:
     """Each suite has keys of its own."""
-    from cleangpt.errors import UserError
+    from cleangpt.basics.errors import UserError
 
     asked = {key: getattr(settings, key) for key in ("split", "data", "tasks", "fewshot", "include")}
     asked["method"] = None if settings.method == "auto" else settings.method
@@ -124,13 +130,14 @@ def score(settings: ScoreConfig) -> int:
     opened = find(settings.run)
     around = opened.run or RunDir(opened.folder)
     refuse_links_outside(around.path)
-    from cleangpt.console import Console
+    from cleangpt.terminal.console import Console
 
     patience.load_torch()
     with patience.doing("Loading the rest"):
-        from cleangpt import device, distributed, snapshot, weights
-        from cleangpt.evaluate import Judge
-        from cleangpt.signals import Stopped
+        from cleangpt.machine import device, distributed
+        from cleangpt.machine.signals import Stopped
+        from cleangpt.runs import snapshot, weights
+        from cleangpt.score.evaluate import Judge
 
     with patience.doing("Checking the snapshot"):
         snapshot.refuse_damage(opened.folder)

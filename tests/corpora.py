@@ -7,9 +7,9 @@ from typing import Any
 
 from helpers import toy
 
+from cleangpt.basics.schema import parse
 from cleangpt.corpus import store
 from cleangpt.corpus.prepare import prepare
-from cleangpt.schema import parse
 from cleangpt.tasks.text import Settings
 
 WORDS = ("the", "king", "of", "night", "shall", "not", "speak", "O", "crown;", "naïve", "– my", "lord!", "日本語", "42")

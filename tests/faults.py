@@ -44,9 +44,11 @@ from interrupted import (  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from cleangpt import evaluate, files, snapshot, weights  # noqa: E402
-from cleangpt.rundir import RunDir  # noqa: E402
-from cleangpt.trainer import Trainer  # noqa: E402
+from cleangpt.basics import files  # noqa: E402
+from cleangpt.runs import snapshot, weights  # noqa: E402
+from cleangpt.runs.rundir import RunDir  # noqa: E402
+from cleangpt.score import evaluate  # noqa: E402
+from cleangpt.train.loop import Trainer  # noqa: E402
 
 NAMES = ("model.safetensors", "optimizer.safetensors", "best.safetensors", "state.json")
 NAMES += ("config.json", "tokenizer.json", "manifest.json")

@@ -36,8 +36,9 @@ from corpora import prepared, prose  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from cleangpt import files, snapshot  # noqa: E402
-from cleangpt.errors import UserError  # noqa: E402
+from cleangpt.basics import files  # noqa: E402
+from cleangpt.basics.errors import UserError  # noqa: E402
+from cleangpt.runs import snapshot  # noqa: E402
 
 SECONDS = 20  # an opening may take
 MEMORY = 8 << 30  # more than the process has already

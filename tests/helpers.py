@@ -8,7 +8,7 @@ from typing import Any
 
 from programs import ROOT, TORCHRUN, run_program  # noqa: F401  for those who need these besides
 
-from cleangpt.schema import parse
+from cleangpt.basics.schema import parse
 from cleangpt.tasks.arithmetic import Settings, Task
 
 ADDER = {
@@ -116,25 +116,26 @@ def has(data: Any, key: str) -> bool:
 def _composed(*options: str) -> dict[str, Any]:
     from hydra import compose, initialize_config_dir
 
-    from cleangpt import cli
+    from cleangpt.config import composition
 
-    with initialize_config_dir(cli.CONF, version_base=None):
-        return cli.plain(compose("train", ["logger=quiet", *options]))
+    with initialize_config_dir(composition.CONF, version_base=None):
+        return composition.plain(compose("train", ["logger=quiet", *options]))
 
 
 def look_ahead(*words: str, schema: Any = None, config_name: str = "train") -> list[str]:
     """What a program would say about this command line: its mistakes."""
     from hydra._internal.utils import get_args_parser
 
-    from cleangpt import cli
-    from cleangpt import look_ahead as ahead
-    from cleangpt.config import Config
-    from cleangpt.errors import ConfigError
+    from cleangpt.basics.errors import ConfigError
+    from cleangpt.config import cli
+    from cleangpt.config import look_ahead as ahead
+    from cleangpt.config.experiment import Config
+    from cleangpt.sweeps import settings as sweeps
 
     schema = schema or Config
-    cli.register_resolvers(schema)
+    cli.register_resolvers(schema, sweeps)
     try:
-        ahead.check(get_args_parser().parse_args(list(words)), schema, config_name)
+        ahead.check(get_args_parser().parse_args(list(words)), schema, config_name, sweeps)
     except ConfigError as error:
         return error.mistakes
     return []

@@ -10,9 +10,13 @@ from pathlib import Path
 
 from runs import composed
 
-from cleangpt import claim, config, files, resuming, snapshot, streams, training, weights
-from cleangpt.rundir import RunDir, read_metrics
-from cleangpt.watching import OF_THE_MACHINE
+from cleangpt.basics import files
+from cleangpt.config import experiment
+from cleangpt.runs import claim, snapshot, weights
+from cleangpt.runs.rundir import RunDir, read_metrics
+from cleangpt.terminal import streams
+from cleangpt.train import resuming, training
+from cleangpt.watch.health import OF_THE_MACHINE
 
 ROOT = Path(__file__).resolve().parents[1]
 SNAPSHOT_EVERY = 5
@@ -58,7 +62,7 @@ def start(folder: Path, options: tuple[str, ...], hook: Hook | None, console: in
         if hook:
             hook()
         with claim.alone_in(RunDir(folder), waits=True):
-            run, decided, resume = resuming.decide(config.parse(settings), RunDir(folder), words, restarted=False)
+            run, decided, resume = resuming.decide(experiment.parse(settings), RunDir(folder), words, restarted=False)
             status = training.train(decided, run, words, resume, time.monotonic())
     except BaseException as error:
         status = 2 if isinstance(error, OSError) and error.filename is not None else 1  # as cli.start has it

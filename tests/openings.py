@@ -10,8 +10,10 @@ from runs import composed
 
 import export as export_program
 import sample as sample_program
-from cleangpt import cli, config, resuming, schema, training
-from cleangpt.rundir import RunDir
+from cleangpt.basics import schema
+from cleangpt.config import composition, experiment, programs
+from cleangpt.runs.rundir import RunDir
+from cleangpt.train import resuming, training
 
 
 def _program(path: str) -> Any:
@@ -22,7 +24,7 @@ def _program(path: str) -> Any:
 
 
 score_program, report_program = _program("eval/score.py"), _program("eval/report.py")
-DEFAULTS = {name: cli.defaults(name) for name in ("score", "sample", "export", "report")}
+DEFAULTS = {name: composition.defaults(name) for name in ("score", "sample", "export", "report")}
 
 
 def _asked(name: str, section: type[schema.Section], **keys: Any) -> Any:
@@ -32,20 +34,22 @@ def _asked(name: str, section: type[schema.Section], **keys: Any) -> Any:
 def train(folder: Path, *overrides: str) -> int:
     """Go on with a run."""
     words = [f"resume={folder}", "device=cpu", *overrides]
-    run, decided, source = resuming.decide(config.parse(composed(*words)), RunDir(folder), words[1:], restarted=False)
+    run, decided, source = resuming.decide(
+        experiment.parse(composed(*words)), RunDir(folder), words[1:], restarted=False
+    )
     return training.train(decided, run, words, source, time.monotonic())
 
 
 def train_new(out: Path, *overrides: str) -> int:
     """Begin a run."""
     words = ["device=cpu", *overrides]
-    return training.train(config.parse(composed(*words)), RunDir(out), words, None, time.monotonic())
+    return training.train(experiment.parse(composed(*words)), RunDir(out), words, None, time.monotonic())
 
 
 def train_from(source: Path, out: Path, *overrides: str) -> int:
     """Begin a run with the weights of another."""
     words = [f"init_from={source}", "device=cpu", *overrides]
-    run, decided, _ = resuming.decide(config.parse(composed(*words)), RunDir(out), words, restarted=False)
+    run, decided, _ = resuming.decide(experiment.parse(composed(*words)), RunDir(out), words, restarted=False)
     return training.train(decided, run, words, None, time.monotonic())
 
 
@@ -55,17 +59,17 @@ def train_on(data: Path, out: Path, *overrides: str) -> int:
 
 
 def score(folder: Path, **keys: Any) -> int:
-    return score_program.score(_asked("score", config.ScoreConfig, run=str(folder), device="cpu", **keys))
+    return score_program.score(_asked("score", programs.ScoreConfig, run=str(folder), device="cpu", **keys))
 
 
 def sample(folder: Path, **keys: Any) -> int:
     given = {"max_new_tokens": 4, "prompt": None, **keys}
-    return sample_program.sample(_asked("sample", config.SampleConfig, run=str(folder), device="cpu", **given))
+    return sample_program.sample(_asked("sample", programs.SampleConfig, run=str(folder), device="cpu", **given))
 
 
 def export(folder: Path, out: Path, **keys: Any) -> int:
-    return export_program.export(_asked("export", config.ExportConfig, run=str(folder), out=str(out), **keys))
+    return export_program.export(_asked("export", programs.ExportConfig, run=str(folder), out=str(out), **keys))
 
 
 def report(folder: Path, out: Path) -> int:
-    return report_program.report(_asked("report", config.ReportConfig, runs=str(folder), out=str(out)))
+    return report_program.report(_asked("report", programs.ReportConfig, runs=str(folder), out=str(out)))

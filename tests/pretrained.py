@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from cleangpt.hf import tokens
+from cleangpt.tokens import exchange
 
 TINY = {"n_positions": 40, "n_embd": 32, "n_layer": 2, "n_head": 4}
 
@@ -19,8 +19,8 @@ def save(folder: Path, made: Any, tokenizer: Any = None, **how: Any):
     model = randomize(AutoModelForCausalLM.from_config(made))
     model.save_pretrained(folder, **how)
     if tokenizer is not None:
-        (folder / "tokenizer.json").write_text(json.dumps(tokens.library(tokenizer)))
-        about = tokens.configuration(tokenizer, 40)
+        (folder / "tokenizer.json").write_text(json.dumps(exchange.library(tokenizer)))
+        about = exchange.configuration(tokenizer, 40)
         (folder / "tokenizer_config.json").write_text(json.dumps(about))
     return model
 

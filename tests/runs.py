@@ -8,12 +8,16 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 
-from cleangpt import cli, config, device, distributed, models, optim, processor, tasks
-from cleangpt.rundir import RunDir, read_metrics
-from cleangpt.signals import Stop
-from cleangpt.tracking import Tracker
-from cleangpt.trainer import Trainer
-from cleangpt.training import _first_weights
+from cleangpt import tasks
+from cleangpt.config import cli, composition, experiment
+from cleangpt.machine import device, distributed, processor
+from cleangpt.machine.signals import Stop
+from cleangpt.models.build import build
+from cleangpt.optimizers import optim
+from cleangpt.runs.rundir import RunDir, read_metrics
+from cleangpt.train.loop import Trainer
+from cleangpt.train.training import _first_weights
+from cleangpt.watch.tracking import Tracker
 
 TOY = (
     "model=llama_tiny",
@@ -33,22 +37,22 @@ TOY = (
 
 @cache
 def composed(*overrides: str) -> dict[str, Any]:
-    cli.register_resolvers(config.Config)
-    with initialize_config_dir(cli.CONF, version_base=None):
+    cli.register_resolvers(experiment.Config)
+    with initialize_config_dir(composition.CONF, version_base=None):
         text = any(word.startswith("dataset=") for word in overrides)  # which has other keys
         toy = [word for word in TOY if not (text and word.startswith("dataset."))]
-        return cli.plain(compose("train", [*toy, *overrides]))
+        return composition.plain(compose("train", [*toy, *overrides]))
 
 
 def make_trainer(folder: Path, *overrides: str, snapshot: Path | None = None, task: Any = None) -> Trainer:
     """A trainer with its first weights, as `training.train` makes it."""
-    settings = config.parse(composed(*overrides))
+    settings = experiment.parse(composed(*overrides))
     task = task or tasks.make(settings.dataset, settings.model.block_size)
-    settings = config.resolve(settings, task)
+    settings = experiment.resolve(settings, task)
     compute = device.choose(settings.device, settings.dtype)
     run = RunDir(folder)
     run.path.mkdir(parents=True, exist_ok=True)
-    model = models.build(settings.model, compute.device)
+    model = build(settings.model, compute.device)
     optim.freeze(model, settings.train.freeze)
     model.checkpointing = settings.train.activation_checkpointing
     tracker = Tracker(run, settings.logger, settings.train.steps, speaks=True)

@@ -10,7 +10,7 @@ from corpora import prose
 from faults_of_torchrun import UnderTorchrun, busy
 from helpers import ROOT, run_program
 
-from cleangpt import processor
+from cleangpt.machine import processor
 from cleangpt.report.collect import find
 from docs import recipes
 

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from helpers import toy
 
-from cleangpt import models, weights
-from cleangpt.config import parse, resolve
+from cleangpt.config.experiment import parse, resolve
+from cleangpt.models.build import build
 from cleangpt.models.layers import Decoder
+from cleangpt.runs import weights
 from cleangpt.tasks.arithmetic import Task
-from cleangpt.tokenizers import Characters
+from cleangpt.tokens.tokenizers import Characters
 
 LETTERS = Characters([*"\n abcdefghijklmnopqrstuvwxyz.,:|é€😀0123456789"])
 
@@ -36,6 +37,6 @@ def saved(folder: Path, tokenizer: Any = LETTERS, model: str = "llama_tiny", **c
         config = config.model_copy(update={"model": sized})
     config = resolve(config, task)
     folder.mkdir(parents=True, exist_ok=True)
-    weights.save(folder / "best", weights.copy(lively(models.build(config.model))), config, tokenizer, {"step": 7})
+    weights.save(folder / "best", weights.copy(lively(build(config.model))), config, tokenizer, {"step": 7})
     (folder / "metrics.jsonl").touch()
     return folder

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cleangpt.errors import UserError
+from cleangpt.basics.errors import UserError
 
 PACKED = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 RECORDS = (".jsonl", ".ndjson", ".parquet")

@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from cleangpt import files, guard, tokenizers
+from cleangpt.basics import files
+from cleangpt.basics.errors import UserError
 from cleangpt.corpus import store
 from cleangpt.corpus.sources import Piece, Source, fetch
-from cleangpt.errors import UserError
-from cleangpt.tokenizers import Tokenizer
+from cleangpt.machine import guard
+from cleangpt.tokens import tokenizers
+from cleangpt.tokens.tokenizers import Tokenizer
 
 JOB = 1 << 20  # bytes of text that a worker gets at a time
 LEARN_FROM = 1 << 28  # bytes of text that byte pairs are learned from, at most

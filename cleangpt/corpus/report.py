@@ -5,13 +5,13 @@ import sys
 import time
 from typing import Any
 
-from cleangpt import patience
-from cleangpt.console import Console
+from cleangpt.basics.errors import UserError
+from cleangpt.basics.words import seconds as told
 from cleangpt.corpus import store
-from cleangpt.errors import UserError
-from cleangpt.narrow import Table
-from cleangpt.patience import size
-from cleangpt.words import seconds as told
+from cleangpt.terminal import patience
+from cleangpt.terminal.console import Console
+from cleangpt.terminal.narrow import Table
+from cleangpt.terminal.patience import size
 
 
 def prepare(config: Any) -> int:

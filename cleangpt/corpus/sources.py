@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cleangpt import extras, files
+from cleangpt.basics import extras, files
+from cleangpt.basics.errors import UserError
 from cleangpt.corpus.kinds import RECORDS, opened, suffix
-from cleangpt.errors import UserError
 
 PIECE = 1 << 20  # bytes of a document that are read at a time
 TEXT, EMPTY, MISSING = "text", "empty", "missing"  # what a record has

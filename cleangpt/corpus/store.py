@@ -22,9 +22,10 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from cleangpt import files, schema, tokenizers, untrusted
-from cleangpt.errors import ConfigError, UserError
-from cleangpt.schema import Section
+from cleangpt.basics import files, schema, untrusted
+from cleangpt.basics.errors import ConfigError, UserError
+from cleangpt.basics.schema import Section
+from cleangpt.tokens import tokenizers
 
 MAGIC = b"CleanGPT"
 HEADER = 4096

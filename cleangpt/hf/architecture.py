@@ -7,8 +7,8 @@ unless it is switched off, so that no model is ever loaded as one that it is not
 from collections.abc import Callable
 from typing import Any
 
-from cleangpt.config import GPTConfig, LlamaConfig, ModelConfig
-from cleangpt.errors import UserError
+from cleangpt.basics.errors import UserError
+from cleangpt.models.settings import GPTConfig, LlamaConfig, ModelConfig
 
 # Keys that describe, or act in training and sampling only: not in what the model computes.
 SAYS_NOTHING = {

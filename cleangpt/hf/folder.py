@@ -6,13 +6,17 @@ from typing import Any
 
 import torch
 
-from cleangpt import files, models, untrusted, weights
-from cleangpt.config import Imported, ModelConfig
-from cleangpt.errors import UserError
-from cleangpt.hf import architecture, hub, tensors, tokens
-from cleangpt.rundir import read_config
-from cleangpt.shown import visible
-from cleangpt.words import counted
+from cleangpt.basics import files, untrusted
+from cleangpt.basics.errors import UserError
+from cleangpt.basics.shown import visible
+from cleangpt.basics.words import counted
+from cleangpt.config.experiment import Imported
+from cleangpt.hf import architecture, hub, tensors
+from cleangpt.models.build import build
+from cleangpt.models.settings import ModelConfig
+from cleangpt.runs import weights
+from cleangpt.runs.rundir import read_config
+from cleangpt.tokens import exchange
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -27,7 +31,7 @@ def import_folder(source: str, out: Path) -> ModelConfig:
     """Write the model that `source` names as a folder like best/, which every program of ours opens; what it is."""
     folder = hub.locate(source)
     model = read_model(folder)
-    tokenizer = tokens.read(folder)
+    tokenizer = exchange.read(folder)
     if tokenizer is None:
         raise UserError(f"{source} brings no tokenizer.json: put the one that it was trained with beside its weights")
     _refuse_existing(out)
@@ -41,18 +45,18 @@ def export_folder(source: Path, out: Path, dtype: str) -> dict[str, Any]:
     """Write one of our folders so that transformers opens it without our code; its config.json."""
     config, tokenizer = read_config(source / "config.json"), weights.load_tokenizer(source)
     model = config.model
-    special = tokens.special_ids(tokenizer)
+    special = exchange.special_ids(tokenizer)
     about = architecture.configuration(model, dtype, special)
     weights.refuse_another_size(source / weights.WEIGHTS, model)
-    weights.refuse_others(models.build(model, torch.device("meta")), source / weights.WEIGHTS)
+    weights.refuse_others(build(model, torch.device("meta")), source / weights.WEIGHTS)
     ours = weights.read(source / weights.WEIGHTS)
     _refuse_existing(out)
     out.mkdir(parents=True, exist_ok=True)
     theirs = tensors.converted(ours, model, DTYPES[dtype])
     files.write_json(out / "config.json", about)
     files.write_json(out / "generation_config.json", special)
-    files.write_json(out / "tokenizer.json", tokens.library(tokenizer))
-    files.write_json(out / "tokenizer_config.json", tokens.configuration(tokenizer, model.block_size))
+    files.write_json(out / "tokenizer.json", exchange.library(tokenizer))
+    files.write_json(out / "tokenizer_config.json", exchange.configuration(tokenizer, model.block_size))
     card = _card(out.name, config, model, weights.about(source), about)
     files.write_text(out / "README.md", visible(card))
     files.replace(out / hub.ONE_FILE, lambda file: weights.write(file, theirs, {"format": "pt"}))

@@ -7,27 +7,20 @@ import re
 import sys
 from pathlib import Path
 
-from cleangpt import untrusted
-from cleangpt.errors import UserError
+from cleangpt.basics import untrusted
+from cleangpt.basics.errors import UserError
+from cleangpt.runs.rundir import holds_foreign_model
 
 SHORT = {name: f"openai-community/{name}" for name in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")}
 REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?")
 ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
-def is_folder(path: Path) -> bool:
-    """Whether a model in Hugging Face's format lies there: its config.json names the type of the model."""
-    try:
-        return "model_type" in untrusted.json_object(path / "config.json")
-    except (OSError, ValueError):
-        return False
-
-
 def is_named(source: str) -> bool:
     """Whether this names a model in Hugging Face's format, and not a run of ours."""
     path = Path(source)
     if path.exists():
-        return is_folder(path)
+        return holds_foreign_model(path)
     if source.partition("@")[0] in SHORT:
         return True
     # outputs/adder is a run that is not there, and no repository, where there is a folder outputs

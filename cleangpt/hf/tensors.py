@@ -13,11 +13,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from cleangpt import models, weights
-from cleangpt.config import ModelConfig
-from cleangpt.errors import UserError
+from cleangpt.basics.errors import UserError
+from cleangpt.basics.words import counted
 from cleangpt.hf import hub
-from cleangpt.words import counted
+from cleangpt.models.build import build, count_parameters
+from cleangpt.models.settings import ModelConfig
+from cleangpt.runs import weights
 
 GPT = {
     "token_embedding": "transformer.wte",
@@ -69,8 +70,8 @@ def read(folder: Path, model: ModelConfig) -> dict[str, Tensor]:
     if len(places) < model.n_layer:  # which may be any number
         asked, there = counted(model.n_layer, "layer"), counted(len(places), "tensor")
         raise UserError(f"{folder} has {there}, and its config.json asks for {asked}")
-    models.size(model)
-    wanted = models.build(model, "meta").state_dict()
+    count_parameters(model)
+    wanted = build(model, "meta").state_dict()
     tensors = {}
     for name, like in wanted.items():
         there, turned = _theirs(name, model)

@@ -6,9 +6,9 @@ Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cleangpt.config import GPTConfig
 from cleangpt.models.layers import ACTIVATIONS, ATTENTION, Decoder, KVCache, ValueEmbedding, softcapped, those_since
 from cleangpt.models.norm import RMSNorm
+from cleangpt.models.settings import GPTConfig
 
 
 class Attention(nn.Module):

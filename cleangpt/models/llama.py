@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cleangpt.config import LlamaConfig, RopeScaling
 from cleangpt.models.layers import ATTENTION, Decoder, KVCache, ValueEmbedding, relu_squared, softcapped, those_since
 from cleangpt.models.norm import RMSNorm
+from cleangpt.models.settings import LlamaConfig, RopeScaling
 
 
 def rotary_angles(

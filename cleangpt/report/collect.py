@@ -12,12 +12,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cleangpt import alike, migrations, untrusted
-from cleangpt.errors import UserError
+from cleangpt.basics import untrusted
+from cleangpt.basics.errors import UserError
+from cleangpt.basics.shown import visible, visible_in
 from cleangpt.report import columns
 from cleangpt.report.columns import Column
-from cleangpt.rundir import LATEST, RunDir
-from cleangpt.shown import visible, visible_in
+from cleangpt.runs import alike, migrations
+from cleangpt.runs.rundir import LATEST, RunDir
 from cleangpt.sweeps import jobs
 
 PARTS_OF_A_RUN = ("snapshots", "best", "final", "plots", "profile", "score", "tensorboard", "wandb", "report")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cleangpt.rundir import read_row
+from cleangpt.runs.rundir import read_row
 
 AXES = ("step", "tokens", "seconds")
 SCORES = ("train/*", "val/*")

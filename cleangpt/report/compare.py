@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cleangpt.errors import UserError
+from cleangpt.basics.errors import UserError
+from cleangpt.basics.schema import nearest
 from cleangpt.report import collect
 from cleangpt.report.collect import Run
 from cleangpt.report.differences import IGNORED, MISSING, SEED, Key, differing, order, show, text
 from cleangpt.report.estimate import Estimate, estimate
-from cleangpt.schema import nearest
 
 SHARES = re.compile(r"accuracy|pass@")
 COUNTS = ("/problems", "/tokens")  # how much was scored, which is no quality

@@ -15,11 +15,11 @@ import matplotlib
 import numpy as np
 from matplotlib.ticker import EngFormatter, FuncFormatter, NullFormatter
 
-from cleangpt.plots import limits, new_figure, save_figure
 from cleangpt.report.compare import Comparison, Metric
 from cleangpt.report.curves import AXES, along, curve
 from cleangpt.report.differences import MISSING, Key, order, show
 from cleangpt.report.words import show_value
+from cleangpt.watch.plots import limits, new_figure, save_figure
 
 COLOURS = ("#3b7fcc", "#d9701e", "#2a9d6f", "#b652a4", "#cf4444", "#7d6fd6", "#a08432", "#1f9fb5", "#dd7f9f", "#79838f")
 HIGHLIGHTS = 6  # of more groups than there are colours, so many of the best have one

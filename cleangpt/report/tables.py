@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cleangpt import alike
-from cleangpt.patience import duration
+from cleangpt.basics.shown import cell
 from cleangpt.report.collect import Run
 from cleangpt.report.columns import AXES
 from cleangpt.report.compare import Comparison, Group
 from cleangpt.report.differences import MISSING, SEED, order, show
 from cleangpt.report.words import show_estimate, show_interval, show_value
-from cleangpt.shown import cell
+from cleangpt.runs import alike
+from cleangpt.terminal.patience import duration
 
 
 class Cell(NamedTuple):

@@ -2,10 +2,10 @@
 
 import math
 
-from cleangpt import alike
 from cleangpt.report.compare import Comparison, Metric
 from cleangpt.report.differences import MISSING
 from cleangpt.report.estimate import Estimate, difference
+from cleangpt.runs import alike
 
 
 def findings(found: Comparison) -> list[str]:

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from cleangpt import files
-from cleangpt.errors import UserError
+from cleangpt.basics import files
+from cleangpt.basics.errors import UserError
+from cleangpt.basics.shown import visible
 from cleangpt.report import collect, tables
 from cleangpt.report.compare import Comparison
 from cleangpt.report.words import findings, not_alike, remarks, statuses
-from cleangpt.rundir import RunDir, leads_out
-from cleangpt.shown import visible
+from cleangpt.runs.rundir import RunDir, leads_out
 
 PAGE, MARKDOWN, RUNS, GROUPS = "report.html", "report.md", "runs.csv", "groups.csv"
 
@@ -58,7 +58,7 @@ def spoken(found: Comparison) -> list[Any]:
     """The settings in short, what they show, and what is to be said of single runs."""
     from rich.markup import escape
 
-    from cleangpt.narrow import Table
+    from cleangpt.terminal.narrow import Table
 
     groups = tables.of_groups(found)
     columns = [*range(len(found.keys) or 1), *(n for n, title in enumerate(groups.titles) if title in BRIEF)]

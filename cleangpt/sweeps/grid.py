@@ -8,7 +8,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-from cleangpt.errors import UserError
+from cleangpt.basics.errors import UserError
 from cleangpt.sweeps import jobs, naming
 from cleangpt.sweeps.jobs import Job, Outcome
 

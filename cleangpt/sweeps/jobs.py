@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cleangpt import files, migrations, untrusted
-from cleangpt.errors import UserError
-from cleangpt.rundir import RunDir, read_row
+from cleangpt.basics import files, untrusted
+from cleangpt.basics.errors import UserError
+from cleangpt.runs import migrations
+from cleangpt.runs.rundir import RunDir, read_row
 
 ABOUT, SWEEP = "job.json", "sweep.json"  # in the folder of a job, and of all
 DONE = ("completed", "early_stopped")

@@ -11,14 +11,17 @@ from typing import Any, Protocol
 
 from omegaconf import OmegaConf, open_dict
 
-from cleangpt import alike, cli, files, patience
-from cleangpt.errors import UserError
-from cleangpt.rundir import RunDir
+from cleangpt.basics import files
+from cleangpt.basics.errors import UserError
+from cleangpt.basics.words import counted
+from cleangpt.config import cli, composition
+from cleangpt.runs import alike
+from cleangpt.runs.rundir import RunDir
 from cleangpt.sweeps import jobs, settings
 from cleangpt.sweeps.grid import Compose, Grid
 from cleangpt.sweeps.jobs import DONE, Job, Outcome
 from cleangpt.sweeps.table import Board
-from cleangpt.words import counted
+from cleangpt.terminal import patience
 
 LOOK_EVERY = 0.2  # seconds
 FAILED = 1
@@ -73,7 +76,7 @@ def composer(loader: Any, config: Any, sweep_folder: Path) -> Compose:
             composed.hydra.job.num, composed.hydra.job.id = number, name
             folder = sweep_folder / str(composed.hydra.sweep.subdir)
             del composed["hydra"]
-        return cli.plain(composed), folder
+        return composition.plain(composed), folder
 
     return compose
 
@@ -100,7 +103,7 @@ def _executor(config: Any, waiting: list[Job], folder: Path) -> Executor:
         from cleangpt.sweeps.submitted import Cluster
 
         return Cluster(chosen, folder)
-    from cleangpt import device
+    from cleangpt.machine import device
     from cleangpt.sweeps import processes
 
     on_gpus = any(job.config["device"] in ("auto", "cuda") for job in waiting)

@@ -8,7 +8,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cleangpt import claim, cli, files, guard
+from cleangpt.basics import files
+from cleangpt.config import cli
+from cleangpt.machine import guard
+from cleangpt.runs import claim
 from cleangpt.sweeps.jobs import Job
 from cleangpt.sweeps.settings import Processes
 

@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from cleangpt import tasks
-from cleangpt.errors import ConfigError, UserError
+from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.sweeps import jobs, naming
 from cleangpt.sweeps.grid import Compose, given, values
 from cleangpt.sweeps.jobs import DONE, Job, Outcome

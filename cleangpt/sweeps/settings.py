@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model, field_validator
 
-from cleangpt import extras
-from cleangpt.errors import ConfigError
-from cleangpt.schema import Section, keys, parse
+from cleangpt.basics import extras
+from cleangpt.basics.errors import ConfigError
+from cleangpt.basics.schema import Section, keys, parse
 
 PLUGIN_CLASS = "_" + "target_"  # Hydra's own key in its own sections: which plugin answers; no user sets it
 

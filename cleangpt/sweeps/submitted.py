@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cleangpt import files, guard
+from cleangpt.basics import files
+from cleangpt.machine import guard
 from cleangpt.sweeps import jobs
 from cleangpt.sweeps.jobs import Job
 from cleangpt.sweeps.processes import command, until_free

@@ -9,10 +9,10 @@ from rich import box
 from rich.live import Live
 from rich.markup import escape
 
-from cleangpt.console import Console
-from cleangpt.narrow import Table
-from cleangpt.patience import duration
 from cleangpt.sweeps.jobs import DONE, Job, Outcome, Watched
+from cleangpt.terminal.console import Console
+from cleangpt.terminal.narrow import Table
+from cleangpt.terminal.patience import duration
 
 COLORS = {"running": "cyan", "failed": "red", "stopped": "yellow", "pruned": "yellow", "waiting": "dim"}
 WIDE = 100  # columns: on a narrower terminal there are no lines between the columns

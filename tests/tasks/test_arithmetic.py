@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from helpers import ADDER, arithmetic, settings, written
 
-from cleangpt.errors import ConfigError
-from cleangpt.schema import parse
+from cleangpt.basics.errors import ConfigError
+from cleangpt.basics.schema import parse
 from cleangpt.tasks.arithmetic import Settings, Task
 
 # The problem 7 and 95 in every format: (padded, reversed, symbols, end_token), prompt|answer.

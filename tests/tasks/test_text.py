@@ -11,14 +11,17 @@ from corpora import prepared, prose, settings
 from helpers import PLAIN
 from runs import fit, losses, make_trainer, rows, weights
 
-from cleangpt import evaluate, files, models, training
-from cleangpt.config import GPTConfig
+from cleangpt.basics import files
+from cleangpt.basics.errors import UserError
 from cleangpt.corpus.store import NotPrepared, Prepared
-from cleangpt.distributed import World
-from cleangpt.errors import UserError
-from cleangpt.stream import Stream
+from cleangpt.machine.distributed import World
+from cleangpt.models.build import build
+from cleangpt.models.settings import GPTConfig
+from cleangpt.score import evaluate
+from cleangpt.score.language import score, tables
 from cleangpt.tasks.text import Task
-from cleangpt.tasks.text.scoring import score, tables
+from cleangpt.train import training
+from cleangpt.train.stream import Stream
 
 LENGTH = 16
 
@@ -161,7 +164,7 @@ def judged(of: Task, model_name: str = "gpt", **more):
     section = {"name": model_name, "n_layer": 1, "n_embd": 16, "n_head": 2, "block_size": LENGTH, "dropout": 0.0}
     section |= {"tied": False, "attention": "auto", "vocab_size": of.tokenizer.vocab_size}
     section |= {"bias": False, **PLAIN["gpt"]} if model_name == "gpt" else {}
-    model = models.build(GPTConfig(**section | more))
+    model = build(GPTConfig(**section | more))
     model.initialise(torch.Generator().manual_seed(1))
     for parameter in model.parameters():
         parameter.data.mul_(8)  # so that losses differ from token to token

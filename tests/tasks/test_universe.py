@@ -7,9 +7,9 @@ import pytest
 import torch
 from helpers import arithmetic
 
-from cleangpt.distributed import World
-from cleangpt.stream import Stream
+from cleangpt.machine.distributed import World
 from cleangpt.tasks.arithmetic.universe import SPLITS, Universe
+from cleangpt.train.stream import Stream
 
 KINDS = ["unordered", "ordered"]
 HELD_OUT = ["val", "test"]

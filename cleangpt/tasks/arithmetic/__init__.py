@@ -11,14 +11,14 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from cleangpt.errors import UserError
-from cleangpt.schema import Section
-from cleangpt.seeds import Permutation, derive, integers
-from cleangpt.tasks import Batch, Question
+from cleangpt.basics.errors import UserError
+from cleangpt.basics.schema import Section
+from cleangpt.basics.seeds import Permutation, derive, integers
+from cleangpt.basics.words import counted
 from cleangpt.tasks.arithmetic import digits as decimal
 from cleangpt.tasks.arithmetic.universe import SPLITS, Universe
-from cleangpt.tokenizers import Characters
-from cleangpt.words import counted
+from cleangpt.tasks.contract import Batch, Question
+from cleangpt.tokens.tokenizers import Characters
 
 END, PAD = "\n", " "
 VOCABULARY = [*"0123456789+*=", END, PAD]
@@ -240,26 +240,6 @@ class Task:
             new_tokens=longest,
             read=self.read_answer,
         )
-
-    def score(self, judge: Any, split: str, limit: int | None, method: str, **more: Any) -> dict:
-        from cleangpt.tasks.arithmetic.scoring import score
-
-        return score(self, judge, split, limit, method, **more)
-
-    def tables(self, score: dict) -> list:
-        from cleangpt.tasks.arithmetic.scoring import tables
-
-        return tables(score)
-
-    def plots(self, score: dict, folder: Any, name: str) -> list:
-        from cleangpt.tasks.arithmetic.scoring import plots
-
-        return plots(score, folder, name)
-
-    def show(self, judge: Any, count: int) -> list[str]:
-        from cleangpt.tasks.arithmetic.scoring import show
-
-        return show(self, judge, count)
 
 
 def _written(digits: np.ndarray) -> np.ndarray:

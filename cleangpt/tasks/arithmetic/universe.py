@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cleangpt.seeds import Grid, Permutation, derive, integers
+from cleangpt.basics.seeds import Grid, Permutation, derive, integers
 
 SPLITS = ("train", "val", "test")
 

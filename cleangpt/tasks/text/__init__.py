@@ -14,13 +14,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
+from cleangpt.basics.errors import ConfigError, UserError
+from cleangpt.basics.schema import Section, parse
+from cleangpt.basics.seeds import Permutation, derive, scramble
+from cleangpt.basics.words import counted
 from cleangpt.corpus.store import ABOUT, Prepared
-from cleangpt.errors import ConfigError, UserError
-from cleangpt.schema import Section, parse
-from cleangpt.seeds import Permutation, derive, scramble
-from cleangpt.tasks import Batch
-from cleangpt.tokenizers import END
-from cleangpt.words import counted
+from cleangpt.tasks.contract import Batch
+from cleangpt.tokens.tokenizers import END
 
 WINDOW = 256  # tokens, where neither the data set nor the model says how many
 LARGE = 1 << 30  # bytes of a file that may not stay in memory
@@ -187,11 +187,6 @@ class Task:
         first = self.tokenizer.decode(tokens.checked(tokens.ids[:1]).tolist()).replace(END, "")
         return max(1, tokens.text_bytes - len(first.encode())) / (len(tokens.ids) - 1)
 
-    def score(self, judge: Any, split: str, limit: int | None, method: str, **more: Any) -> dict:
-        from cleangpt.tasks.text.scoring import score
-
-        return score(self, judge, split, limit, method, **more)
-
     def guessing(self) -> float:
         """The entropy of the tokens of a long beginning of the training text, in nats."""
         tokens = self.data.splits["train"]
@@ -201,21 +196,6 @@ class Task:
 
     def headline(self, score: dict) -> dict[str, Any]:
         return {key: score[key] for key in ("loss", "perplexity", "bits_per_byte", "tokens")}
-
-    def tables(self, score: dict) -> list:
-        from cleangpt.tasks.text.scoring import tables
-
-        return tables(score)
-
-    def plots(self, score: dict, folder: Any, name: str) -> list:
-        from cleangpt.tasks.text.scoring import plots
-
-        return plots(score, folder, name)
-
-    def show(self, judge: Any, count: int) -> list[str]:
-        from cleangpt.tasks.text.scoring import show
-
-        return show(self, judge, count)
 
 
 def _as_prepared(settings: Settings, data: Prepared) -> Settings:

@@ -1,0 +1,94 @@
+"""Find what can be chosen: the files of a room, and what installed packages of others add to it.
+
+A configuration is checked before torch is imported, and a model is one file with its keys and its layers. So of a file
+that imports torch only the beginning is run at first, down to that import: its keys stand there. The rest is run when
+anything of it is asked for. To whoever reads or imports such a file it is a module like any other.
+"""
+
+import ast
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from types import CodeType, ModuleType
+from typing import Any, get_args
+
+from cleangpt.basics.schema import Section
+
+
+def settings(room: str, group: str) -> dict[str, type[Section]]:
+    """Map each name that can be chosen to the `Settings` that have it, from a room and from an entry point group.
+
+    Only installed code is found, never code that a configuration names.
+    """
+    found: dict[str, type[Section]] = {}
+    for module in _modules(room, group):
+        keys = getattr(module, "Settings", None)
+        for name in get_args(keys.model_fields["name"].annotation) if keys else ():
+            if name in found:
+                raise ImportError(f"{keys.__module__} and {found[name].__module__} both answer to {name}")
+            found[name] = keys
+    return found
+
+
+def module_of(settings: type[Section]) -> Any:
+    """Return the module that defines these settings, and beside them what they are the settings of."""
+    return importlib.import_module(settings.__module__)
+
+
+def _modules(room: str, group: str) -> Iterator[ModuleType]:
+    for info in pkgutil.iter_modules(importlib.import_module(room).__path__):
+        yield beginning(f"{room}.{info.name}")
+    for entry in sorted(metadata.entry_points(group=group)):
+        yield beginning(entry.module)
+
+
+def beginning(name: str) -> ModuleType:
+    """Import a module down to its first import of torch; the rest follows when something of it is asked for."""
+    if name in sys.modules or "torch" in sys.modules:
+        return importlib.import_module(name)
+    spec = importlib.util.find_spec(name)
+    source = spec.loader.get_source(name) if spec and hasattr(spec.loader, "get_source") else None
+    body = ast.parse(source).body if source else []
+    first = next((place for place, statement in enumerate(body) if _imports_torch(statement)), None)
+    if spec is None or first is None or not any(_is_settings(statement) for statement in body[:first]):
+        return importlib.import_module(name)
+    head, rest = (
+        compile(ast.Module(part, []), spec.origin or name, "exec", dont_inherit=True)
+        for part in (body[:first], body[first:])
+    )
+    return _in_two_parts(importlib.util.module_from_spec(spec), head, rest)
+
+
+def _in_two_parts(module: ModuleType, head: CodeType, rest: CodeType) -> ModuleType:
+    inside = module.__dict__
+
+    def __getattr__(wanted: str) -> Any:
+        if not (wanted.startswith("__") and wanted.endswith("__")) and inside.pop("__getattr__", None):
+            exec(rest, inside)
+            return getattr(module, wanted)
+        raise AttributeError(f"module {module.__name__!r} has no attribute {wanted!r}")
+
+    room, _, leaf = module.__name__.rpartition(".")
+    sys.modules[module.__name__] = module
+    try:
+        exec(head, inside)
+    except BaseException:
+        del sys.modules[module.__name__]
+        raise
+    inside["__getattr__"] = __getattr__
+    if room:
+        setattr(sys.modules[room], leaf, module)
+    return module
+
+
+def _imports_torch(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Import):
+        return any(alias.name.partition(".")[0] == "torch" for alias in statement.names)
+    return isinstance(statement, ast.ImportFrom) and (statement.module or "").partition(".")[0] == "torch"
+
+
+def _is_settings(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.ClassDef) and statement.name == "Settings"

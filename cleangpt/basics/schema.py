@@ -1,0 +1,224 @@
+"""From composed data to a checked section of keys, with every mistake named in a sentence.
+
+The words of an error and of the help are read off the type and the bounds of a key, so they never disagree.
+"""
+
+import copy
+import difflib
+import math
+import types
+import typing
+from typing import Annotated, Any, ClassVar, Literal, Union
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen, MultipleOf
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cleangpt.basics.errors import ConfigError
+from cleangpt.basics.shown import in_line
+
+
+class Section(BaseModel):
+    """A group of keys: frozen, strict about types, without unknown keys, infinities or NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    verbatim: ClassVar[tuple[str, ...]] = ()  # keys whose value on the command line is text as it stands there
+    from_data: ClassVar[tuple[str, ...]] = ()  # keys that take their value from prepared data, whatever is composed
+    refuses: ClassVar[tuple[str, ...]] = ()  # groups, options and keys that it has and its program can do nothing with
+
+
+def parse(data: dict[str, Any], schema: type[Section]) -> Any:
+    """The checked configuration, or a ConfigError with every mistake in it."""
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        found: dict[str, str] = {}  # one sentence a key: the branches of a union each report on their own
+        for mistake in error.errors(include_url=False):
+            key, sentence = _sentence(mistake, data, schema)
+            found.setdefault(key, sentence)
+        raise ConfigError(list(found.values())) from None
+
+
+def keys(schema: type[Section], data: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Every key of the schema in dotted form, with its pydantic field.
+
+    All branches of a union are walked, or, where `data` is given, the one that its `name` chose.
+    """
+    found: dict[str, Any] = {}
+
+    def walk(section: type[Section], prefix: str, data: Any) -> None:
+        for name, field in section.model_fields.items():
+            sections = sections_of(field.annotation)
+            inner_data = data.get(name) if isinstance(data, dict) else None
+            for inner in _chosen(sections, inner_data):
+                walk(inner, f"{prefix}{name}.", inner_data)
+            if not sections:
+                found[prefix + name] = _either(found.get(prefix + name), field)
+
+    walk(schema, "", data)
+    return found
+
+
+def leaves(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested data as dotted keys and their values."""
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        found |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def _chosen(sections: list[type[Section]], data: Any) -> list[type[Section]]:
+    name = data.get("name") if isinstance(data, dict) else None
+    named = [
+        s for s in sections if "name" in s.model_fields and name in typing.get_args(s.model_fields["name"].annotation)
+    ]
+    return named or sections
+
+
+def _either(one: Any, other: Any) -> Any:
+    """The field of a key that two branches of a union have: it may be what it may be in either."""
+    if one is None or expected(one) == expected(other):
+        return one or other
+    both = copy.copy(one)
+    if typing.get_origin(one.annotation) is Literal and typing.get_origin(other.annotation) is Literal:
+        both.annotation = Literal[(*typing.get_args(one.annotation), *typing.get_args(other.annotation))]
+    else:
+        branches = (Annotated[(f.annotation, *f.metadata)] if f.metadata else f.annotation for f in (one, other))
+        both.annotation = Union[tuple(branches)]  # noqa: UP007
+        both.metadata = []
+    if one.description != other.description:
+        both.description = f"{one.description}; or {other.description}"
+    return both
+
+
+def sections_of(annotation: Any) -> list[type[Section]]:
+    """The sections among the branches of an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for branch in typing.get_args(annotation) for section in sections_of(branch)]
+
+
+def nearest(wrong: str, known: list[str]) -> str | None:
+    """The known name that a misspelling most likely means: also one that was put at the wrong level."""
+    section, _, leaf = wrong.rpartition(".")
+    beside = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == section}
+    anywhere = {name.rpartition(".")[2]: name for name in reversed(known)}
+    same_leaf = [name for name in known if name.rpartition(".")[2] == leaf]
+    sections = {name.rpartition(".")[0] for name in same_leaf}
+    close_section = difflib.get_close_matches(section, sections, n=1, cutoff=0.7)
+    if close_section:
+        return f"{close_section[0]}.{leaf}"
+    close = difflib.get_close_matches(leaf, beside, n=1, cutoff=0.7)
+    if close:
+        return beside[close[0]]
+    if same_leaf:
+        return same_leaf[0]
+    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.8) if not beside else []
+    close_leaf = difflib.get_close_matches(leaf, anywhere, n=1, cutoff=0.75)
+    return (close or [anywhere[name] for name in close_leaf] or [None])[0]
+
+
+def expected(field: Any) -> str:
+    """In words, what a key may be: read off its type and bounds, so that help and errors never disagree."""
+    return _expected(field.annotation, field.metadata)
+
+
+def _expected(annotation: Any, metadata: list[Any]) -> str:
+    origin = typing.get_origin(annotation)
+    if origin is Annotated:
+        inner, *more = typing.get_args(annotation)
+        bounds = [bound for extra in more for bound in getattr(extra, "metadata", [extra])]
+        return _expected(inner, [*metadata, *bounds])
+    if origin in (Union, types.UnionType):
+        return " or ".join(_expected(branch, metadata) for branch in typing.get_args(annotation))
+    if origin is Literal:
+        choices = [_show(value) for value in typing.get_args(annotation)]
+        return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
+    if annotation is type(None):
+        return "null"
+    if origin is list:
+        return f"a list of {_expected(*typing.get_args(annotation), [])}"
+    if origin is dict:
+        return "a group of keys"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[annotation]
+    if annotation is str:
+        metadata = [bound for bound in metadata if isinstance(bound, MinLen)]
+        return "text that is not empty" if metadata else words
+    for bound in metadata:
+        match bound:
+            case Ge(ge=low):
+                words += f" of at least {low:g}" if abs(low) < 1e6 else f" of at least {low}"
+            case Gt(gt=low):
+                words += f" above {low:g}"
+            case Le(le=high):
+                words += f" up to {high:g}"
+            case Lt(lt=high):
+                words += f" below {high:g}" if high < 1e6 else f" below 2^{math.log2(high):g}"
+            case MultipleOf(multiple_of=factor):
+                words += f", a multiple of {factor}"
+    return words
+
+
+def _show(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return in_line(repr(value) if isinstance(value, str) and " " in value else value)
+
+
+def _sentence(mistake: Any, data: dict[str, Any], schema: type[Section]) -> tuple[str, str]:
+    """The key that a mistake is about, and one sentence on it for the person who typed it."""
+    known = keys(schema, data)
+    key, value = _locate(mistake["loc"], data, known)
+    kind = mistake["type"]
+    if kind == "extra_forbidden":
+        while isinstance(value, dict) and value:  # a whole group that is not there
+            part, value = next(iter(value.items()))
+            key = f"{key}.{in_line(part)}"
+        section = key.rpartition(".")[0]
+        allowed = _allowed_in(data, schema)
+        guess = nearest(key, allowed)
+        siblings = [name for name in allowed if name.rpartition(".")[0] == section] or sorted(schema.model_fields)
+        hint = f"did you mean `{guess}`?" if guess else "there are " + ", ".join(siblings)
+        return key, f"`{key}` is not a key: {hint}"
+    if kind == "missing":
+        return (
+            key,
+            f"`{key}` is missing: set it to {expected(known[key]) if key in known else 'a group of keys'}",
+        )
+    if kind == "value_error":
+        return key, f"`{key}` {mistake['ctx']['error']}"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        wrong = value.get("name") if isinstance(value, dict) else value
+        return key, f"`{key}.name` must be {expected(known[f'{key}.name'])}, not {_show(wrong)}"
+    if key not in known:
+        return key, f"`{key}` must be a group of keys, not {_show(value)}"
+    words = f"`{key}` must be {expected(known[key])}, not {_show(value)}"
+    if kind == "multiple_of":
+        words = f"`{key}` must be a multiple of {mistake['ctx']['multiple_of']}, not {_show(value)}"
+    if kind == "literal_error" and isinstance(value, str):
+        choices = [str(choice) for choice in typing.get_args(known[key].annotation)]
+        guess = difflib.get_close_matches(value, choices, n=1)
+        words += f": did you mean {guess[0]}?" if guess else ""
+    return key, words
+
+
+def _locate(location: tuple[Any, ...], data: dict[str, Any], known: dict[str, Any]) -> tuple[str, Any]:
+    """The dotted key and the value behind a pydantic location, which also names branches of unions."""
+    path: list[str] = []
+    value: Any = data
+    for part in location:
+        if ".".join(path) in known:
+            break  # what follows names a branch of the key's own type
+        if isinstance(value, dict) and part in value:
+            path.append(in_line(part))
+            value = value[part]
+        elif part == location[-1] and not (isinstance(value, dict) and value.get("name") == part):
+            path.append(in_line(part))  # a missing key
+            value = None
+    return ".".join(path), value
+
+
+def _allowed_in(data: dict[str, Any], schema: type[Section]) -> list[str]:
+    """The keys and groups that this configuration may have: of a union only the branch that its `name` chose."""
+    inner = [key for key in keys(schema, data) if "." in key]
+    groups = dict.fromkeys(key.rpartition(".")[0] for key in inner)
+    return [*schema.model_fields, *inner, *(group for group in groups if "." in group)]

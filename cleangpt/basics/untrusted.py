@@ -1,0 +1,66 @@
+"""Files that somebody else made are data: read as such, and refused in a sentence where they are not what they say."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cleangpt.basics.errors import UserError
+from cleangpt.basics.shown import in_line
+
+# What becomes of code that reads a file which is not what it should be.
+DAMAGE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
+DAMAGE += (RecursionError, MemoryError)
+
+
+@contextlib.contextmanager
+def reading(path: Path | str, what: str, remedy: str = "") -> Iterator[None]:
+    """Whatever goes wrong while a file is read, and its values are made use of, becomes one sentence about the file."""
+    try:
+        with rust():
+            yield
+    except DAMAGE as error:
+        raise UserError(f"{path} can't be read as {what}: {reason(error)}{remedy}") from None
+
+
+@contextlib.contextmanager
+def rust() -> Iterator[None]:
+    """Calls of a library that is written in Rust: its panics, which no `except Exception` sees, become ValueErrors."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"the library that reads it failed ({error})") from None
+
+
+def reason(error: BaseException) -> str:
+    """An exception as a part of a sentence."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    words = {RecursionError: "it is nested too deeply", MemoryError: "it asks for more memory than there is"}
+    said = next((text for kind, text in words.items() if isinstance(error, kind)), str(error))
+    if isinstance(error, KeyError):
+        said = f"it has no {said}"
+    return in_line(said or type(error).__name__, 200)
+
+
+def parsed(text: str | bytes) -> Any:
+    """What JSON says; a ValueError where it is none."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def parsed_object(text: str | bytes) -> dict[str, Any]:
+    found = parsed(text)
+    if not isinstance(found, dict):
+        raise ValueError("it holds no JSON object")
+    return found
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """A file with a JSON object; an OSError or a ValueError where there is none."""
+    return parsed_object(path.read_bytes())

@@ -1,0 +1,48 @@
+"""What Hydra composes from conf/: as plain data, and in a sentence what it could not compose."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from omegaconf import DictConfig, OmegaConf
+
+CONF = str(Path(__file__).resolve().parents[2] / "conf")
+
+
+class Sweeps(Protocol):
+    """What is to be known here of hydra.launcher and hydra.sweeper."""
+
+    def mistakes(self, hydra: dict[str, Any]) -> list[str]:
+        """Say what is wrong with them, a sentence each."""
+
+    def help_keys(self) -> dict[str, Any]:
+        """List the keys that --help explains, with their fields."""
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The composed configuration as plain data; past this point there is no DictConfig."""
+    return OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+
+
+def defaults(config_name: str, *choices: str) -> dict[str, Any]:
+    """What conf/ composes to with nothing but these choices of groups, also while Hydra runs a program."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        with initialize_config_dir(CONF, job_name=config_name, version_base=None):
+            return plain(compose(config_name, list(choices)))
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
+def composition_mistake(error: Exception) -> str | None:
+    """One sentence for what Hydra or OmegaConf could not compose, or None for any other exception."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    if not isinstance(error, HydraException | OmegaConfBaseException | YAMLError):
+        return None
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "the configuration can't be composed: " + " ".join(lines).partition(" Config search path")[0]

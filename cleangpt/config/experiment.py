@@ -1,0 +1,183 @@
+"""Every key of conf/: its type, its bounds, its meaning, and what must fit together.
+
+Hydra composes; `schema.parse` checks the result against `Config` once. Torch is not imported here, so that a
+refused configuration answers at once.
+"""
+
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import Field, field_validator, model_validator
+
+from cleangpt.basics import schema
+from cleangpt.basics.errors import ConfigError
+from cleangpt.basics.schema import Section
+from cleangpt.models.settings import GPTConfig, LlamaConfig, ModelConfig
+from cleangpt.optimizers.settings import AdamWConfig, MuonConfig, ScheduleConfig
+from cleangpt.tasks import SETTINGS as TASK_SETTINGS
+
+
+class StopWhen(Section):
+    """What ends a run as completed before its last step."""
+
+    metric: str = Field(min_length=1, description="a score of the evaluations")
+    at_least: float | None = Field(description="what it has to reach; null: see at_most")
+    at_most: float | None = Field(description="what it has to fall to; null: see at_least")
+    times: int = Field(ge=1, description="evaluations in a row that have to show it")
+
+    def is_met(self, scores: dict[str, float]) -> bool:
+        """Tell whether one evaluation shows it. What is not a number shows nothing."""
+        value = scores[self.metric]
+        return value >= self.at_least if self.at_least is not None else value <= self.at_most
+
+    def in_words(self) -> str:
+        bound = f"at least {self.at_least}" if self.at_least is not None else f"at most {self.at_most}"
+        often = f" in {self.times} evaluations in a row" if self.times > 1 else ""
+        return f"{self.metric} is {bound}{often}"
+
+    def question(self) -> str:
+        """Tell one goal from another, however often it has to be shown."""
+        return self.model_copy(update={"times": 1}).in_words()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_bound_is_enough(cls, given: Any) -> Any:
+        return {"at_least": None, "at_most": None, **given} if isinstance(given, dict) else given
+
+    @field_validator("at_most")
+    @classmethod
+    def _one_bound(cls, at_most: float | None, info) -> float | None:
+        if "at_least" in info.data and (at_most is None) == (info.data["at_least"] is None):
+            raise ValueError("and train.stop_when.at_least: one has to be a number and the other null")
+        return at_most
+
+
+class TrainConfig(Section):
+    steps: int = Field(ge=1, description="optimizer steps")
+    batch_size: int = Field(ge=1, description="sequences in one micro-step, over all processes")
+    micro_batch_size: int | None = Field(ge=1, description="most sequences on one device at once; null: no cap")
+    grad_clip: float | None = Field(gt=0, description="largest norm of the gradient; null: no clipping")
+    eval_every: int | None = Field(ge=1, description="steps between evaluations; null: only at the end")
+    log_every: int = Field(ge=1, description="steps between lines of metrics.jsonl")
+    snapshot_every: int | None = Field(ge=1, description="steps between snapshots; null: only at the end")
+    snapshot_minutes: float | None = Field(gt=0, description="minutes between snapshots, at most; null: no limit")
+    keep_snapshots: int | None = Field(ge=1, description="newest snapshots that are kept; null: all")
+    early_stopping: int | None = Field(ge=1, description="evaluations without a better val/loss; null: off")
+    stop_when: StopWhen | None
+    freeze: list[str] = Field(description="parameters that stay as they are: names, parts of names, or patterns")
+    nonfinite: Literal["stop", "skip"] = Field(description="what to do with a step whose gradient is not finite")
+    nonfinite_limit: int = Field(ge=1, description="steps in a row that nonfinite=skip may skip")
+    activation_checkpointing: bool = Field(description="recompute activations instead of storing them")
+    test_at_end: bool = Field(description="score the best weights on the test split when training ends")
+
+    @field_validator("stop_when")
+    @classmethod
+    def _is_looked_at(cls, stop_when: StopWhen | None, info) -> StopWhen | None:
+        if stop_when is not None and info.data.get("eval_every", 1) is None:
+            raise ValueError("is judged at evaluations, and there are none before the end: set train.eval_every")
+        return stop_when
+
+
+class LoggerConfig(Section):
+    progress: bool | Literal["auto"] = Field(description="a bar; auto: on a terminal only")
+    samples: int = Field(ge=0, description="samples shown at each evaluation")
+    tensorboard: bool = Field(description="event files in tensorboard/")
+    wandb: bool = Field(description="a run of Weights & Biases, offline where there is no key")
+    csv: bool = Field(description="metrics.csv beside metrics.jsonl")
+    project: str = Field(min_length=1, description="the project of wandb")
+    plots: bool = Field(description="draw plots/ anew at each evaluation, and the pictures of the score at the end")
+    norms: int | None = Field(ge=1, description="steps between norms of weights and updates, by layer; null: never")
+
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+# A task brings its own settings; the union is over whatever lies in cleangpt/tasks/.
+DatasetConfig = Annotated[Union[tuple(dict.fromkeys(TASK_SETTINGS.values()))], Field(discriminator="name")]  # noqa: UP007
+
+
+class Config(Section):
+    """One experiment: what conf/train.yaml composes to, and what config.json holds."""
+
+    seed: int = Field(ge=0, lt=2**63, description="of initialisation, data order and dropout")
+    device: Device = Field(description="where to compute; auto: the fastest there is")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        description="of the arithmetic, weights stay float32; auto: bfloat16 where the hardware has it and it pays"
+    )
+    compile: bool | Literal["auto", "graphs"] = Field(
+        description="torch.compile; auto: where it pays within the run; graphs: with CUDA graphs, for small models"
+    )
+    processes: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
+        description="processes that `python train.py` starts; auto: one for each visible GPU"
+    )
+    profile: bool = Field(description="trace a few steps for Perfetto, into profile/, then go on")
+    resume: str | None = Field(description="a run or snapshot to continue; auto: the one in hydra.run.dir; null: none")
+    init_from: str | None = Field(description="a run whose weights to start from; null: random weights")
+    dataset: DatasetConfig
+    model: Annotated[GPTConfig | LlamaConfig, Field(discriminator="name")]
+    optimizer: Annotated[AdamWConfig | MuonConfig, Field(discriminator="name")]
+    train: TrainConfig
+    schedule: ScheduleConfig
+    logger: LoggerConfig
+
+    @field_validator("model")
+    @classmethod
+    def _context_holds_a_sample(cls, model: ModelConfig, info) -> ModelConfig:
+        needed = getattr(info.data.get("dataset"), "sequence_length", None)
+        if model.block_size and needed and model.block_size < needed:
+            raise ValueError(
+                f"block_size={model.block_size} is shorter than one sample of {needed} tokens: "
+                f"set model.block_size={needed} or null"
+            )
+        return model
+
+
+class Imported(Section):
+    """What config.json holds beside weights that were not trained here, but imported."""
+
+    source: str = Field(min_length=1, description="where the weights come from")
+    dataset: None = Field(description="no data set")
+    model: Annotated[GPTConfig | LlamaConfig, Field(discriminator="name")]
+
+
+def parse(data: dict[str, Any]) -> Config:
+    """The checked configuration of an experiment, or a ConfigError that names every mistake."""
+    return schema.parse(data, Config)
+
+
+def resolve(config: Config, task: Any) -> Config:
+    """Fill in every null that stands for a value derived from others, so that config.json is complete."""
+    model = {
+        "block_size": config.model.block_size or task.sequence_length,
+        "vocab_size": config.model.vocab_size or task.tokenizer.vocab_size,
+    }
+    if model["vocab_size"] < task.tokenizer.vocab_size:
+        raise ConfigError(
+            [
+                f"`model.vocab_size` must be at least {task.tokenizer.vocab_size}, the size of the tokenizer, "
+                f"or null, not {model['vocab_size']}"
+            ]
+        )
+    if isinstance(config.model, LlamaConfig):
+        width = config.model.n_embd
+        model["head_dim"] = config.model.head_dim or width // config.model.n_head
+        model["n_kv_head"] = config.model.n_kv_head or config.model.n_head
+        usual = 4 * width if config.model.activation == "relu2" else -(-8 * width // (3 * 32)) * 32
+        model["ffn_dim"] = config.model.ffn_dim or usual
+    optimizer = config.optimizer
+    if isinstance(optimizer, MuonConfig):
+        optimizer = optimizer.model_copy(update={"matrix_lr": optimizer.matrix_lr or 2 * optimizer.lr})
+    ramps = {}
+    first = {"lr": config.optimizer.lr, "weight_decay": config.optimizer.weight_decay, "grad_accum": 1}
+    for name, default in first.items():
+        ramp = getattr(config.schedule, name)
+        begin = default if ramp.begin is None else ramp.begin
+        end = begin if ramp.end is None else ramp.end
+        ramps[name] = ramp.model_copy(update={"begin": begin, "end": end})
+    return config.model_copy(
+        update={
+            "dataset": task.settings,
+            "model": config.model.model_copy(update=model),
+            "optimizer": optimizer,
+            "schedule": config.schedule.model_copy(
+                update={**ramps, "steps": config.schedule.steps or config.train.steps}
+            ),
+        }
+    )

@@ -1,0 +1,210 @@
+"""What a command line asks for, composed and judged before Hydra does it: every mistake in it is named at once."""
+
+import contextlib
+import itertools
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from cleangpt.basics.errors import ConfigError, UserError
+from cleangpt.basics.schema import Section, nearest, parse
+from cleangpt.config.composition import CONF, Sweeps, composition_mistake, plain
+
+
+def check(arguments: Any, schema: type[Section], config_name: str, sweeps: Sweeps | None = None) -> None:
+    """Raise a ConfigError with every mistake that this command line makes, in any job of a sweep."""
+    from hydra import initialize_config_dir
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_automatic_config_search_path
+    from hydra.core.config_search_path import SearchPathQuery
+    from hydra.core.global_hydra import GlobalHydra
+
+    paths = create_automatic_config_search_path(os.path.abspath(sys.argv[0]), None, arguments.config_path or CONF)
+    if own := arguments.config_dir:
+        if not os.path.isdir(own):
+            raise UserError(f"--config-dir={own} is no folder")
+        paths.prepend("command-line", f"file://{os.path.abspath(own)}", SearchPathQuery(provider="schema"))
+    with warnings.catch_warnings(), initialize_config_dir(CONF, job_name=config_name, version_base=None):
+        warnings.filterwarnings("ignore", ".* is not available")  # which is a mistake here
+        GlobalHydra.instance().clear()
+        Hydra.create_main_hydra2(config_name, paths)
+        mistakes = _Judge(arguments, schema, config_name, sweeps).mistakes()
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
+class _Judge:
+    """Composes what a command line asks for: one configuration, or that of each job of a sweep."""
+
+    def __init__(self, arguments: Any, schema: type[Section], config_name: str, sweeps: Sweeps | None):
+        from hydra.core.global_hydra import GlobalHydra
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        self.loader = GlobalHydra.instance().config_loader()
+        self.parser = OverridesParser.create(self.loader)
+        self.schema, self.name = schema, arguments.config_name or config_name
+        self.sweeps = sweeps if arguments.multirun else None
+        self.lines = arguments.overrides
+        self.found: dict[str, None] = {}  # each sentence once, in order
+
+    def mistakes(self) -> list[str]:
+        self._look_where_asked()
+        choices = self._choices(self.lines, searches=True)
+        first = [alternatives[0] for alternatives in choices.values()]
+        hydra, devices = self._compose(first)
+        if self.sweeps and hydra is not None:
+            self._note(self.sweeps.mistakes(hydra))
+            params = hydra["sweeper"].get("params") or {}
+            searches = hydra["sweeper"].get("name") == "optuna"
+            given = self._choices([f"{key}={value}" for key, value in params.items()], searches)
+            choices = given | self._choices(self.lines, searches)
+            for job in _jobs(list(choices.values()), searches):
+                if job != first:
+                    devices |= self._compose(job)[1]
+        elif hydra is not None and hydra["sweeper"].get("params") and hydra["mode"] != "RUN":
+            chosen = [line for line in self.lines if line.startswith("sweep=")] or ["hydra.sweeper.params"]
+            self._note([f"`{chosen[0]}` is a sweep: add -m to run all of it"])
+        for wanted in sorted(devices & {"cuda", "mps"}):
+            from cleangpt.machine import device
+
+            self._note(device.mistakes(wanted))
+        return list(self.found)
+
+    def _note(self, sentences: list[str]) -> None:
+        self.found |= dict.fromkeys(sentences)
+
+    def _look_where_asked(self) -> None:
+        """Have the groups know what lies in the folders of hydra.searchpath, in which Hydra looks too."""
+        from hydra.errors import HydraException
+
+        overrides = []
+        for line in self.lines:
+            with contextlib.suppress(HydraException):
+                overrides.append(self.parser.parse_override(line))
+        try:
+            self.loader._process_config_searchpath(self.name, overrides, self.loader.repository)
+        except Exception as error:
+            if composition_mistake(error) is None:
+                raise
+            return  # which is said where this is composed
+        lacking = [source for source in self.loader.get_sources() if not source.available()]
+        asked = [f"{source.scheme()}://{source.path}" for source in lacking if "hydra.searchpath" in source.provider]
+        self._note([f"`hydra.searchpath` names {path}, which is no folder" for path in asked])
+
+    def _compose(self, overrides: list[str]) -> tuple[dict[str, Any] | None, set[str]]:
+        """Judge one configuration; Hydra's own part of it, and the device that it asks for."""
+        from hydra import compose
+        from hydra.core.hydra_config import HydraConfig
+
+        hydra, data = None, {}
+        try:
+            composed = compose(self.name, overrides, return_hydra_config=True)
+            HydraConfig.instance().set_config(composed)
+            OmegaConf.set_struct(composed, False)
+            parts = {part: plain(composed.hydra[part]) for part in ("launcher", "sweeper")}
+            hydra = {**parts, "mode": composed.hydra.mode and composed.hydra.mode.name}
+            del composed["hydra"]
+            data = plain(composed)
+            parse(data, self.schema)
+            if self.sweeps and data.get("resume") not in (None, "auto"):
+                self._note(["`resume` can't be part of a sweep, whose jobs begin runs of their own: use init_from"])
+        except ConfigError as error:
+            self._note(_about_groups(error.mistakes, data, self.loader))
+        except Exception as error:
+            sentence = composition_mistake(error)
+            if sentence is None:
+                raise
+            self._note([sentence])
+        return hydra, {data.get("device")} & {"cuda", "mps"}
+
+    def _choices(self, lines: list[str], searches: bool) -> dict[str, list[str]]:
+        """Of each key the overrides that compose, one for each value; what is wrong with the others is noted."""
+        from hydra.errors import HydraException
+
+        choices: dict[str, list[str]] = {}
+        for line in lines:
+            try:
+                override = self.parser.parse_override(line)
+                assert override.key_or_group
+            except (HydraException, AssertionError):
+                self._note([f"`{line}` is not an override: write key=value, and quote values with special characters"])
+                continue
+            key = override.get_key_element()
+            if not override.is_sweep_override():
+                values = [line]
+            elif not self.sweeps:
+                self._note([f"`{line}` is a sweep: add -m to run all of it, or quote the value"])
+                continue
+            elif override.is_hydra_override():
+                self._note([f"`{line}` can't be swept: one sweep has one hydra configuration"])
+                continue
+            elif override.is_discrete_sweep():
+                values = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            elif searches:
+                values = [f"{key}={end}" for end in (override.value().start, override.value().end)]
+            else:
+                self._note([f"`{line}` has no end of values: list some, or search with hydra/sweeper=optuna"])
+                continue
+            judged = [self._judge(self.parser.parse_override(value), value) for value in values]
+            if kept := [value for value in judged if value is not None]:
+                choices[key] = kept
+        return choices
+
+    def _judge(self, override: Any, line: str) -> str | None:
+        """An override that composes, or None, with a sentence on an option that a group does not have.
+
+        A value override is forced (`++`), so that a misspelled key gets as far as our schema, which names the right
+        one.
+        """
+        from hydra.core.override_parser.types import OverrideType
+
+        group = override.key_or_group
+        options = self.loader.get_group_options(group)
+        if override.type == OverrideType.DEL:
+            return line
+        if group.startswith("hydra") and not group.startswith(("hydra.launcher.", "hydra.sweeper.")):
+            return line
+        if not options or isinstance(override.value(), dict):
+            return "++" + line.lstrip("+")
+        if override.value() is None:
+            self._note([f"`{line}` chooses nothing: write ~{group}, or one of {', '.join(options)}"])
+            return None
+        chosen = override.value() if isinstance(override.value(), list) else [override.value()]
+        unknown = [option for option in chosen if option is not None and str(option) not in options]
+        self._note([_unknown_option(group, str(option), options) for option in unknown])
+        return None if unknown else line
+
+
+def _jobs(choices: list[list[str]], searches: bool) -> Iterator[list[str]]:
+    """The overrides of each job: all combinations, or of a search every end of every key."""
+    if not searches:
+        yield from map(list, itertools.product(*choices))
+        return
+    first = [alternatives[0] for alternatives in choices]
+    yield first
+    for place, alternatives in enumerate(choices):
+        for other in alternatives[1:]:
+            yield [*first[:place], other, *first[place + 1 :]]
+
+
+def _about_groups(mistakes: list[str], data: dict[str, Any], loader: Any) -> list[str]:
+    """A group like experiment is no key, and so unknown to the schema."""
+    said = []
+    for mistake in mistakes:
+        key = mistake.split("`")[1]
+        guess = nearest(key, [name for name in loader.list_groups("") if name != "hydra"])
+        unguessed = f"`{key}` is not a key: there are"
+        if guess and "." not in key and mistake.startswith(unguessed):
+            mistake = f"`{key}` is not a key: did you mean `{guess}`?"
+        said.append(mistake)
+    return said
+
+
+def _unknown_option(group: str, option: str, options: list[str]) -> str:
+    guess = nearest(option, options)
+    hint = f"did you mean `{group}={guess}`? There are" if guess else "there are"
+    return f"`{group}={option}` does not exist: {hint} {', '.join(options)}"

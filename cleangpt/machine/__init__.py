@@ -1,0 +1,1 @@
+"""The machine that computes: devices, processes, signals."""

@@ -1,0 +1,194 @@
+"""The process group, and the few collectives that we use.
+
+The global rank decides what a process computes and writes, the local rank only its device. Without torchrun
+there is one process, and every collective is the identity.
+"""
+
+import contextlib
+import gc
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from cleangpt.basics.errors import UserError
+
+_store: Any = None
+
+
+@dataclass(frozen=True)
+class World:
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+
+def launched() -> bool:
+    """Whether a launcher (torchrun, or a scheduler that speaks its language) started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def world() -> World:
+    def number(name: str, default: int) -> int:
+        return int(os.environ.get(name, default)) if launched() else default
+
+    return World(number("RANK", 0), number("WORLD_SIZE", 1), number("LOCAL_RANK", 0), number("LOCAL_WORLD_SIZE", 1))
+
+
+def store() -> Any:
+    """The key-value store of the launcher: it lives as long as the launch, restarts of workers included."""
+    global _store
+    if _store is None:
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        _store = dist.TCPStore(
+            host,
+            port,
+            world().size,
+            is_master=not hosted and world().rank == 0,
+            timeout=timedelta(minutes=10),
+        )
+    return _store
+
+
+def agree(key: str, proposal: str) -> str:
+    """The first proposal of any rank becomes everyone's, those of a later restart included."""
+    if not launched():
+        return proposal
+    return store().compare_set(f"cleangpt/{key}", "", proposal).decode()
+
+
+def _this_attempt(key: str) -> str:
+    """A key of this start of the workers; the store outlives restarts."""
+    return f"cleangpt/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{key}"
+
+
+def told_by_main(key: str, say: Callable[[], str]) -> str:
+    """What rank 0 says, on every rank, before there is a process group. A UserError of its is raised on all."""
+    if not launched():
+        return say()
+    key = _this_attempt(key)
+    if world().is_main:
+        try:
+            store().set(key, "+" + say())
+        except UserError as error:
+            store().set(key, f"-{error}")
+            raise
+    store().wait([key], timedelta(days=1))  # it may fetch weights first
+    told = store().get(key).decode()
+    if told.startswith("-"):
+        raise UserError(told[1:])
+    return told[1:]
+
+
+def happened(key: str) -> bool:
+    """Whether `note` was called in this launch, before a restart of its workers too."""
+    return launched() and store().check([f"cleangpt/{key}"])
+
+
+def note(key: str) -> None:
+    if launched():
+        store().set(f"cleangpt/{key}", "yes")
+
+
+def tell_failure(text: str) -> None:
+    """Leave word of what ended this process, for rank 0 to write down."""
+    with contextlib.suppress(Exception):  # the launcher may be gone, and what failed matters more
+        store().compare_set(_this_attempt("failure"), "", text)
+
+
+def told_failure() -> str | None:
+    """What another process said before it ended."""
+    with contextlib.suppress(Exception):
+        if launched() and store().check([_this_attempt("failure")]):
+            return store().get(_this_attempt("failure")).decode()
+    return None
+
+
+def start(device: torch.device) -> World:
+    """Join the process group that the launcher announced."""
+    here = world()
+    if not launched() or dist.is_initialized():
+        return here
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+        store=dist.PrefixStore(_this_attempt("group"), store()),
+        rank=here.rank,
+        world_size=here.size,
+        device_id=device if device.type == "cuda" else None,
+    )
+    assert dist.get_world_size() == here.size, "the process group is not what the launcher announced"
+    return here
+
+
+def stop() -> None:
+    if dist.is_initialized():
+        gc.collect()  # what still holds on to the group would abort the process while it leaves
+        dist.destroy_process_group()
+
+
+def sum_in_place(tensor: Tensor) -> Tensor:
+    """The one all-reduce of a step, and of an evaluation."""
+    if dist.is_initialized():
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def several() -> bool:
+    return dist.is_initialized() and dist.get_world_size() > 1
+
+
+def begin_sum(tensor: Tensor) -> Any:
+    """The same while other work goes on; `wait` on what it returns."""
+    return dist.all_reduce(tensor, async_op=True)
+
+
+def gather(value: Any) -> list[Any]:
+    """Everyone's value, by rank, on every rank."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def from_main(read: Callable[[], Any]) -> Any:
+    """What rank 0 reads, on every rank: the others need no disk. What a user got wrong is raised on all of them."""
+    if not dist.is_initialized():
+        return read()
+    box: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            box[0] = read()
+        except UserError as error:
+            box[1] = error
+    dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    if box[1] is not None:
+        raise box[1]
+    return box[0]
+
+
+def tensors_from_main(read: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The CPU tensors that rank 0 reads, on every rank."""
+    if not dist.is_initialized():
+        return read()
+    tensors: dict[str, Tensor] = {}
+
+    def shapes() -> dict[str, tuple[torch.Size, torch.dtype]]:
+        tensors.update(read())
+        return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+
+    for name, (shape, dtype) in from_main(shapes).items():
+        tensor = tensors.setdefault(name, torch.empty(shape, dtype=dtype))
+        dist.broadcast(tensor, src=0)
+    return tensors

@@ -1,0 +1,77 @@
+"""Seconds from the command to the first step done, in fresh processes. Torch is not imported here, so that nothing is
+warm that would be cold for a person who types the command.
+
+Cold is the first start, with empty caches of torch.compile where it is on; warm the next one, with what that left.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from cleangpt.basics.errors import UserError
+from cleangpt.config import cli, composition
+from cleangpt.config.experiment import Config
+from cleangpt.config.programs import BenchConfig
+
+TRAIN = Path(composition.CONF).parent / "train.py"
+QUIET = [f"logger.{key}=false" for key in ("progress", "plots", "tensorboard", "wandb", "csv")]
+OWN = {"profile", *(set(BenchConfig.model_fields) - set(Config.model_fields))}
+LONGEST = 600  # seconds that a first step may take
+
+
+def seconds(config: BenchConfig, overrides: list[str]) -> dict[str, float]:
+    """`overrides` are the words of this command line, which train.py has too but for those of bench.py's own keys."""
+    words = [word for word in overrides if not _is_own(word)]
+    if (place := getattr(config.dataset, "dir", None)) is not None:
+        words.append(f"dataset.dir={cli.quoted(Path(place).absolute())}")
+    with tempfile.TemporaryDirectory(prefix="bench-start-", ignore_cleanup_errors=True) as folder:
+        return {name: _start(Path(folder), name, words) for name in ("cold", "warm")}
+
+
+def _is_own(word: str) -> bool:
+    key = word.lstrip("+~").partition("=")[0]
+    return key.partition(".")[0] in OWN or key.startswith("hydra.")
+
+
+def _absolute(word: str) -> str:
+    """A folder of configuration, found from everywhere."""
+    key, equals, value = word.rpartition("=")
+    return f"{key}{equals}{Path(value).absolute()}" if Path(value).is_dir() else word
+
+
+def _start(folder: Path, name: str, words: list[str]) -> float:
+    run, errors = folder / name, folder / f"{name}.err"
+    caches = {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TRITON_CACHE_DIR": str(folder / "triton")}
+    where = map(_absolute, cli.hydra_words(sys.argv[1:]))
+    command = [sys.executable, str(TRAIN), *where, *words, *QUIET, "processes=1"]
+    began = time.monotonic()
+    with errors.open("w") as file:
+        process = subprocess.Popen(
+            [*command, f"hydra.run.dir={cli.quoted(run)}"],
+            cwd=folder,  # where its outputs/latest is nobody's
+            env={**os.environ, **caches},
+            stdout=subprocess.DEVNULL,
+            stderr=file,
+            start_new_session=True,
+        )
+    try:
+        while not _stepped(run / "metrics.jsonl"):
+            if process.poll() is not None and not _stepped(run / "metrics.jsonl"):
+                raise UserError(f"train.py did not start (startup=false leaves this out): {errors.read_text().strip()}")
+            if time.monotonic() - began > LONGEST:
+                raise UserError(f"train.py made no step in {LONGEST} s: startup=false leaves this out")
+            time.sleep(0.005)
+        return time.monotonic() - began
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)  # with the processes that it compiles in
+        process.wait()
+
+
+def _stepped(metrics: Path) -> bool:
+    """Whether the first line is written, which is that of the first step."""
+    return metrics.exists() and metrics.stat().st_size > 0

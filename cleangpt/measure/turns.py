@@ -1,0 +1,94 @@
+"""Sides that do the same work, timed in turn: A B, B A, A B …
+
+What disturbs the machine for a while then disturbs all of them, and a ratio is taken within a round, between
+neighbours in time.
+"""
+
+import gc
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from cleangpt.machine.device import Compute
+from cleangpt.measure.apart import Apart, Work, turn
+from cleangpt.watch.health import peak_memory
+
+OURS = "cleangpt"
+
+
+@dataclass
+class Side:
+    name: str
+    prepare: Callable[[], Work]  # sides are made one after the other, so that the memory of each is known
+    dtype: torch.dtype
+    group: str = ""  # only sides of one group are compared
+    memory_gb: float | None = None
+    calls: list[float] = field(default_factory=list)  # seconds
+    rates: list[float] = field(default_factory=list)  # of each turn, in tokens or problems a second
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}, {self.group}" if self.group else self.name
+
+
+def run(sides: list[Side], rounds: int, seconds: float, warm_up: int, compute: Compute) -> None:
+    """Make each side, warm it up, and take its turns."""
+    works = [_prepared(side, warm_up, compute, first=side is sides[0]) for side in sides]
+    for number in range(rounds):
+        order = list(zip(sides, works, strict=True))
+        for side, work in order if number % 2 == 0 else reversed(order):
+            _turn(side, work, seconds, compute)
+
+
+def _prepared(side: Side, warm_up: int, compute: Compute, first: bool) -> Work:
+    on_gpu = compute.device.type == "cuda"
+    gc.collect()
+    before = 0
+    if on_gpu:
+        before = torch.cuda.memory_allocated(compute.device)
+        torch.cuda.reset_peak_memory_stats(compute.device)
+    work = side.prepare()
+    for _ in range(warm_up):
+        work()
+    compute.synchronize()
+    if isinstance(work, Apart):
+        most = work.peak_memory()
+        side.memory_gb = None if most is None else most / 1e9
+        return work
+    most = peak_memory(compute)
+    if most is not None and (first or on_gpu):  # a process has one peak, and it is that of who was there first
+        side.memory_gb = (most - before) / 1e9
+    return work
+
+
+def _turn(side: Side, work: Work, seconds: float, compute: Compute) -> None:
+    gc.collect()
+    done, calls = work.turn(seconds) if isinstance(work, Apart) else turn(work, seconds, compute)
+    side.calls += calls
+    side.rates.append(done / sum(calls))
+
+
+def found(sides: list[Side]) -> dict[str, dict[str, Any]]:
+    """What was measured of each side, by its label; of the others also how many times as fast as they we are."""
+    ours = {side.group: side for side in sides if side.name == OURS}
+    results = {}
+    for side in sides:
+        result: dict[str, Any] = {"dtype": str(side.dtype).removeprefix("torch."), **spread(side.rates)}
+        result["step_ms"] = spread([1000 * call for call in side.calls])
+        if side.memory_gb is not None:
+            result["memory_gb"] = side.memory_gb
+        if side.name != OURS:
+            pairs = zip(ours[side.group].rates, side.rates, strict=True)
+            result["ratio"] = spread([our / other for our, other in pairs])
+        results[side.label] = result
+    return results
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """The median, and between what values four fifths lie (of a few, all)."""
+    values = sorted(values)
+    outside = len(values) // 10
+    return {"median": statistics.median(values), "low": values[outside], "high": values[-1 - outside]}

@@ -1,0 +1,46 @@
+"""Architectures by name, built from their section of the configuration."""
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from cleangpt.basics.errors import UserError
+from cleangpt.models.gpt import GPT
+from cleangpt.models.layers import Decoder
+from cleangpt.models.llama import Llama
+from cleangpt.models.settings import ModelConfig
+
+MODELS: dict[str, type[Decoder]] = {"gpt": GPT, "llama": Llama}
+
+
+class Unset(TorchFunctionMode):
+    """Modules that are made do not draw weights: ours come later, and torch would load its compiler to do it."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__module__", None) == torch.nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def build(config: ModelConfig, device: torch.device | str = "cpu") -> Decoder:
+    """The model of this (resolved) configuration, its weights not set yet."""
+    with torch.device(device), Unset():
+        return MODELS[config.name](config)
+
+
+def parameter_counts(model: Decoder) -> dict[str, int]:
+    """How many weights there are, how many of them are no embeddings, and how many are not frozen."""
+    total = sum(p.numel() for p in model.parameters())
+    embeddings = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Embedding))
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return {"total": total, "without_embeddings": total - embeddings, "trained": trained}
+
+
+def count_parameters(config: ModelConfig) -> int:
+    """How many weights a model of this (resolved) configuration has. None are made to count them, and of many layers,
+    which are all alike, no more than three."""
+    few = [config.model_copy(update={"n_layer": count}) for count in (2, 3) if count < config.n_layer]
+    try:
+        counts = [parameter_counts(build(smaller, "meta"))["total"] for smaller in (few if few[1:] else [config])]
+    except (RuntimeError, OverflowError, TypeError):  # more numbers in one tensor than torch can count
+        raise UserError("the model is larger than any memory: lower model.n_embd or model.vocab_size") from None
+    return counts[0] + (config.n_layer - 2) * (counts[1] - counts[0]) if counts[1:] else counts[0]

@@ -1,0 +1,51 @@
+"""AdamW by torch's fused kernel: one call for each group of parameters."""
+
+import torch
+from torch import Tensor, nn
+
+from cleangpt.optimizers.settings import AdamWConfig, MuonConfig
+
+
+class AdamW:
+    """Loshchilov & Hutter, "Decoupled Weight Decay Regularization", 2019, by torch's fused kernel.
+
+    torch.optim loads torch's compiler as soon as an optimizer is made, which takes longer than all the rest of a
+    start; what it does besides is not needed here.
+    """
+
+    def __init__(self, config: AdamWConfig | MuonConfig, groups: list[dict]):
+        self.betas, self.eps = (config.beta1, config.beta2), config.eps
+        self.param_groups = groups
+        device = groups[0]["params"][0].device
+        self.steps = torch.zeros((), dtype=torch.float32, device=device)  # the same for all parameters
+        self.state: dict[nn.Parameter, dict[str, Tensor]] = {
+            parameter: {
+                "step": self.steps,
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+            for group in groups
+            for parameter in group["params"]
+        }
+
+    @torch.no_grad()
+    def step(self) -> None:
+        self.steps += 1
+        for group in self.param_groups:
+            parameters = group["params"]
+            states = [self.state[parameter] for parameter in parameters]
+            torch._fused_adamw_(
+                parameters,
+                [parameter.grad for parameter in parameters],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                [self.steps] * len(parameters),
+                lr=group["lr"],
+                beta1=self.betas[0],
+                beta2=self.betas[1],
+                weight_decay=group["weight_decay"],
+                eps=self.eps,
+                amsgrad=False,
+                maximize=False,
+            )

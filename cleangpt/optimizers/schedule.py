@@ -1,0 +1,94 @@
+"""Learning rate, weight decay and accumulation at a step: pure functions of the step, so nothing is saved.
+
+Steps count from 1. With W steps of warm-up a value rises linearly to `begin`, which step W has; without, step 1
+has it. The last step of the decay has `end`, exactly.
+"""
+
+import math
+from typing import NamedTuple
+
+from cleangpt.optimizers.settings import Ramp, ScheduleConfig
+
+
+class Values(NamedTuple):
+    lr: float
+    weight_decay: float
+    grad_accum: int
+
+
+def at(schedule: ScheduleConfig, step: int) -> Values:
+    """What holds during this step. The schedule is a resolved one; behind its last step nothing moves any more."""
+    steps = schedule.steps
+    return Values(
+        lr=value(schedule.lr, step, steps),
+        weight_decay=value(schedule.weight_decay, step, steps),
+        grad_accum=max(1, math.floor(value(schedule.grad_accum, step, steps) + 0.5)),
+    )
+
+
+def value(ramp: Ramp, step: int, steps: int) -> float:
+    warmup = round(ramp.warmup * steps)
+    if step < warmup:
+        return ramp.begin * step / warmup
+    progress = _progress(ramp, step, steps, max(warmup, 1))
+    if ramp.style == "constant" or progress == 0:
+        return ramp.begin
+    if progress == 1:
+        return ramp.end
+    match ramp.style:
+        case "linear" | "wsd":
+            way = progress
+        case "cosine":
+            way = (1 - math.cos(math.pi * progress)) / 2
+        case "power":
+            way = progress**ramp.power
+    return ramp.begin + (ramp.end - ramp.begin) * way
+
+
+def _progress(ramp: Ramp, step: int, steps: int, first: int) -> float:
+    """0 at the last step that has `begin`, 1 from the first step that has `end`."""
+    length = steps - first if ramp.decay is None else round(ramp.decay * steps) or math.ceil(ramp.decay)
+    start = max(first, steps - length) if ramp.style == "wsd" else first
+    last = min(start + length, steps)
+    if step <= start:
+        return 0.0
+    return 1.0 if step >= last else (step - start) / (last - start)
+
+
+def ignored(schedule: ScheduleConfig, train_steps: int) -> list[str]:
+    """A sentence on each `end` that a constant style never reaches, and on steps that would learn nothing."""
+    idle = train_steps - schedule.steps
+    sentences = (
+        [
+            f"the learning rate is 0 from step {schedule.steps} on, where schedule.steps ends: the last {idle:,} of "
+            "train.steps change nothing"
+        ]
+        if idle > 0 and at(schedule, schedule.steps + 1).lr == 0
+        else []
+    )
+    return sentences + [
+        f"`schedule.{name}.end` is not used with style=constant: choose linear, cosine or power"
+        for name in ("lr", "weight_decay", "grad_accum")
+        if (ramp := getattr(schedule, name)).style == "constant" and ramp.end not in (None, ramp.begin)
+    ]
+
+
+def jumps(before: ScheduleConfig, now: ScheduleConfig, step: int) -> list[str]:
+    """What leaps behind this step where `now` takes over from `before`, in words."""
+    names = Values("the learning rate", "weight decay", "accumulation")
+    return [
+        f"{name} goes from {_shown(was)} to {_shown(comes)}"
+        for name, was, would, comes in zip(
+            names, at(before, step), at(before, step + 1), at(now, step + 1), strict=True
+        )
+        if not math.isclose(would, comes, rel_tol=0.01, abs_tol=1e-12)
+    ]
+
+
+def _shown(value: float) -> str:
+    return f"{value:.2e}" if 0 < value < 0.01 else f"{value:g}"
+
+
+def micro_steps_before(schedule: ScheduleConfig, step: int) -> int:
+    """How many micro-steps the steps before this one take: where its data begins."""
+    return sum(at(schedule, s).grad_accum for s in range(1, step))

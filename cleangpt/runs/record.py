@@ -1,0 +1,161 @@
+"""What a run notes about its circumstances: run.json. `card.py` makes a page of it."""
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cleangpt.basics import untrusted
+from cleangpt.basics.schema import leaves
+from cleangpt.config import composition
+from cleangpt.config.experiment import Config
+from cleangpt.machine import processor
+from cleangpt.machine.device import Compute
+from cleangpt.machine.distributed import World
+
+DECIDED = "dtype"  # the key whose `auto` is replaced, when a run begins, by what was decided
+
+
+def circumstances(
+    overrides: list[str],
+    changed: dict[str, dict[str, Any]],
+    compute: Compute,
+    world: World,
+    parameters: dict[str, int],
+) -> dict[str, Any]:
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "overrides": overrides,
+        "changed": changed,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "git": git_state(),
+        "versions": versions(),
+        "machine": {
+            "host": platform.node(),
+            "system": platform.platform(),
+            "processor": processor.name(),
+            "cores": os.cpu_count(),
+            "device": compute.name,
+            "device_type": compute.device.type,
+            "threads": torch.get_num_threads(),
+            "dtype": compute.dtype_name,
+        },
+        "world_size": world.size,
+        "local_world_size": world.local_size,
+        "parameters": parameters,
+    }
+
+
+class _Part(BaseModel):
+    """What is read of a part of a run, and what those lack that were noted by earlier versions."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    command: list[str] = ["train.py"]
+    overrides: list[str] = []
+    changed: dict[str, dict[str, Any]] = {}
+    started: str = "unknown"
+    world_size: int = Field(1, ge=1)
+    local_world_size: int | None = Field(None, ge=1)
+    machine: dict[str, str | int | None] = {}
+    git: dict[str, str | bool | None] = {}
+    versions: dict[str, str] = {}
+    parameters: dict[str, int] = {}
+    data: dict[str, Any] | None = None
+
+
+class _Record(_Part):
+    resumed: list[_Part] = []
+
+
+def begun(path: Path) -> dict[str, Any] | None:
+    """The record of a run that goes on, if there is one."""
+    if not path.exists():
+        return None
+    with untrusted.reading(path, "the record of a run", ": put it back, or take it away"):
+        stored = untrusted.json_object(path)
+        try:
+            record = _Record.model_validate(stored).model_dump()
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
+            raise ValueError(f"its `{where}` is not what it should be") from None
+    for part in parts(record):
+        part["local_world_size"] = part["local_world_size"] or part["world_size"]
+    return record
+
+
+def parts(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """How a run began, and each time that it was resumed."""
+    return [record, *record.get("resumed", [])]
+
+
+def changes(
+    config: Config, asked: Config, overrides: list[str], before: dict[str, Any] | None
+) -> dict[str, dict[str, Any]]:
+    """The keys of a complete configuration that differ from conf/, by key: {"here": …, "default": …}.
+
+    What conf/ leaves open is a change only where it was given: in `asked`, the configuration before it was completed,
+    or, where a run goes on, in the record of the run so far or on this command line.
+    """
+    if before is None:
+        earlier, said = set(), leaves(asked.model_dump(mode="json")).items()
+    else:
+        earlier = set(parts(before)[-1].get("changed", {}))
+        said = [(key, value) for key, _, value in (word.lstrip("+").partition("=") for word in overrides)]
+    given = earlier | {key for key, value in said if value is not None and (key, value) != (DECIDED, "auto")}
+    here = leaves(config.model_dump(mode="json"))
+    there = _defaults(config)
+    found = {}
+    for key, value in here.items():
+        if key not in there:
+            found[key] = {"here": value}
+        elif value != there[key] and key != "resume" and (key in given or not (there[key] is None or key == DECIDED)):
+            found[key] = {"here": value, "default": there[key]}
+    return found
+
+
+def _defaults(config: Config) -> dict[str, Any]:
+    """conf/ by key: of a group like `model` the file of what was chosen, so that only its own changes differ."""
+    default = composition.defaults("train")
+    chosen = {group: section.name for group, section in config if hasattr(section, "name")}
+    others = [
+        f"{group}={name}"
+        for group, name in chosen.items()
+        if name != default[group]["name"] and (Path(composition.CONF) / group / f"{name}.yaml").exists()
+    ]
+    found = leaves(composition.defaults("train", *others) if others else default)
+    return found | {f"{group}.name": default[group]["name"] for group in chosen}
+
+
+def versions() -> dict[str, str]:
+    names = ("cleangpt", "torch", "hydra-core", "omegaconf", "numpy", "safetensors", "pydantic")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found
+
+
+def git_state() -> dict[str, Any]:
+    """The commit of this checkout, and whether files differ from it."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    status = git("status", "--porcelain")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}

@@ -1,0 +1,173 @@
+"""The run directory: where things lie in it, how it begins, and how other programs find one."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cleangpt.basics import files, schema, untrusted
+from cleangpt.basics.errors import ConfigError, UserError
+from cleangpt.config.experiment import Config, Imported, parse
+from cleangpt.runs import migrations
+
+LATEST = Path("outputs") / "latest"
+DERIVED = ("block_size", "vocab_size", "head_dim", "n_kv_head", "ffn_dim")  # null while a run is not begun, at most
+
+
+class RunDir:
+    """Names of what a run directory holds."""
+
+    def __init__(self, path: Path):
+        self.path = path.absolute()
+        self.config = self.path / "config.json"
+        self.run = self.path / "run.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.log = self.path / "train.log"
+        self.summary = self.path / "summary.json"
+        self.snapshots = self.path / "snapshots"
+        self.best = self.path / "best"
+        self.final = self.path / "final"
+        self.plots = self.path / "plots"
+        self.profile = self.path / "profile"
+        self.card = self.path / "card.md"
+        self.score = self.path / "score"
+
+    def holds_a_run(self) -> bool:
+        return self.config.exists() or self.metrics.exists() or self.snapshots.exists()
+
+    def snapshot_folders(self) -> list[Path]:
+        """From the oldest to the newest. Half-written and damaged ones have other names."""
+        found = self.snapshots.glob("step_*") if self.snapshots.exists() else []
+        return sorted(folder for folder in found if folder.name.removeprefix("step_").isdigit())
+
+    def shown(self) -> str:
+        """The path as a person would type it here."""
+        with contextlib.suppress(ValueError):
+            return str(self.path.relative_to(Path.cwd()))
+        return str(self.path)
+
+
+@contextlib.contextmanager
+def writable(run: RunDir) -> Iterator[None]:
+    """A run that can't write its first files does not begin."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"{run.shown()} can't be written ({why}): make room, or choose another hydra.run.dir") from None
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether something is a link to what is not in a folder, or to nothing at all."""
+    end = Path(os.path.realpath(path))
+    return path.is_symlink() and (end.is_symlink() or not end.is_relative_to(os.path.realpath(folder)))
+
+
+def refuse_links_outside(folder: Path) -> None:
+    """A run may be somebody else's: what is written into it shall not land elsewhere.
+
+    What wandb keeps in its own folder has links of wandb's own, and is not looked at: each run of it is a new folder.
+    """
+    for parent, folders, names in os.walk(folder):
+        here = [Path(parent) / name for name in (*folders, *names)]
+        folders[:] = [name for name in folders if Path(parent) / name != folder / "wandb"]
+        for path in here:
+            if leads_out(path, folder):
+                raise UserError(f"{path} is a link that leads out of the run: put in its place what it leads to")
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                raise UserError(f"{path} is no file and no folder: remove it")
+
+
+def point_latest_to(run: RunDir) -> None:
+    """Renew outputs/latest in one rename. Where links are not to be had, there is none."""
+    with contextlib.suppress(OSError):
+        LATEST.parent.mkdir(exist_ok=True)
+        inside = run.path.is_relative_to(LATEST.parent.absolute())
+        target = run.path.relative_to(LATEST.parent.absolute()) if inside else run.path
+        temporary = LATEST.with_name(f".latest.{os.getpid()}")
+        temporary.symlink_to(target)
+        os.replace(temporary, LATEST)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics file; one that was being written when a run died is not there yet."""
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    return [row for row in map(read_row, lines) if row is not None]
+
+
+def read_row(line: bytes) -> dict[str, Any] | None:
+    """A line of a metrics file: a step and numbers by name, of which null is one that was not finite. Else None."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):  # also what is no UTF-8
+        return None
+    if not isinstance(row, dict) or type(row.get("step")) is not int or row["step"] < 0:
+        return None
+    return row if all(value is None or _is_finite(value) for value in row.values()) else None
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+def write_config(path: Path, config: Config | Imported) -> None:
+    files.write_json(path, migrations.stamped(config.model_dump(mode="json")))
+
+
+def read_config(path: Path) -> Config | Imported:
+    """A stored configuration: plain JSON, checked like any other, with no interpolation and nothing to run."""
+    try:
+        with untrusted.reading(path, "a configuration"):
+            data = migrations.to_today(untrusted.json_object(path))
+            config = schema.parse(data, Imported) if "source" in data else parse(data)
+            for key in DERIVED:
+                if getattr(config.model, key, 0) is None:
+                    raise ValueError(f"its `model.{key}` is null, and in a stored one every value is given")
+            return config
+    except ConfigError as error:
+        raise UserError(f"{path} is not a configuration of this version: {'; '.join(error.mistakes)}") from None
+
+
+def holds_foreign_model(folder: Path) -> bool:
+    """Whether a model in Hugging Face's format lies there: its config.json names the type of the model."""
+    try:
+        return "model_type" in untrusted.json_object(folder / "config.json")
+    except (OSError, ValueError):
+        return False
+
+
+class Opened(NamedTuple):
+    """Weights that `run=` named, and where they come from."""
+
+    folder: Path  # with model.safetensors, config.json, tokenizer.json
+    label: str  # best, final, or step_00000500
+    run: RunDir | None  # the run directory around them, if they still lie in one
+
+
+def find(run: str, key: str = "run") -> Opened:
+    """A run directory, one of its snapshots, its best/ or final/, or `latest`. `key` is what named it."""
+    path = LATEST if run == "latest" else Path(run)
+    if run == "latest" and not path.exists():
+        raise UserError(f"{key}=latest: there is no {LATEST} here: train a model first, or name a run directory")
+    if not path.is_dir():
+        raise UserError(f"{key}={run} is no folder: name a run directory, one of its snapshots, or its best/ or final/")
+    path = path.resolve()
+    if holds_foreign_model(path):
+        raise UserError(
+            f"{key}={run} is a model in Hugging Face's format: make it one of ours by `python export.py run={run} "
+            "format=cleangpt out=<folder>`, and name that folder"
+        )
+    if (path / "model.safetensors").exists():
+        parents = [path.parent, path.parent.parent]
+        around = next((RunDir(parent) for parent in parents if (parent / "metrics.jsonl").exists()), None)
+        return Opened(path, path.name, around)
+    here = RunDir(path)
+    for folder in (here.best, here.final, *reversed(here.snapshot_folders())):
+        if (folder / "model.safetensors").exists():
+            return Opened(folder, folder.name, here)
+    if here.holds_a_run():
+        raise UserError(f"{key}={run} has no weights yet: it has neither best/ nor final/ nor a snapshot")
+    raise UserError(f"{key}={run} is no run directory: it has no config.json and no weights")

@@ -1,0 +1,207 @@
+"""Snapshots: write, verify, find, restore.
+
+A snapshot is a folder that appears whole or not at all: it is written under a hidden name, every file of it is
+synced, and a manifest with sizes and checksums comes last, before the rename. Tensors are kept as safetensors,
+everything else as JSON, so that opening one never runs code.
+"""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from cleangpt.basics import files, untrusted
+from cleangpt.basics.errors import UserError
+from cleangpt.config.experiment import Config
+from cleangpt.machine import distributed
+from cleangpt.models.layers import Decoder
+from cleangpt.optimizers import optim
+from cleangpt.runs import weights
+from cleangpt.runs.rundir import RunDir, read_config
+
+OPTIMIZER, STATE, MANIFEST = "optimizer.safetensors", "state.json", "manifest.json"
+BEST = "best.safetensors"  # the best weights as of this step
+
+Tensors = dict[str, torch.Tensor]
+
+
+def copy(model: Decoder, optimizer: optim.Optimizer) -> tuple[Tensors, Tensors]:
+    """Weights and optimizer as they are now."""
+    kept = _remembered(model, optimizer)
+    return weights.copy(model), {name: value.detach().to("cpu", copy=True).contiguous() for name, value in kept.items()}
+
+
+def save(
+    run: RunDir, step: int, tensors: tuple[Tensors, Tensors], state: dict[str, Any], config: Config, tokenizer: Any
+):
+    """The snapshot of this step, and then no more than `keep_snapshots`. One that is there is left as it is."""
+    folder = run.snapshots / f"step_{step:08d}"
+    if folder.exists():
+        return
+    temporary = run.snapshots / f".{folder.name}.tmp"
+    _discard(temporary)
+    try:
+        run.snapshots.mkdir(exist_ok=True)
+        temporary.mkdir()
+        weights.save(temporary, tensors[0], config, tokenizer, {"step": step})
+        files.replace(temporary / OPTIMIZER, lambda file: weights.write(file, tensors[1]))
+        files.write_json(temporary / STATE, state)
+        if state["best"] is not None and (run.best / weights.WEIGHTS).exists():
+            _copy(run.best / weights.WEIGHTS, temporary / BEST)
+        names = sorted(path.name for path in temporary.iterdir())
+        manifest = {
+            name: {"bytes": (temporary / name).stat().st_size, "sha256": files.sha256(temporary / name)}
+            for name in names
+        }
+        files.write_json(temporary / MANIFEST, {"step": step, "files": manifest})
+        os.rename(temporary, folder)
+        files.sync(run.snapshots)
+    except Exception:
+        _discard(temporary)
+        raise
+    if config.train.keep_snapshots is not None:
+        for old in run.snapshot_folders()[: -config.train.keep_snapshots]:
+            _discard(old)
+
+
+def _discard(folder: Path) -> None:
+    """Delete a folder, under a hidden name first, so that no half of it is ever taken for a snapshot."""
+    hidden = folder if folder.name.startswith(".") else folder.with_name(f".{folder.name}.old")
+    with contextlib.suppress(OSError):
+        if hidden != folder:
+            os.rename(folder, hidden)
+        if hidden.is_symlink():
+            hidden.unlink()
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _copy(source: Path, path: Path) -> None:
+    with source.open("rb") as original:
+        files.replace(path, lambda file: shutil.copyfileobj(original, file, 1 << 20))
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a snapshot, or None."""
+    try:
+        manifest = files.read_json(folder / MANIFEST)["files"]
+        if lacking := {weights.WEIGHTS, OPTIMIZER, STATE, "config.json", "tokenizer.json"} - set(manifest):
+            return f"{MANIFEST} does not list {min(lacking)}"
+        for name, expected in manifest.items():
+            path = folder / name
+            if path.parent != folder or Path(name).name != name or (path.exists() and not path.is_file()):
+                return f"{MANIFEST} lists {name}, which is no file of it"
+            if not path.exists():
+                return f"{name} is missing"
+            if path.stat().st_size != expected["bytes"]:
+                return f"{name} has {path.stat().st_size} bytes instead of {expected['bytes']}"
+            if files.sha256(path) != expected["sha256"]:
+                return f"{name} has another checksum"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{MANIFEST} can't be read ({error})"
+    return None
+
+
+def refuse_damage(folder: Path) -> None:
+    """A snapshot says itself whether it is whole; best/ and final/ are looked at when they are read."""
+    if (folder / MANIFEST).exists() and (wrong := damage(folder)):
+        raise UserError(f"{folder} is damaged ({wrong}): use another snapshot, best/ or final/")
+
+
+def newest_good(run: RunDir) -> tuple[Path | None, list[str]]:
+    """The newest snapshot that verifies, and a sentence on each that did not, which is kept aside."""
+    complaints = []
+    for folder in reversed(run.snapshot_folders()):
+        wrong = damage(folder)
+        if wrong is None:
+            return folder, complaints
+        aside = _set_aside(folder, "damaged")
+        complaints.append(f"snapshot {folder.name} is damaged ({wrong}): kept aside as {aside.name}, not used")
+    return None, complaints
+
+
+def _set_aside(folder: Path, why: str) -> Path:
+    """Rename a snapshot, so that it is no candidate any more."""
+    aside, number = folder.with_name(f"{why}_{folder.name}"), 1
+    while aside.exists():
+        number += 1
+        aside = folder.with_name(f"{why}_{folder.name}_{number}")
+    with contextlib.suppress(OSError):
+        os.rename(folder, aside)
+    return aside
+
+
+def choose(run: RunDir, resume: Path) -> tuple[Path | None, list[str]]:
+    """The snapshot to continue: the one that was named, or the newest good one of the run. Rank 0 decides for all."""
+    if not resume.name.startswith("step_"):
+        return newest_good(run)
+    wrong = damage(resume)
+    if wrong:
+        raise UserError(f"resume={resume} is damaged ({wrong}): name the run to use its newest good snapshot")
+    complaints = []
+    for folder in run.snapshot_folders():
+        if folder.name > resume.name:  # another future, which this run is about to leave
+            aside = _set_aside(folder, "superseded")
+            complaints.append(f"snapshot {folder.name} is newer than {resume.name}: kept aside as {aside.name}")
+    return resume, complaints
+
+
+def restore_best(folder: Path, run: RunDir, model: Decoder) -> None:
+    """Put best/ back to what it was at this snapshot: the run may have gone on before it was interrupted."""
+    if (folder / BEST).exists():
+        weights.refuse_others(model, folder / BEST)
+        read_config(folder / "config.json")
+        weights.load_tokenizer(folder)
+        run.best.mkdir(exist_ok=True)
+        for kept, name in (
+            (BEST, weights.WEIGHTS),
+            ("config.json", "config.json"),
+            ("tokenizer.json", "tokenizer.json"),
+        ):
+            _copy(folder / kept, run.best / name)
+
+
+def remove_leftovers(run: RunDir) -> None:
+    """Remove the files that a killed run was writing or deleting."""
+    for leftover in run.snapshots.glob(".step_*"):
+        _discard(leftover)
+    for folder in (run.path, run.best, run.final, run.plots):
+        files.sweep(folder)
+    files.sweep(run.score, idle=files.LONG)  # where eval/score.py may be writing
+
+
+def restore(folder: Path, model: Decoder, optimizer: optim.Optimizer) -> dict[str, Any]:
+    """Put weights and optimizer back; the rest of the state is returned. Rank 0 reads, and tells the others."""
+    weights.load_into(model, folder / weights.WEIGHTS)
+    kept = _remembered(model, optimizer)
+    tensors = distributed.tensors_from_main(lambda: _read_optimizer(folder / OPTIMIZER, kept))
+    with torch.no_grad():
+        for name, value in kept.items():
+            value.copy_(tensors[name])
+
+    def state() -> dict[str, Any]:
+        with untrusted.reading(folder / STATE, "the state of a training"):
+            return untrusted.json_object(folder / STATE)
+
+    return distributed.from_main(state)
+
+
+def _read_optimizer(path: Path, wanted: Tensors) -> Tensors:
+    with weights.reading(path):
+        tensors = load_file(path)
+    shapes, asked = ({name: tensor.shape for name, tensor in some.items()} for some in (tensors, wanted))
+    if wrong := sorted(name for name in shapes.keys() | asked.keys() if shapes.get(name) != asked.get(name)):
+        raise UserError(f"{path} does not fit the optimizer: see {', '.join(wrong[:3])}")
+    return tensors
+
+
+def _remembered(model: Decoder, optimizer: optim.Optimizer) -> Tensors:
+    """What the optimizer remembers of each parameter, by the parameter's name."""
+    return {
+        f"{name}/{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }

@@ -1,0 +1,156 @@
+"""A folder from which a model can be used anywhere: weights, configuration, tokenizer. Nothing in it is code."""
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+
+from cleangpt.basics import files, untrusted
+from cleangpt.basics.errors import UserError
+from cleangpt.basics.shown import in_line
+from cleangpt.config.experiment import Config, Imported
+from cleangpt.machine import distributed
+from cleangpt.models.build import build, count_parameters
+from cleangpt.models.layers import Decoder
+from cleangpt.models.settings import ModelConfig
+from cleangpt.runs.rundir import write_config
+from cleangpt.tokens import tokenizers
+
+WEIGHTS = "model.safetensors"
+# Types as safetensors calls them, from the widest to the narrowest, which is their order in a file.
+TYPES = {torch.int64: "I64", torch.float64: "F64", torch.float32: "F32", torch.int32: "I32", torch.bfloat16: "BF16"}
+TYPES |= {torch.float16: "F16", torch.uint8: "U8", torch.bool: "BOOL"}
+
+
+def copy(model: Decoder) -> dict[str, torch.Tensor]:
+    """The weights as they are now, on the CPU: what is written later can't change meanwhile."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in model.state_dict().items()}
+
+
+def save(
+    folder: Path, tensors: dict[str, torch.Tensor], config: Config | Imported, tokenizer: Any, about: dict[str, Any]
+) -> None:
+    """Write or renew the folder. The weights change in one rename, and carry in themselves what they are."""
+    folder.mkdir(exist_ok=True)
+    write_config(folder / "config.json", config)
+    files.write_json(folder / "tokenizer.json", tokenizer.to_json())
+    metadata = {"cleangpt": json.dumps(about)}  # one entry, since several are written in any order
+    files.replace(folder / WEIGHTS, lambda file: write(file, tensors, metadata))
+
+
+def write(file: BinaryIO, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Tensors of the CPU as safetensors, byte for byte what the library would write.
+
+    The library writes to a path, for the owner alone, or makes a second copy of all tensors in memory.
+    """
+    kinds = list(TYPES)
+    names = sorted(tensors, key=lambda name: (kinds.index(tensors[name].dtype), name))
+    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    begin = 0
+    for name in names:
+        tensor = tensors[name]
+        end = begin + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        begin = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for name in names:
+        file.write(tensors[name].reshape(-1).view(torch.uint8).numpy())
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """What the weights say of themselves: their step and scores."""
+    with reading(folder / WEIGHTS), safe_open(folder / WEIGHTS, framework="pt") as file:
+        found = untrusted.parsed_object((file.metadata() or {}).get("cleangpt", "{}"))
+        if not isinstance(found.get("step", 0), int):
+            raise ValueError(f"its step is {in_line(found['step'])}")
+        return found
+
+
+def step(folder: Path) -> int | None:
+    """The step of the weights that a folder holds, if it holds any."""
+    try:
+        return about(folder).get("step")
+    except UserError:
+        return None
+
+
+def load_into(model: Decoder, path: Path) -> None:
+    """The tensors of a safetensors file, which has to fit exactly. Rank 0 reads it, and tells the others."""
+    put_into(model, lambda: read(path), path)
+
+
+def put_into(model: Decoder, reads: Callable[[], dict[str, torch.Tensor]], where: Path | str) -> None:
+    """The tensors that rank 0 reads, on every rank."""
+    tensors = distributed.tensors_from_main(reads)
+    _refuse_others(model, {name: tensor.shape for name, tensor in tensors.items()}, where)
+    model.load_state_dict(tensors)
+
+
+def _refuse_others(model: Decoder, shapes: dict[str, torch.Size], where: Path | str) -> None:
+    state = model.state_dict()
+    wrong = sorted(set(shapes) ^ set(state)) or [n for n in state if state[n].shape != shapes[n]]
+    if wrong:
+        raise UserError(f"{where} does not fit the model: see {', '.join(wrong[:3])}")
+
+
+def refuse_others(model: Decoder, path: Path) -> None:
+    """A file that does not hold weights of this model, told from its header."""
+    with reading(path), safe_open(path, framework="pt") as file:
+        shapes = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    _refuse_others(model, shapes, path)
+
+
+def read(path: Path) -> dict[str, torch.Tensor]:
+    """The weights of a safetensors file, in float32."""
+    with reading(path):
+        return {name: usable(tensor, name, path) for name, tensor in load_file(path).items()}
+
+
+@contextlib.contextmanager
+def reading(path: Path, remedy: str = ": use another snapshot, best/ or final/") -> Iterator[None]:
+    """What is wrong with a safetensors file becomes a sentence."""
+    try:
+        with untrusted.reading(path, "weights", remedy):
+            yield
+    except SafetensorError as error:
+        raise UserError(f"{path} can't be read as weights ({error}){remedy}") from None
+
+
+def usable(tensor: torch.Tensor, name: str, path: Path) -> torch.Tensor:
+    """A tensor as weights that a model can compute with, in float32."""
+    if tensor.dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise UserError(f"{path} has {name} in {kind}, and weights are in float32, float64, bfloat16 or float16")
+    tensor = tensor.float()
+    if not tensor.isfinite().all():
+        raise UserError(f"{path} has {name} with numbers that are not finite: no model can compute with it")
+    return tensor
+
+
+def refuse_another_size(path: Path, model: ModelConfig) -> None:
+    """Before anything is made of a configuration, which may ask for any size: the weights are there, or it is wrong."""
+    with reading(path), safe_open(path, framework="pt") as file:
+        stored = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 it is no dict
+    if stored != (asked := count_parameters(model)):
+        raise UserError(
+            f"{path} does not fit the model: it holds {stored:,} numbers, and its config.json means {asked:,}"
+        )
+
+
+def load_model(folder: Path, config: Config | Imported, device: torch.device) -> Decoder:
+    distributed.from_main(lambda: refuse_another_size(folder / WEIGHTS, config.model))
+    model = build(config.model, device)
+    load_into(model, folder / WEIGHTS)
+    return model.eval()
+
+
+def load_tokenizer(folder: Path) -> Any:
+    return tokenizers.load(folder / "tokenizer.json")

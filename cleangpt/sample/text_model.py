@@ -1,0 +1,181 @@
+"""What sample.py does once it knows what is asked: write, show, and keep."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cleangpt.basics import files
+from cleangpt.basics.errors import UserError
+from cleangpt.basics.shown import visible
+from cleangpt.basics.words import counted
+from cleangpt.config.experiment import Config, Imported
+from cleangpt.config.programs import SampleConfig
+from cleangpt.machine import device
+from cleangpt.models.build import count_parameters
+from cleangpt.runs import weights
+from cleangpt.runs.rundir import Opened
+from cleangpt.sample import generate
+from cleangpt.sample.choose import Sampling
+from cleangpt.sample.generate import Piece, Text
+from cleangpt.sample.prompts import Prompt, Reader
+from cleangpt.terminal import patience
+
+AUTO_TEMPERATURE = 0.8
+RULE = "-" * 20
+
+
+def how(settings: SampleConfig, prompt: Prompt) -> Sampling:
+    temperature = settings.temperature
+    if temperature == "auto":
+        temperature = 0.0 if prompt.question else AUTO_TEMPERATURE
+    return Sampling(temperature, settings.top_k, settings.top_p, settings.min_p, settings.repetition_penalty)
+
+
+def stops(settings: SampleConfig) -> list[str]:
+    words = [settings.stop] if isinstance(settings.stop, str) else settings.stop or []
+    return [word.replace("\\n", "\n").replace("\\t", "\t") for word in words]
+
+
+class Voice:
+    """A model that goes on with prompts."""
+
+    def __init__(self, opened: Opened, trained: Config | Imported, reader: Reader, settings: SampleConfig):
+        self.reader, self.tokenizer = reader, reader.tokenizer
+        dtype = device.decided_dtype(settings.dtype, settings.device, count_parameters(trained.model))
+        self.compute = device.choose(settings.device, dtype)
+        device.share_threads(1)
+        model = weights.load_model(opened.folder, trained, self.compute.device)
+        self.model = model.to(self.compute.dtype)
+        if settings.compile:
+            generate.compile_for_decoding(self.model)
+        step = weights.about(opened.folder).get("step", "unknown")
+        self.name = f"{opened.folder}, step {step}, {self.compute.name}"
+
+    def _tokens_for(self, prompt: Prompt, settings: SampleConfig) -> int:
+        longest = prompt.question.new_tokens if prompt.question else settings.max_new_tokens
+        return min(longest, settings.max_new_tokens)
+
+    def speak(self, prompt: Prompt, settings: SampleConfig, number: int = 0) -> Iterator[Piece]:
+        """One text, token by token. `number` tells it from others of the same seed."""
+        return generate.stream(
+            self.model,
+            self.tokenizer,
+            [prompt.tokens],
+            new_tokens=self._tokens_for(prompt, settings),
+            how=how(settings, prompt),
+            keys=[generate.key_of(settings.seed, number, 0)],
+            stop=stops(settings),
+        )
+
+    def write(self, prompts: list[Prompt], settings: SampleConfig) -> Iterator[list[Text]]:
+        """All texts, in batches. The prompts are all questions or all none."""
+        return generate.write(
+            self.model,
+            self.tokenizer,
+            [prompt.tokens for prompt in prompts],
+            new_tokens=self._tokens_for(prompts[0], settings),
+            how=how(settings, prompts[0]),
+            seed=settings.seed,
+            samples=settings.num_samples,
+            stop=stops(settings),
+            batch_size=settings.batch_size,
+        )
+
+
+def note(words: str) -> None:
+    """To the person, apart from the texts."""
+    print(visible(words), file=sys.stderr, flush=True)
+
+
+def on_screen(text: str) -> str:
+    """A model may write what a terminal would obey: there it is shown instead. A pipe gets the text itself."""
+    return visible(text) if sys.stdout.isatty() else text
+
+
+def slid_note(context: int) -> str:
+    whole = counted(context, "token")
+    return f"(A text outgrew the context of {whole}: there the model forgot all but the newest half of it.)"
+
+
+def refuse_unwritable(output: str | None) -> None:
+    if output is not None and not Path(output).absolute().parent.is_dir():
+        raise UserError(f"output={output}: there is no folder {Path(output).parent}")
+
+
+def answer(voice: Voice, prompts: list[Prompt], settings: SampleConfig) -> int:
+    """Show or keep what the model writes after each prompt. An interruption keeps what is there."""
+    if settings.output is None and len(prompts) * settings.num_samples == 1:
+        return show_one(voice, prompts[0], settings)
+    texts: list[Text] = []
+    wanted, status = len(prompts) * settings.num_samples, 0
+    try:
+        with patience.doing("Writing", wanted, "texts") as progress:
+            for batch in voice.write(prompts, settings):
+                texts += batch
+                progress.advance(len(batch))
+    except KeyboardInterrupt:
+        note(f"Interrupted after {len(texts):,} of {counted(wanted, 'text')}.")
+        status = 130
+    texts.sort(key=lambda text: (text.prompt, text.sample))
+    if settings.output is None:
+        for text in texts:
+            print(heading(text, settings), end="")
+            print(on_screen(shown(prompts[text.prompt], text)), flush=True)
+    else:
+        keep(Path(settings.output), prompts, texts)
+        note(f"Written to {settings.output}: {counted(len(texts), 'text')}.")
+    if asked := [text for text in texts if prompts[text.prompt].question]:
+        right = sum(prompts[text.prompt].question.is_right(text.tokens) for text in asked)
+        note(f"{right:,} of {len(asked):,} right")
+    if any(text.slid for text in texts):
+        note(slid_note(voice.reader.context))
+    return status
+
+
+def show_one(voice: Voice, prompt: Prompt, settings: SampleConfig) -> int:
+    """One text as it comes, after its prompt."""
+    text = Text(0, 0)
+    if prompt.question is None:
+        print(on_screen(prompt.text), end="", flush=True)
+    try:
+        for piece in voice.speak(prompt, settings):
+            text.add(piece)
+            if prompt.question is None:
+                print(on_screen(piece.text), end="", flush=True)
+    except KeyboardInterrupt:
+        print(flush=True)
+        return 130
+    print(on_screen(prompt.question.verdict(text.tokens)) if prompt.question else "", flush=True)
+    if text.slid:
+        note(slid_note(voice.reader.context))
+    return 0
+
+
+def shown(prompt: Prompt, text: Text) -> str:
+    return prompt.question.verdict(text.tokens) if prompt.question else prompt.text + text.text
+
+
+def heading(text: Text, settings: SampleConfig) -> str:
+    """What tells several texts apart."""
+    if settings.num_samples > 1:
+        return f"{RULE} {text.prompt + 1}.{text.sample + 1}\n"
+    return ""
+
+
+def keep(path: Path, prompts: list[Prompt], texts: list[Text]) -> None:
+    if path.suffix == ".jsonl":
+        lines = [json.dumps(row(prompts[text.prompt], text), ensure_ascii=False) + "\n" for text in texts]
+    else:
+        lines = [f"{shown(prompts[text.prompt], text)}\n{RULE}\n" for text in texts]
+    data = "".join(lines).encode("utf-8", errors="replace")
+    files.replace(path.absolute(), lambda file: file.write(data))
+
+
+def row(prompt: Prompt, text: Text) -> dict[str, Any]:
+    found = {"prompt": prompt.text, "sample": text.sample, "text": text.text}
+    if question := prompt.question:
+        found["text"] = question.read(text.tokens)
+        found |= {"right": question.read(question.right), "correct": question.is_right(text.tokens)}
+    return {**found, "tokens": len(text.tokens), "ended": text.ended, "slid": text.slid}

@@ -1,0 +1,208 @@
+"""Exact scores: every sample of a fixed set, in float32, divided over the processes.
+
+For an answer that is unique and terminated, greedy decoding is right exactly when, with the right answer forced
+upon the model so far, the likeliest token is right at every place of the answer. One forward pass scores a
+problem, and `Judge.decode` is there to prove it.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cleangpt.machine import distributed
+from cleangpt.machine.distributed import World
+from cleangpt.machine.signals import Stop, Stopped
+from cleangpt.models.layers import Decoder
+from cleangpt.sample import generate
+from cleangpt.tasks.contract import Batch
+from cleangpt.terminal import patience
+
+TOKENS_AT_ONCE = 1 << 14
+CACHED = 1 << 19  # numbers of an activation that a core keeps at hand; four times as many took a tenth longer
+LOGITS_AT_ONCE = 1 << 26
+HAIR = 1e-4  # of a logit: ten times what the order of float32 sums was seen to change
+WORTH_SHARING = 0.9  # of the tokens may be left to read, where some are read once for many rows
+
+
+class Judge:
+    """A model as it is scored: without dropout, in float32, this process's share of the work."""
+
+    def __init__(self, model: Decoder, device: torch.device, world: World, stop: Stop | None = None):
+        self.model, self.device, self.world = model, device, world
+        self.stop = stop or Stop()  # read between the parts of what takes long
+
+    def share(self, count: int) -> range:
+        """Which of `count` samples this process looks at."""
+        return range(self.world.rank * count // self.world.size, (self.world.rank + 1) * count // self.world.size)
+
+    def rows_at_once(self, length: int) -> int:
+        config, tokens = self.model.config, TOKENS_AT_ONCE
+        if self.device.type == "cpu":
+            tokens = min(tokens, max(TOKENS_AT_ONCE // 8, CACHED // config.n_embd))
+        return max(1, min(tokens // length, LOGITS_AT_ONCE // (length * config.vocab_size)))
+
+    @torch.no_grad()
+    def forced(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """In parts, on the device: likeliest tokens (n, T - t), their targets and the losses of the places from t on,
+        where t = `first_that_counts(batch)`."""
+        since = first_that_counts(batch)
+        inputs, targets, documents = (on_device(x, self.device) for x in (batch.inputs, batch.targets, batch.documents))
+        for rows in self._parts(*batch.inputs.shape):
+            within = {} if documents is None else {"documents": documents[rows]}
+            logits = self.model.forward(inputs[rows], since=since, **within).float()  # never torch.compile's
+            wanted = targets[rows, since:]
+            losses = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
+            yield logits.argmax(dim=-1), wanted, losses.view_as(wanted)
+
+    @torch.inference_mode()
+    def predictions(self, batch: Batch) -> np.ndarray:
+        """(n, T) the likeliest token at each place from the first answer on, given the right ones before it; -1 before.
+
+        What rows that follow each other begin with alike is read once, which is a third of all tokens of sorted sums.
+        Rounding is another then, so rows in which a choice was close are read again as they are.
+        """
+        inputs = on_device(batch.inputs, self.device)
+        found = np.full(batch.targets.shape, -1, np.int64)
+        since = first_that_counts(batch)
+        shared, group = shared_beginning(batch.inputs, since)
+        for rows in self._parts(*batch.inputs.shape):
+            cache, here = None, inputs[rows]
+            if shared:
+                first, belongs = np.unique(group[rows], return_index=True, return_inverse=True)[1:]
+                cache = self.model.new_cache(len(first), inputs.shape[1])
+                self.model.hidden(here[torch.from_numpy(first).to(self.device), :shared], cache)
+                cache.keep(torch.from_numpy(belongs).to(self.device))
+            logits = self.model.forward(here[:, shared:], cache=cache, since=since - shared)
+            found[rows, since:] = logits.argmax(dim=-1).cpu().numpy()
+            if shared and (again := _close(logits)).any():
+                better = self.model.forward(here[again], since=since).argmax(dim=-1)
+                found[rows, since:][again.cpu().numpy()] = better.cpu().numpy()
+        return found
+
+    def _parts(self, count: int, length: int) -> Iterator[slice]:
+        """The rows to read at once, one after the other, by a model in evaluation mode, until it is time to stop."""
+        was_training = self.model.training
+        self.model.eval()
+        at_once = self.rows_at_once(length)
+        for start in range(0, count, at_once):
+            if self.stop.number:
+                break
+            yield slice(start, start + at_once)
+        self.model.train(was_training)
+
+    def decode(self, prompts: np.ndarray, new_tokens: int) -> np.ndarray:
+        """(n, P) prompts of one length → (n, new_tokens), by real greedy decoding."""
+        found = np.full((len(prompts), new_tokens), -1, np.int64)
+        for rows in self._parts(len(prompts), prompts.shape[1] + new_tokens):
+            tokens = torch.from_numpy(np.ascontiguousarray(prompts[rows])).to(self.device)
+            found[rows] = generate.greedy(self.model, tokens, new_tokens).cpu().numpy()
+        return found
+
+    def gather(self, values: np.ndarray) -> np.ndarray:
+        """Everyone's rows in order, on every rank; raises Stopped on all of them when one was asked to stop."""
+        everyone = distributed.gather((self.stop.number, values))
+        if number := max(number for number, _ in everyone):
+            raise Stopped(number)
+        return np.concatenate([rows for _, rows in everyone])
+
+
+class Watch:
+    """Who looks on while a score is made: told how far it is, and shown a table of the first problems if `show` is."""
+
+    def __init__(self, show: Callable[[Any], None] | None = None, voice: Any = None):
+        self.first, self.looks, self.voice = show, show is not None, voice
+
+    def doing(self, what: str, total: int | None = None, unit: str = "") -> contextlib.AbstractContextManager:
+        return patience.doing(what, total, unit, self.voice)
+
+
+ALONE = Watch(voice=patience.Nobody())
+
+
+def validate(judge: Judge, task: Any, watch: Watch = ALONE) -> dict[str, float]:
+    """Loss and accuracy on the fixed validation set: sums over all processes, divided once."""
+    unit = "problems" if task.has_answers else "windows"
+    with watch.doing("Evaluating", task.val_size, unit) as progress:
+        return _validate(judge, task, lambda count: progress.advance(count * judge.world.size))
+
+
+def _validate(judge: Judge, task: Any, seen: Callable[[int], None]) -> dict[str, float]:
+    share = judge.share(task.val_size)
+    step = 16 * judge.rows_at_once(task.sequence_length)
+    sums = torch.zeros(5, dtype=torch.float64, device=judge.device if judge.device.type != "mps" else "cpu")
+    for start in range(share.start, share.stop, step):
+        batch = task.batch("val", np.arange(start, min(start + step, share.stop)))
+        since = first_that_counts(batch)
+        weights, answer = (
+            None if x is None else on_device(x[:, since:], judge.device) for x in (batch.loss_weights, batch.answer)
+        )
+        row = 0
+        for likeliest, targets, losses in judge.forced(batch):
+            rows = slice(row, row := row + len(targets))
+            weight = torch.ones_like(losses) if weights is None else weights[rows]
+            found = [(losses * weight).sum(), weight.sum()]
+            if answer is not None:
+                found.append(((likeliest == targets) | ~answer[rows]).all(dim=1).sum())
+                found.append(torch.tensor(len(targets)))
+            sums[: len(found)] += torch.stack([value.to(sums) for value in found])
+            seen(len(targets))
+    sums[4] = judge.stop.number
+    loss, weight, right, count, stopped = distributed.sum_in_place(sums).tolist()
+    if stopped:
+        raise Stopped(judge.stop.number)
+    scores = {"val/loss": loss / weight}
+    if task.has_answers:
+        scores["val/accuracy"] = right / count
+    return scores | {f"val/{name}": value for name, value in task.measures(loss / weight).items()}
+
+
+def first_that_counts(batch: Batch) -> int:
+    """The first place at which any row has a loss or an answer; nothing is asked of those before."""
+    if batch.loss_weights is None:
+        return 0
+    counts = batch.loss_weights.any(axis=0)
+    return int((counts if batch.answer is None else counts | batch.answer.any(axis=0)).argmax())
+
+
+def shared_beginning(inputs: np.ndarray, longest: int) -> tuple[int, np.ndarray]:
+    """How many tokens, up to `longest`, to read once for all rows that follow each other and begin with them, so that
+    the fewest have to be read; and (n,) the number of each row's group."""
+    count, length = inputs.shape
+    differs = inputs[1:] != inputs[:-1]
+    first = np.where(differs.any(axis=1), differs.argmax(axis=1), length)  # at which a row is not like the one before
+    groups = 1 + np.searchsorted(np.sort(first), np.arange(longest + 1))  # by the length of what they share
+    reads = [groups[shared] * shared + count * (length - shared) for shared in range(longest + 1)]
+    shared = int(np.argmin(reads))
+    if reads[shared] > WORTH_SHARING * reads[0]:
+        shared = 0
+    return shared, np.concatenate([[0], np.cumsum(first < shared)])
+
+
+def _close(logits: Tensor) -> Tensor:
+    """(n,) whether in any place (n, T, V) two tokens are as likely, but for what rounding may have done."""
+    best = logits.topk(2, dim=-1).values
+    return (best[..., 0] - best[..., 1] < HAIR * best.abs().amax(dim=-1).clamp(min=1)).any(dim=1)
+
+
+def on_device(values: Any, device: torch.device) -> Tensor | None:
+    """An array or a tensor, where the model is."""
+    if isinstance(values, np.ndarray):
+        values = torch.from_numpy(np.ascontiguousarray(values))
+    return None if values is None else values.to(device)
+
+
+def wilson(right: float, count: float, z: float = 1.959964) -> tuple[float, float]:
+    """The 95% interval of a proportion, which stays sensible at 0% and 100% (Wilson, 1927)."""
+    if count <= 0:
+        return 0.0, 1.0
+    p = right / count
+    middle = p + z * z / (2 * count)
+    spread = z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)

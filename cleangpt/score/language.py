@@ -1,0 +1,148 @@
+"""The exact score of a language model: every token of a split once, as a dict, as tables and as pictures."""
+
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cleangpt.basics.errors import UserError
+from cleangpt.basics.seeds import Permutation, derive
+from cleangpt.score.evaluate import ALONE, Judge, Watch
+from cleangpt.tasks.text import Task
+
+SHOWN_PROMPT, SHOWN = 24, 60  # tokens of a sample that a person sees
+
+
+def score(task: Task, judge: Judge, split: str, limit: int | None, method: str, watch: Watch = ALONE) -> dict[str, Any]:
+    if method == "generate":
+        raise UserError("`method` must be auto or forced for text: there is no one right answer to generate")
+    if not task.size(split):
+        raise UserError(f"{task.settings.dir} has no {split} split: use split=val, or set dataset.{split}_fraction")
+    began = time.monotonic()
+    whole = task.size(split)
+    count = min(whole, limit or whole)
+    order = Permutation(whole, derive(task.settings.split_seed, "scored")) if count < whole else None
+    share = judge.share(count)
+    length = task.sequence_length
+    step = 4 * judge.rows_at_once(length)
+    losses, right_ones, counted = (np.zeros(length) for _ in range(3))  # by the place in the window
+    rows: list[np.ndarray] = []
+    with watch.doing("Scoring", count, "windows") as progress:
+        for start in range(share.start, share.stop, step):
+            index = np.arange(start, min(start + step, share.stop))
+            batch = task.batch(split, order(index) if order else index)
+            real = np.ones(batch.targets.shape, bool) if batch.real is None else batch.real
+            row = 0
+            for likeliest, targets, found in judge.forced(batch):
+                mask = torch.from_numpy(real[row : row + len(targets)]).to(found.device)
+                found = (found * mask).double().cpu().numpy()
+                losses += found.sum(axis=0)
+                right_ones += ((likeliest == targets) & mask).sum(dim=0).cpu().numpy()
+                counted += mask.sum(dim=0).cpu().numpy()
+                rows.append(np.stack([found.sum(axis=1), mask.sum(dim=1).cpu().numpy()], axis=1))
+                row += len(targets)
+                progress.advance(len(targets) * judge.world.size)
+    per_window = judge.gather(np.concatenate([np.empty((0, 2)), *rows]))  # (windows, 2): loss, tokens
+    places = judge.gather(np.stack([losses, right_ones, counted])[None]).sum(axis=0)  # (3, T)
+    tokens = int(per_window[:, 1].sum())
+    loss = float(per_window[:, 0].sum() / tokens)
+    spread = _spread(per_window, loss)
+    return {
+        "task": task.settings.name,
+        "split": split,
+        "method": "forced",
+        "complete": count == whole,
+        "windows": count,
+        "window": length,
+        "tokens": tokens,
+        "loss": loss,
+        "interval": [loss - 1.96 * spread, loss + 1.96 * spread],
+        **task.measures(loss, split),
+        "bytes_per_token": task.bytes_per_token(split),
+        "next_token_accuracy": float(places[1].sum() / tokens),
+        "by_place": _by_place(places),
+        "forced_equals_decoded": None,
+        "seconds": time.monotonic() - began,
+    }
+
+
+def _spread(per_window: np.ndarray, loss: float) -> float:
+    """Standard error of the mean loss, windows taken as independent."""
+    if len(per_window) < 2:
+        return 0.0
+    deviations = per_window[:, 0] - loss * per_window[:, 1]
+    return float(np.sqrt(len(per_window) / (len(per_window) - 1) * (deviations**2).sum()) / per_window[:, 1].sum())
+
+
+def _by_place(places: np.ndarray) -> list[dict[str, Any]]:
+    """The loss by how many tokens of context there were, in steps that double."""
+    length = places.shape[1]
+    edges = [0, *(2**k for k in range(length.bit_length()) if 2**k < length), length]
+    return [
+        {
+            "context": f"{a + 1}" if b == a + 1 else f"{a + 1} to {b}",
+            "tokens": int(places[2, a:b].sum()),
+            "loss": float(places[0, a:b].sum() / places[2, a:b].sum()),
+            "next_token_accuracy": float(places[1, a:b].sum() / places[2, a:b].sum()),
+        }
+        for a, b in pairwise(edges)
+        if places[2, a:b].sum()
+    ]
+
+
+def show(task: Task, judge: Judge, count: int) -> list[str]:
+    """How the model goes on from the beginning of some windows of validation."""
+    length = task.sequence_length
+    prompt = max(1, min(SHOWN_PROMPT, length // 2))
+    count = min(count, task.size("val") - 1) or 1
+    index = np.linspace(0, max(0, task.size("val") - 2), count).astype(np.int64)
+    tokens = np.asarray(torch.as_tensor(task.batch("val", index).inputs).cpu())[:, :prompt]
+    written = judge.decode(tokens, max(1, min(SHOWN, length - prompt)))
+    rows = zip(tokens.tolist(), written.tolist(), strict=True)
+    return [f"{_line(task, begun)} ▸ {_line(task, rest)}" for begun, rest in rows]
+
+
+def _line(task: Task, tokens: list[int]) -> str:
+    known = [token for token in tokens if token < task.tokenizer.vocab_size]
+    return task.tokenizer.decode(known).replace("\n", "⏎")
+
+
+def _broken(head: str) -> str:
+    """Over a narrow column of numbers a head of several words stands in two lines."""
+    return head.replace("bits per ", "bits per\n").replace("token ", "token\n")
+
+
+def tables(score: dict[str, Any]) -> list:
+    from cleangpt.terminal.narrow import Table
+
+    whole = "all" if score["complete"] else "a sample of the"
+    title = f"{score['task']}, {whole} tokens of the {score['split']} split, in windows of {score['window']}"
+    made = Table(title=title, title_justify="left", title_style="bold")
+    for name in ("tokens", "loss", "95% interval", "perplexity", "bits per byte", "next token right"):
+        made.add_column(_broken(name), justify="right", overflow="fold", no_wrap=name != "95% interval")
+    low, high = score["interval"]
+    made.add_row(
+        f"{score['tokens']:,}",
+        f"{score['loss']:.4f}",
+        f"{low:.4f} to {high:.4f}",
+        f"{score['perplexity']:.3f}",
+        f"{score['bits_per_byte']:.4f}",
+        f"{score['next_token_accuracy']:.2%}",
+    )
+    places = Table(title="By tokens of context", title_justify="left", title_style="bold")
+    for name in ("context", "tokens", "loss", "next token right"):
+        places.add_column(name, justify="right")
+    for row in score["by_place"]:
+        places.add_row(row["context"], f"{row['tokens']:,}", f"{row['loss']:.4f}", f"{row['next_token_accuracy']:.2%}")
+    return [made, places]
+
+
+def plots(score: dict[str, Any], folder: Path, name: str) -> list[Path]:
+    from cleangpt.watch.plots import bars
+
+    labels = [row["context"] for row in score["by_place"]]
+    losses = [row["loss"] for row in score["by_place"]]
+    return [bars(folder / f"{name}_context.png", labels, losses, "tokens of context", "loss", "Loss by context")]

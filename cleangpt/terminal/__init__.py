@@ -1,0 +1,1 @@
+"""What a person reads on a terminal: progress, tables, streams that may be closed."""

@@ -1,0 +1,280 @@
+"""Against silence: what takes longer than two seconds says what it is doing.
+
+    with patience.doing("Drawing the pictures"):
+        ...
+    with patience.doing("Reading the runs", len(paths), "runs") as progress:
+        ...
+        progress.advance()
+
+What is over sooner says nothing. A terminal shows one line that moves and is gone in the end; a pipe gets a plain line,
+and another every five seconds where there is a count. Both are on standard error, since standard output may be data.
+Of several processes only the first speaks. CLEANGPT_PATIENCE is the seconds, where they shall be others than two.
+"""
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from cleangpt.basics.shown import visible
+from cleangpt.terminal import streams
+
+BETWEEN_LINES = 5.0  # seconds, where nothing moves
+BETWEEN_FRAMES = 0.2
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+BAR = 16  # characters
+
+
+def after() -> float:
+    """Seconds of silence that a person bears."""
+    try:
+        return float(os.environ.get("CLEANGPT_PATIENCE", 2.0))
+    except ValueError:
+        return 2.0
+
+
+def duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def size(count: int) -> str:
+    """Bytes as a person says them."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count} bytes"
+
+
+class Voice:
+    """Where it is said: on standard error, by the first process."""
+
+    @property
+    def speaks(self) -> bool:
+        return os.environ.get("RANK", "0") == "0"
+
+    @property
+    def draws(self) -> bool:
+        """Whether a line may move."""
+        return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    @property
+    def width(self) -> int:
+        """The most characters of a line that moves."""
+        return shutil.get_terminal_size().columns - 1
+
+    def line(self, text: str) -> None:
+        """A line that stays."""
+        self._write(f"{visible(text)}\n")
+
+    def log(self, text: str) -> None:
+        """What a log gets while a line moves."""
+
+    def draw(self, text: str) -> None:
+        """In the place of what was drawn before."""
+        self._write(f"\r\033[K{visible(text)}")
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # nobody reads any more
+            sys.stderr.write(text if _shows_dots() else text.replace("…", "...").encode("ascii", "replace").decode())
+            sys.stderr.flush()
+
+
+class Nobody(Voice):
+    """Where nothing is said."""
+
+    speaks = False
+
+
+def _shows_dots() -> bool:
+    return "utf" in (getattr(sys.stderr, "encoding", None) or "").lower()
+
+
+class Progress:
+    """What is being done, and how much of it."""
+
+    _all: list["Progress"] = []  # noqa: RUF012  those under way; the innermost one speaks
+
+    def __init__(self, what: str, total: int | None, unit: str, voice: Any, wait: float, began: float):
+        self.what, self.total, self.unit, self.voice = what, total, unit, voice
+        self.wait, self.began, self.done = wait, began, 0
+        self.counted_since = began
+        self.drawn = False
+        self.said, self.last_line = "", 0.0
+
+    def advance(self, count: int = 1) -> None:
+        self.done = min(self.done + count, self.total or self.done + count)
+
+    def turn_to(self, what: str, done: int, total: int | None, now: float) -> None:
+        """So much of this is done; what is new begins now."""
+        if what != self.what:
+            self.what, self.counted_since = what, now
+        self.done, self.total = done, total
+
+    def look(self, now: float) -> None:
+        """Say what is due by now."""
+        if now - self.began < self.wait or Progress._all[-1:] not in ([], [self]):
+            return
+        draws = self.voice.draws
+        silent = now - self.last_line
+        counts = bool(self.total or self.done)
+        if not self.said or (counts and silent >= BETWEEN_LINES) or (self.what != self.said and silent >= self.wait):
+            self.said, self.last_line = self.what, now
+            (self.voice.log if draws else self.voice.line)(self.words(now))
+        if draws:
+            self.drawn = True
+            self.voice.draw(self.picture(now, self.voice.width))
+
+    def words(self, now: float) -> str:
+        if not self.total:
+            return f"{self.what} …" if not self.done else f"{self.what}: {self._counted(self.done)}"
+        counted = f"{self.what}: {self._counted(self.done, bare=True)} of {self._counted(self.total)}"
+        return "".join([counted, *self._left(now)])
+
+    def _counted(self, count: int, bare: bool = False) -> str:
+        if self.unit == "bytes":
+            return size(count)
+        return f"{count:,}" if bare or not self.unit else f"{count:,} {self.unit}"
+
+    def _left(self, now: float) -> list[str]:
+        if not (self.total and self.done):
+            return []
+        return [f", {duration((now - self.counted_since) / self.done * max(0, self.total - self.done))} left"]
+
+    def picture(self, now: float, width: int) -> str:
+        """One line of a terminal, which must not be wider."""
+        if not self.total:
+            frame = SPINNER[int((now - self.began) / BETWEEN_FRAMES) % len(SPINNER)]
+            return f"{frame} {self.what} … {duration(now - self.began)}"[:width]
+        full = min(BAR, BAR * self.done // self.total)
+        bar = "━" * full + "╺" * (full < BAR) + " " * (BAR - full - 1)
+        words = self.words(now)
+        return (f"{bar} {words}" if len(bar) + 1 + len(words) <= width else words)[:width]
+
+
+@contextlib.contextmanager
+def doing(
+    what: str,
+    total: int | None = None,
+    unit: str = "",
+    voice: Any = None,
+    wait: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Progress]:
+    """Say what is being done here, if it takes long."""
+    voice = Voice() if voice is None else voice
+    progress = Progress(what, total, unit, voice, after() if wait is None else wait, clock())
+    if not voice.speaks:
+        yield progress
+        return
+    started()
+    over = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(progress, over, clock), name="patience", daemon=True)
+    Progress._all.append(progress)
+    watcher.start()
+    try:
+        yield progress
+    finally:
+        over.set()
+        watcher.join()
+        Progress._all.remove(progress)
+        if progress.drawn:
+            voice.draw("")
+
+
+def _watch(progress: Progress, over: threading.Event, clock: Callable[[], float]) -> None:
+    if over.wait(min(max(0.0, progress.began + progress.wait - clock()), threading.TIMEOUT_MAX)):
+        return
+    while True:
+        progress.look(clock())
+        if over.wait(BETWEEN_FRAMES):
+            return
+
+
+# --------------------------------------------------------------------------------------------------------------
+# The start of a program
+
+_teller: tuple[int, int] | None = None  # the process that speaks while this one loads libraries, and the pipe to it
+
+
+def starting(what: str = "Starting") -> None:
+    """From here on until `started` the start of this program is announced, if it takes long: from a cold disk some
+    libraries take ten seconds and more.
+
+    Another process says it. A thread of ours could not: the interpreter's lock is held while a library is loaded.
+    """
+    global _teller
+    streams.fill()
+    if _teller is not None or not (hasattr(os, "fork") and threading.active_count() == 1 and Voice().speaks):
+        return
+    watched, told = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        os.close(told)
+        _speak_until_closed(watched, Progress(what, None, "", Voice(), after(), time.monotonic()))
+    os.close(watched)
+    _teller = child, told
+
+
+def started() -> None:
+    """Whoever goes on says himself what he does."""
+    global _teller
+    if _teller is not None:
+        (child, told), _teller = _teller, None
+        os.close(told)
+        with contextlib.suppress(OSError):
+            os.waitpid(child, 0)
+
+
+def wipe() -> None:
+    """Take away the line that moves."""
+    started()
+    for progress in Progress._all:
+        if progress.drawn:
+            progress.voice.draw("")
+
+
+def load_torch() -> None:
+    """Import torch, which is announced if it takes long."""
+    if "torch" in sys.modules:
+        return
+    if _teller is None:
+        starting("Loading torch")
+    else:
+        with contextlib.suppress(OSError):
+            os.write(_teller[1], b"Loading torch\n")
+    import torch  # noqa: F401
+
+    started()
+
+
+def _speak_until_closed(watched: int, progress: Progress) -> None:
+    """Say what the other process does, until this pipe is closed or whoever held it is gone."""
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
+        wait = progress.wait
+        while True:
+            told = b""
+            if select.select([watched], [], [], min(wait, 1e6))[0]:
+                told = os.read(watched, 4096)
+                if not told:
+                    break
+            progress.look(time.monotonic())
+            for words in told.decode().split("\n")[:-1]:
+                progress.turn_to(words, 0, None, time.monotonic())
+                progress.look(time.monotonic())
+            wait = max(progress.began + progress.wait - time.monotonic(), BETWEEN_FRAMES)
+        if progress.drawn:
+            progress.voice.draw("")
+    finally:
+        os._exit(0)

@@ -1,0 +1,62 @@
+"""torch.compile where it pays within the run: block by block, so that all layers share what was compiled once.
+
+What was compiled stays on disk (TORCHINDUCTOR_CACHE_DIR), and a second run starts sooner. Evaluation is never
+compiled: its last batch has another length.
+"""
+
+import torch
+
+from cleangpt.basics.errors import UserError
+from cleangpt.config.experiment import Config
+from cleangpt.machine import compiler
+from cleangpt.machine.device import Compute
+from cleangpt.models import flops
+from cleangpt.models.layers import Decoder
+
+COLD_SECONDS = 60.0  # a first compilation takes about so long
+GAIN = 0.3  # of the time of a step, on a GPU
+LAUNCH_SECONDS = 0.001  # a layer forward and backward: small models wait for their kernels to be launched
+UTILISATION = 0.35  # of the peak: what large ones reach
+UNKNOWN_PEAK = 50e12
+
+
+def eager_seconds(
+    config: Config, model: Decoder, length: int, compute: Compute, processes: int, micro_steps: int
+) -> float:
+    """About how long so many micro-steps take on a GPU without compilation, from what is known of the card."""
+    rows = -(-config.train.batch_size // processes)
+    peak = flops.peak(compute) or UNKNOWN_PEAK
+    arithmetic = rows * length * flops.flops_per_token(model, length) / (UTILISATION * peak)
+    parts = -(-rows // (config.train.micro_batch_size or rows))
+    return micro_steps * max(arithmetic, parts * config.model.n_layer * LAUNCH_SECONDS)
+
+
+def decide(choice: bool | str, compute: Compute, seconds: float) -> tuple[bool | str, str | None]:
+    """How to compile a run that takes so long without, and what `auto` has to say about it."""
+    if choice == "graphs" and compute.device.type != "cuda":
+        raise UserError("`compile` is graphs, which only a CUDA device has: use compile=true")
+    if choice not in ("auto", False) and not compiler.has_compiler():
+        raise UserError(
+            f"`compile` is {str(choice).lower()}, which needs a C++ compiler, and there is none here: install g++, or "
+            "use compile=false"
+        )
+    if choice != "auto":
+        return choice, None
+    if not compiler.has_compiler():
+        return False, "compile=auto: off, there is no C++ compiler here" if compute.device.type == "cuda" else None
+    if compute.device.type != "cuda":  # in float32 on two cores: 31 s to compile, and no step the faster for it
+        return False, None
+    pays = seconds * GAIN > COLD_SECONDS
+    verb = "wins back" if pays else "would not win back"
+    return pays, f"compile=auto: {'on' if pays else 'off'}, a run of about {seconds:,.0f} s {verb} the compilation"
+
+
+def apply(choice: bool | str, model: Decoder) -> None:
+    if choice:
+        compiler.without_a_stopwatch()
+    if choice == "graphs":  # the whole step of the model is launched at once
+        model.compile(dynamic=False, mode="reduce-overhead")
+    elif choice:
+        for block in model.blocks:
+            block.compile(dynamic=False)
+        model.loss = torch.compile(model.loss, dynamic=False)

@@ -1,0 +1,200 @@
+"""How a training ends: what it leaves of its result, and what it says. It names nothing that is not there."""
+
+import contextlib
+import signal
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from cleangpt.basics import files
+from cleangpt.basics.errors import UserError
+from cleangpt.basics.shown import visible
+from cleangpt.config.cli import FAILED
+from cleangpt.machine import distributed
+from cleangpt.runs import card
+from cleangpt.runs.rundir import read_metrics
+from cleangpt.score import evaluate, keep, of_task
+from cleangpt.terminal import patience
+from cleangpt.train import kept, telling, verdict
+from cleangpt.train.loop import Trainer
+
+
+def finish(trainer: Trainer, status: str) -> int:
+    """Write what a run leaves, and say it; the exit status. Without its weights a run is not complete."""
+    config, run, task, tracker, state = trainer.config, trainer.run, trainer.task, trainer.tracker, trainer.state
+    with patience.doing("Writing the final weights", voice=tracker.voice):
+        trainer.save_weights(run.final)
+        trainer.finish_writing()
+    trainer.say_complaints()
+    for sentence in telling.end(trainer, status):
+        tracker.say(sentence)
+    found = distributed.from_main(lambda: kept.look(trainer, ended=True))
+    if found.lacking:
+        if trainer.world.is_main:
+            _write_summary(trainer, {**_summary(trainer, "failed"), "error": found.sentence()})
+            _leave_card(trainer)
+            tracker.say(f"The run is not complete: {found.sentence()}.")
+            _say_how_to_go_on(trainer, found)
+        return FAILED
+    score = None
+    label = "best" if state.best else "final"
+    if config.train.test_at_end and task.size("test"):
+        if label == "best":
+            with patience.doing("Reading the best weights", voice=tracker.voice):
+                trainer.use_best()
+        watch = evaluate.Watch(tracker.say, tracker.voice)
+        score = of_task.score(task, trainer.judge, "test", None, "auto", watch=watch)
+    if not trainer.world.is_main:
+        return 0
+    tracker.say()
+    judged = verdict.of(config, read_metrics(run.metrics), _end(trainer, status, score))
+    summary = _summary(trainer, status, score, judged.name)
+    if score is not None:
+        _try_score(trainer, lambda: keep.save(score, run.score, label))
+    written = _write_summary(trainer, summary)  # before pictures take the last room
+    if score is not None:
+        if config.logger.plots:
+            with patience.doing("Drawing the score", voice=tracker.voice):
+                _try_score(trainer, lambda: keep.draw(task, score, run.score, label))
+        for table in of_task.tables(task, score)[:2]:
+            tracker.say(table)
+    _leave_card(trainer)
+    telling.farewell(trainer, status, summary, judged)
+    return 0 if written else FAILED
+
+
+def _try_score(trainer: Trainer, write: Callable[[], Any]) -> None:
+    try:
+        write()
+    except OSError as error:
+        trainer.tracker.say(f"score/ could not be written whole ({error.strerror}): eval/score.py makes it anew")
+
+
+def stopped(trainer: Trainer) -> int:
+    """Say what was asked, and how to go on; the exit status."""
+    tracker = trainer.tracker
+    number = max(distributed.gather(trainer.stop.number))
+    _write_summary(trainer, _summary(trainer, "stopped"))
+    _leave_card(trainer)
+    tracker.say(f"Stopped by {signal.Signals(number).name} after step {trainer.state.step}.")
+    if trainer.world.is_main:
+        found = kept.look(trainer, ended=False)
+        if found.lacking:
+            tracker.say(f"{found.sentence()}.")
+        _say_how_to_go_on(trainer, found)
+    return 128 + number
+
+
+def failed(trainer: Trainer, error: Exception) -> None:
+    """Leave the traceback in train.log and the failure in summary.json. The last good snapshot stays."""
+    run, world = trainer.run, trainer.world
+    trainer.tracker.pause()
+    if isinstance(error, UserError):  # nothing was begun: leave nothing behind
+        if world.is_main and not (run.metrics.exists() or run.snapshot_folders()):
+            for path in (run.log, run.config, run.run):
+                path.unlink(missing_ok=True)
+        return
+    if trainer.tracker.is_gone():
+        return
+    trace = "".join(traceback.format_exception(error))
+    if not world.is_main:
+        distributed.tell_failure(f"rank {world.rank}: {trace}")
+        return
+    told = distributed.told_failure()  # rank 0 often fails only because another one is gone
+    text = told.strip().splitlines()[-1] if told else str(error) or type(error).__name__
+    with contextlib.suppress(OSError):
+        with files.append_text(run.log) as log:
+            log.write(visible(trace + (told or "")))
+        summary = {"status": "failed", "step": trainer.state.step, "error": text}
+        files.write_json(run.summary, summary)
+        trainer.tracker.finish(summary)
+        card.write(run)
+
+
+def is_gone(trainer: Trainer) -> bool:
+    """Whether the run directory was taken away, which is said and not made good: a new one would hold half a run."""
+    gone = distributed.from_main(trainer.tracker.is_gone)
+    if gone:
+        where, step = trainer.run.shown(), trainer.state.step
+        trainer.tracker.say(
+            f"{where} was deleted, moved or replaced: stopped after step {step}, nothing more is written."
+        )
+    return gone
+
+
+def _say_how_to_go_on(trainer: Trainer, found: kept.Kept) -> None:
+    command, run = telling.starter(trainer.config, trainer.world), trainer.run.shown()
+    if found.goes_on is None:
+        trainer.tracker.say("There is no snapshot to resume from.")
+    elif found.goes_on == trainer.state.step:
+        trainer.tracker.say(f"Resume with: {command} resume={run}")
+    else:
+        trainer.tracker.say(f"Resume from step {found.goes_on} with: {command} resume={run}")
+
+
+def _end(trainer: Trainer, status: str, score: dict[str, Any] | None) -> verdict.End:
+    """What a run is judged by: the test split, or where that was not scored, the last evaluation."""
+    accuracy = guessing = None
+    if trainer.task.has_answers:
+        accuracy = score["accuracy"] if score is not None else (trainer.state.scores or {}).get("val/accuracy", 0.0)
+    else:
+        guessing = trainer.task.guessing()
+    solved = trainer.is_solved() if trainer.config.train.stop_when else None
+    return verdict.End(accuracy, guessing, solved, early=status == "early_stopped")
+
+
+def _summary(
+    trainer: Trainer, status: str, score: dict[str, Any] | None = None, judged: str | None = None
+) -> dict[str, Any]:
+    state = trainer.state
+    summary: dict[str, Any] = {"status": status, "step": state.step, "train/loss": state.train_loss}
+    summary |= {f"best/{name}": value for name, value in (state.best or {}).items()}
+    summary |= {"best/step": state.best_step, **(state.scores or {})}
+    if score is not None:
+        summary |= {f"test/{name}": value for name, value in trainer.task.headline(score).items()}
+    if judged is not None:
+        summary["verdict"] = judged
+    speed = state.tokens / max(state.train_seconds, 1e-9)
+    mfu = trainer.watch.mfu(speed)
+    summary |= {
+        "tokens": state.tokens,
+        "epochs": trainer.stream.epochs(state.micro_step),
+        "tokens_per_second": speed,
+        **({} if mfu is None else {"mfu": mfu}),
+        "train_seconds": state.train_seconds,
+        "seconds": trainer.seconds(),
+    }
+    return summary
+
+
+def _write_summary(trainer: Trainer, summary: dict[str, Any]) -> bool:
+    """Whether summary.json tells how the run ended. That of an earlier part does not stay where it can't."""
+    if not trainer.world.is_main:
+        return True
+    try:
+        files.write_json(trainer.run.summary, summary)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            trainer.run.summary.unlink(missing_ok=True)
+        trainer.tracker.say(
+            f"summary.json could not be written ({error.strerror}): the run looks as if it had not ended"
+        )
+        return False
+    finally:
+        trainer.tracker.finish(summary)
+    return True
+
+
+def _leave_card(trainer: Trainer) -> None:
+    """The page about the run, and its plots once more. What stands in the way is said, and costs nothing else."""
+    if not trainer.world.is_main:
+        return
+    with patience.doing("Drawing the plots", voice=trainer.tracker.voice):
+        trainer.tracker.finish_plots()
+    try:
+        card.write(trainer.run)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            trainer.run.card.unlink(missing_ok=True)
+        if trainer.run.summary.exists():  # of which it is made; that this is missing was said
+            trainer.tracker.say(f"card.md could not be written ({error.strerror})")

@@ -1,0 +1,127 @@
+"""Sample k of a run, and which samples a process computes.
+
+An epoch is a seeded permutation that is computed index by index, so sample k is a pure function of (seed, k).
+Micro-step m takes the samples from m × batch_size on, each process its share of them: any number of processes
+sees the same samples in the same order, and the whole state of the data is m.
+"""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cleangpt.basics.seeds import Permutation, derive
+from cleangpt.machine.distributed import World
+from cleangpt.tasks.contract import Batch
+
+CHUNK = 8192  # samples that are made at a time: many small micro-steps cost no more than one
+CHUNK_TOKENS = 1 << 20  # of long samples fewer
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Samples on the device."""
+
+    inputs: Tensor  # (n, T)
+    targets: Tensor  # (n, T)
+    loss_weights: Tensor | None  # (n, T)
+    documents: Tensor | None  # (n, T)
+    weight: float  # the sum of the weights
+    tokens: int  # inputs that are not padding
+
+    def given(self) -> dict[str, Tensor | None]:
+        """What the model reads of them."""
+        within = {} if self.documents is None else {"documents": self.documents}
+        return {"tokens": self.inputs, "targets": self.targets, "loss_weights": self.loss_weights, **within}
+
+
+class Stream:
+    def __init__(
+        self,
+        task: Any,
+        seed: int,
+        batch_size: int,
+        micro_batch_size: int | None,
+        world: World,
+        device: torch.device,
+    ):
+        self.task, self.seed, self.batch_size, self.device = task, seed, batch_size, device
+        self.size = task.size("train")
+        self.first = world.rank * batch_size // world.size  # this process's share of a micro-step
+        self.share = (world.rank + 1) * batch_size // world.size - self.first
+        self.parts = -(-self.share // (micro_batch_size or self.share))
+        samples = min(CHUNK, CHUNK_TOKENS // task.sequence_length)
+        self.chunk_steps = max(1, samples // self.share)  # micro-steps in a chunk
+        self._order = lru_cache(maxsize=4)(self._epoch_order)
+        self._chunk: tuple[int, list[list[Rows]]] = (-1, [])
+        task.place(device)
+        # What waits for a disk or a GPU is made by a thread while the chunk before is trained on.
+        ahead = device.type == "cuda" or task.reads_disk
+        self._thread = ThreadPoolExecutor(1, "samples") if ahead else None
+        self._next: tuple[int, Future | None] = (-1, None)
+
+    def indices(self, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Samples k of the run → which samples of the training set they are, and the keys of their epochs."""
+        epoch, place = k // self.size, k % self.size
+        index, keys = np.empty(k.shape, np.int64), np.empty(k.shape, np.int64)
+        for e in np.unique(epoch):
+            here = epoch == e
+            index[here] = self._order(int(e))(place[here])
+            keys[here] = derive(self.seed, "epoch", int(e))
+        return index, keys
+
+    def epochs(self, micro_steps: int) -> float:
+        """How often the training set was seen after so many micro-steps."""
+        return micro_steps * self.batch_size / self.size
+
+    def micro_step(self, m: int) -> list[Rows]:
+        """This process's samples of micro-step m, in as many parts as the device needs."""
+        number, place = divmod(m, self.chunk_steps)
+        if self._chunk[0] != number:
+            waiting, made = self._next
+            self._chunk = (number, made.result() if made and waiting == number else self._make(number))
+            if self._thread:
+                self._next = (number + 1, self._thread.submit(self._make, number + 1))
+        return self._chunk[1][place]
+
+    def _epoch_order(self, epoch: int) -> Permutation:
+        return Permutation(self.size, derive(self.seed, "order", epoch))
+
+    def _make(self, number: int) -> list[list[Rows]]:
+        starts = (np.arange(self.chunk_steps) + number * self.chunk_steps) * self.batch_size + self.first
+        k = (starts[:, None] + np.arange(self.share)).reshape(-1)
+        return self._upload(self.task.batch("train", *self.indices(k)))
+
+    def _upload(self, batch: Batch) -> list[list[Rows]]:
+        """One copy for the whole chunk; its micro-steps and their parts are views of it."""
+        inputs, targets, loss_weights, documents = (
+            self._on_device(x) for x in (batch.inputs, batch.targets, batch.loss_weights, batch.documents)
+        )
+        everything = np.full(len(inputs), inputs.shape[1])
+        weight = everything if batch.loss_weights is None else batch.loss_weights.sum(axis=1)
+        tokens = everything if batch.real is None else batch.real.sum(axis=1)
+        cuts = [p * self.share // self.parts for p in range(self.parts + 1)]
+
+        def rows(s: slice) -> Rows:
+            weights_here = None if loss_weights is None else loss_weights[s]
+            documents_here = None if documents is None else documents[s]
+            return Rows(
+                inputs[s], targets[s], weights_here, documents_here, float(weight[s].sum()), int(tokens[s].sum())
+            )
+
+        return [
+            [rows(slice(start + a, start + b)) for a, b in pairwise(cuts)]
+            for start in range(0, len(inputs), self.share)
+        ]
+
+    def _on_device(self, values: Any) -> Tensor | None:
+        if isinstance(values, np.ndarray):
+            values = torch.from_numpy(np.ascontiguousarray(values))
+            if self.device.type == "cuda":
+                return values.pin_memory().to(self.device, non_blocking=True)  # torch keeps the buffer until it is read
+        return None if values is None else values.to(self.device).contiguous()

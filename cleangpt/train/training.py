@@ -1,0 +1,244 @@
+"""One training from a checked configuration to a complete run directory."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cleangpt import tasks
+from cleangpt.basics import files
+from cleangpt.basics.errors import UserError
+from cleangpt.basics.seeds import derive
+from cleangpt.config.cli import FAILED
+from cleangpt.config.experiment import Config, resolve
+from cleangpt.corpus.store import NotPrepared
+from cleangpt.hf import pretrained
+from cleangpt.machine import device, distributed, process
+from cleangpt.machine.signals import Stop, Stopped
+from cleangpt.models.build import build, count_parameters, parameter_counts
+from cleangpt.optimizers import optim
+from cleangpt.runs import alike, migrations, record, snapshot
+from cleangpt.runs.rundir import RunDir, point_latest_to, read_config, refuse_links_outside, writable, write_config
+from cleangpt.terminal import patience
+from cleangpt.train import compiling, ending, memory, telling
+from cleangpt.train.loop import Trainer
+from cleangpt.watch.tracking import Tracker
+
+
+def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None, began: float) -> int:
+    """Train; the exit status. `resume` is the run or snapshot to continue, already checked against `config`.
+
+    Whoever calls this has claimed the run directory.
+    """
+    process.keep_memory()
+    device.share_threads(distributed.world().local_size)
+    task = _task(config, overrides)
+    asked, config = config, resolve(config, task)
+    _refuse_unknown_goal(config, task)
+    config = config.model_copy(update={"dtype": _dtype(config, run, resume)})
+    compute = device.choose(config.device, config.dtype, distributed.world().local_rank)
+    with patience.doing("Waiting for the other processes"):
+        world = distributed.start(compute.device)
+    try:
+        if config.train.batch_size < world.size:
+            raise UserError(
+                f"`train.batch_size` must be at least {world.size}, one sequence for each process, "
+                f"not {config.train.batch_size}"
+            )
+        memory.refuse_too_large(config, task.sequence_length, world.size, compute.device)
+        with Stop() as stop:
+            distributed.from_main(lambda: refuse_links_outside(run.path))
+            with patience.doing("Checking the snapshot"):
+                snapshot_folder, complaints = _where_to_go_on(config, run, resume)
+            if world.is_main:
+                snapshot.remove_leftovers(run)
+            with patience.doing("Building the model"):
+                model = build(config.model, compute.device)
+            optim.freeze(model, config.train.freeze)
+            distributed.from_main(lambda: _begin_log(run))
+            tracker = Tracker(run, config.logger, config.train.steps, speaks=world.is_main)
+            trainer = Trainer(config, task, model, compute, world, run, tracker, stop, began)
+            try:
+                for complaint in complaints:
+                    tracker.say(complaint)
+                return _fit(trainer, asked, overrides, snapshot_folder)
+            except Exception as error:
+                ending.failed(trainer, error)
+                raise
+            finally:
+                trainer.writer.close()
+                tracker.close()
+                del trainer
+    finally:
+        process.release_garbage()
+        distributed.stop()
+
+
+def _begin_log(run: RunDir) -> None:
+    with writable(run):
+        run.path.mkdir(parents=True, exist_ok=True)
+        files.append_text(run.log).close()
+
+
+def _dtype(config: Config, run: RunDir, resume: Path | None) -> str:
+    """What dtype=auto means on all processes: rank 0 decides, since the processors of nodes may differ.
+
+    A run that goes on has what was decided in its configuration; where that says auto, run.json knows.
+    """
+
+    def say() -> str:
+        before = record.begun(run.run) if resume is not None else None
+        machine = record.parts(before)[-1].get("machine", {}) if before else {}
+        if machine.get("dtype") in ("float32", "bfloat16", "float16"):
+            return machine["dtype"]
+        return device.fastest_dtype(device.fastest(config.device), count_parameters(config.model))
+
+    return config.dtype if config.dtype != "auto" else distributed.told_by_main("dtype", say)
+
+
+def _task(config: Config, overrides: list[str]) -> Any:
+    """The task. Text has to be prepared, and what was prepared is what is trained on."""
+    try:
+        task = tasks.make(config.dataset, config.model.block_size)
+    except NotPrepared as error:
+        words = [word for word in overrides if word.lstrip("+").startswith("dataset")]
+        if not any(word.startswith("dataset=") for word in words):
+            words.insert(0, f"dataset={config.dataset.name}")
+        raise UserError(f"{error}: run `{shlex.join(['python', 'data/prepare.py', *words])}` first") from None
+    for word in overrides:
+        section, _, key = word.lstrip("+").partition("=")[0].partition(".")
+        if section == "dataset" and key and getattr(config.dataset, key) != getattr(task.settings, key):
+            raise UserError(
+                f"`{word}`, but {config.dataset.dir} was prepared with {key}={getattr(task.settings, key)}: leave it "
+                "out, or prepare it so in another dataset.dir"
+            )
+    return task
+
+
+def _refuse_unknown_goal(config: Config, task: Any) -> None:
+    """What ends a run has to be among the scores of its evaluations."""
+    rule = config.train.stop_when
+    scores = ["val/loss", *(["val/accuracy"] if task.has_answers else [])]
+    scores += [f"val/{name}" for name in task.measures(1.0)]
+    if rule is not None and rule.metric not in scores:
+        raise UserError(
+            f"`train.stop_when.metric` is {rule.metric}, which dataset={config.dataset.name} does not have: it has "
+            + ", ".join(scores)
+        )
+    if rule is not None and rule.metric == "val/accuracy" and max(rule.at_least or 0, rule.at_most or 0) > 1:
+        raise UserError("`train.stop_when` is about val/accuracy, a share: write 0.95 for 95%")
+
+
+def _where_to_go_on(config: Config, run: RunDir, resume: Path | None) -> tuple[Path | None, list[str]]:
+    """The snapshot to continue, if any, and what is to be said of others. One rank looks, and all do what it found."""
+    if resume is None:
+        return None, []
+    folder, complaints = distributed.from_main(lambda: snapshot.choose(run, resume))
+    if folder is None and config.resume not in (None, "auto"):
+        raise UserError(f"`resume` is {config.resume}, which has no good snapshot: {'; '.join(complaints)}")
+    return folder, complaints
+
+
+def _fit(trainer: Trainer, asked: Config, overrides: list[str], snapshot_folder: Path | None) -> int:
+    config, run, tracker, world = trainer.config, trainer.run, trainer.tracker, trainer.world
+    if snapshot_folder is not None:
+        distributed.from_main(lambda: _refuse_other_data(trainer))
+    with patience.doing("Reading the weights" if snapshot_folder or config.init_from else "Drawing the first weights"):
+        _first_weights(config, trainer.model, trainer, snapshot_folder)
+    if trainer.state.step > config.train.steps:
+        raise UserError(f"`train.steps` is {config.train.steps}, and the run is at step {trainer.state.step} already")
+    parameters = parameter_counts(trainer.model)
+    remarks = []
+    before = now = None
+    if world.is_main:
+        before = record.begun(run.run) if snapshot_folder else None
+        changed = record.changes(config, asked, overrides, before)
+        now = record.circumstances(overrides, changed, trainer.compute, world, parameters)
+        now["data"] = trainer.task.fingerprint()
+        now["more_is_better"] = trainer.task.more_is_better
+        remarks = _about_the_machine(trainer, parameters["total"], before, now)
+        if snapshot_folder is not None:
+            earlier, parts = read_config(snapshot_folder / "config.json"), [*record.parts(before or {}), now]
+            remarks += telling.stretching(earlier, config, trainer.state.step, parts)
+    distributed.from_main(lambda: _note_beginning(trainer, before, now))
+    prepare(trainer)
+    telling.introduce(trainer, parameters, snapshot_folder, remarks)
+    process.settle_garbage()
+    status = trainer.fit()
+    tracker.pause()
+    if ending.is_gone(trainer):
+        return FAILED
+    if status != "stopped":
+        try:
+            ended = ending.finish(trainer, status)
+            return FAILED if ending.is_gone(trainer) else ended
+        except Stopped:
+            pass  # training is done and its snapshot written; only the score is not complete
+    return ending.stopped(trainer)
+
+
+def _note_beginning(trainer: Trainer, before: dict[str, Any] | None, now: dict[str, Any]) -> None:
+    """What the run is, and under which circumstances it began or goes on."""
+    run = trainer.run
+    with writable(run):
+        if before is None or not _holds(run.config, migrations.stamped(trainer.config.model_dump(mode="json"))):
+            write_config(run.config, trainer.config)
+        if before is None:
+            files.write_json(run.run, now)
+    if before is not None:
+        try:
+            files.write_json(run.run, {**before, "resumed": [*record.parts(before)[1:], now]})
+        except OSError as error:
+            trainer.tracker.say(f"run.json could not be written ({error.strerror}): it tells of the earlier parts only")
+    point_latest_to(run)
+
+
+def _holds(path: Path, data: dict[str, Any]) -> bool:
+    try:
+        return files.read_json(path) == data
+    except (OSError, ValueError):
+        return False
+
+
+def _about_the_machine(
+    trainer: Trainer, parameters: int, before: dict[str, Any] | None, now: dict[str, Any]
+) -> list[str]:
+    """Where this part of a run computes otherwise than the run began, and a dtype that would not be chosen here."""
+    kept = before is not None and record.DECIDED not in now["changed"]
+    continued = alike.continued(before.get("machine", {}), now["machine"]) if before else None
+    remark = device.dtype_remark(trainer.compute, parameters, kept)
+    return [sentence for sentence in (continued, remark) if sentence]
+
+
+def _refuse_other_data(trainer: Trainer) -> None:
+    """A run that goes on has to go on with the data that it began with."""
+    before = (record.begun(trainer.run.run) or {}).get("data")
+    if before is not None and before != trainer.task.fingerprint():
+        raise UserError(
+            f"{trainer.config.dataset.dir} was prepared anew since {trainer.run.shown()} began, and holds other data: "
+            "prepare it as it was, or start a new run"
+        )
+
+
+def _first_weights(config: Config, model: Any, trainer: Trainer, snapshot_folder: Path | None) -> None:
+    if snapshot_folder is not None:
+        trainer.restore(snapshot_folder)
+    elif config.init_from is not None:
+        pretrained.load(model, config.init_from, trainer.task.tokenizer)
+    else:
+        generator = torch.Generator().manual_seed(derive(config.seed, "init"))
+        model.initialise(generator)
+
+
+def prepare(trainer: Trainer) -> None:
+    config, model, compute = trainer.config, trainer.model, trainer.compute
+    model.checkpointing = config.train.activation_checkpointing
+    # Of the whole run, wherever it stands: one that was interrupted goes on as it would have.
+    length, micro_steps = trainer.task.sequence_length, trainer.all_micro_steps
+    seconds = compiling.eager_seconds(config, model, length, compute, trainer.world.size, micro_steps)
+    choice, reason = compiling.decide(config.compile, compute, seconds)
+    compiling.apply(choice, model)
+    trainer.launches_graphs = choice == "graphs"
+    if reason:
+        trainer.tracker.say(reason)

@@ -1,0 +1,116 @@
+"""What a line of metrics.jsonl says of a run's health: speed, MFU, memory, waiting for data, clipping, norms by layer.
+
+All of it is read off clocks and counters, so a step waits for the device no oftener than without. Only the norms are
+computed, at the steps that `logger.norms` asks for.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cleangpt.machine.device import Compute
+from cleangpt.machine.distributed import World
+from cleangpt.models import flops
+from cleangpt.optimizers import optim
+from cleangpt.runs.state import State
+
+# Keys of a row that tell of the machine: they differ between two runs that are alike in everything else.
+OF_THE_MACHINE = ("seconds", "tokens_per_second", "mfu", "memory_gb", "data_wait")
+
+
+class Watch:
+    """Counts since the last line of metrics.jsonl. What a resumed run must know of them is in the trainer's State."""
+
+    def __init__(self, model: nn.Module, length: int, compute: Compute, world: World, norms_every: int | None):
+        self.model, self.compute, self.world, self.norms_every = model, compute, world, norms_every
+        self.flops_per_token = flops.flops_per_token(model, length)
+        peak = flops.peak(compute)
+        self.peak = None if peak is None else peak * world.size
+        self.tokens, self.seconds, self.data_seconds = 0, 0.0, 0.0
+
+    def start(self, state: State) -> None:
+        self.tokens, self.seconds, self.data_seconds = state.tokens, state.train_seconds, 0.0
+
+    def mfu(self, tokens_per_second: float) -> float | None:
+        """The share of what the devices could do that the model's own arithmetic is, where their peak is known."""
+        return None if self.peak is None else tokens_per_second * self.flops_per_token / self.peak
+
+    def speed(self, state: State) -> dict[str, float]:
+        """Since the last line; the time of evaluations and snapshots is not in it."""
+        speed = (state.tokens - self.tokens) / max(state.train_seconds - self.seconds, 1e-9)
+        found = {"tokens": state.tokens, "tokens_per_second": speed}
+        mfu = self.mfu(speed)
+        return found if mfu is None else {**found, "mfu": mfu}
+
+    def line(self, state: State, clips: bool) -> dict[str, float]:
+        """What a line has besides, and begin anew. Memory and waiting are those of this process."""
+        spent = max(state.train_seconds - self.seconds, 1e-9)
+        found = {"data_wait": min(1.0, self.data_seconds / spent)}
+        if (memory := peak_memory(self.compute)) is not None:
+            found["memory_gb"] = memory / 1e9
+        if clips:
+            found["clipped_share"] = state.clipped / max(state.step - state.line_step, 1)
+        state.clipped, state.line_step = 0, state.step
+        self.start(state)
+        return found
+
+    def waiting(self, parts: Iterator[Any], phase: Callable[[str], AbstractContextManager]) -> Iterator[Any]:
+        """The same parts; the time that they take to come is counted."""
+        while True:
+            began = time.perf_counter()
+            with phase("data"):
+                part = next(parts, None)
+            self.data_seconds += time.perf_counter() - began
+            if part is None:
+                return
+            yield part
+
+    # ---- norms by layer
+
+    def measures_norms(self, step: int) -> bool:
+        return self.norms_every is not None and step % self.norms_every == 0
+
+    @torch.no_grad()
+    def update(self, optimizer: optim.Optimizer, step: int) -> dict[str, float]:
+        """Have the optimizer make its step; the norms of the new weights and of their change, where they are due."""
+        if not (self.measures_norms(step) and self.world.is_main):
+            optimizer.step()
+            return {}
+        before = [parameter.clone() for parameter in self.model.parameters()]
+        optimizer.step()
+        layers: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
+        for (name, now), then in zip(self.model.named_parameters(), before, strict=True):
+            weights, changes = layers.setdefault(layer_of(name), ([], []))
+            weights.append(now)
+            changes.append(now - then)
+        norms = torch.stack([_norm(tensors) for both in layers.values() for tensors in both]).tolist()
+        keys = [f"{what}/{layer}" for layer in layers for what in ("weight_norm", "update_norm")]
+        return dict(zip(keys, norms, strict=True))
+
+
+def layer_of(parameter: str) -> str:
+    """blocks.3.attention.out.weight → blocks.3, and head.weight → head."""
+    first, *others = parameter.split(".")
+    return f"{first}.{others[0]}" if others[0].isdigit() else first
+
+
+def _norm(tensors: list[Tensor]) -> Tensor:
+    """Of all of them together."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
+
+
+def peak_memory(compute: Compute) -> int | None:
+    """Bytes: the most that tensors took on a GPU, elsewhere the most that the process took."""
+    if compute.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(compute.device)
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024

@@ -1,0 +1,284 @@
+"""What a run says: to the console, to train.log, and as JSON lines.
+
+Only rank 0 has a Tracker that speaks; the others have a silent one, so that nobody asks who is who.
+"""
+
+import contextlib
+import errno
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task
+from rich.table import Column
+from rich.text import Text
+
+from cleangpt.basics import files
+from cleangpt.config.experiment import Config, LoggerConfig
+from cleangpt.runs.rundir import RunDir, read_metrics, writable
+from cleangpt.terminal import patience, streams
+from cleangpt.terminal.console import Console
+from cleangpt.terminal.patience import duration
+from cleangpt.watch.drawing import Drawer
+from cleangpt.watch.loggers import Loggers
+
+SECONDS_BETWEEN_LINES = 5.0  # in a log or a pipe, where there is no bar
+
+
+class RunVoice(patience.Voice):
+    """Says what takes long in a training: in the bar where there is one, and as lines in train.log."""
+
+    def __init__(self, tracker: "Tracker", shows: bool):
+        self.tracker, self.shows = tracker, shows
+
+    @property
+    def speaks(self) -> bool:
+        return self.tracker.speaks
+
+    @property
+    def draws(self) -> bool:
+        return self.tracker.bar is not None or (self.shows and super().draws)
+
+    def line(self, text: str) -> None:
+        self.tracker.say(text)
+
+    def log(self, text: str) -> None:
+        self.tracker.log(text)
+
+    @property
+    def width(self) -> int:
+        return super().width if self.tracker.bar is None else self.tracker.room()
+
+    def draw(self, text: str) -> None:
+        if self.tracker.bar is None:
+            super().draw(text)
+        elif text:
+            self.tracker.bar.update(self.tracker.task, description=text)
+
+
+class _Words(ProgressColumn):
+    """What is said beside the bar, in one line: where the terminal has become narrower this gives way."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.description, no_wrap=True, overflow="ellipsis")
+
+
+class Tracker:
+    def __init__(self, run: RunDir, config: LoggerConfig, steps: int, speaks: bool):
+        self.run, self.steps, self.speaks = run, steps, speaks
+        self.console = Console(highlight=False, soft_wrap=True)
+        bar = config.progress if config.progress != "auto" else sys.stdout.isatty()
+        bar = bar and not self.console.is_dumb_terminal  # on which nothing moves
+        self.voice = RunVoice(self, shows=bar)
+        self.bar: Progress | None = None
+        self.loggers: Loggers | None = None
+        self.drawer = Drawer(run, self.say) if speaks and config.plots else None
+        if not speaks:
+            return
+        self.place, self.gone = _identity(run.path), False
+        self.log_file = files.append_text(run.log)
+        self.log_console = Console(file=self.log_file, width=110, highlight=False, soft_wrap=True)
+        self.metrics_file: Any = None
+        self.unwritten, self.warned = b"", False
+        self.last_line = -math.inf
+        if bar:
+            self.bar = Progress(
+                BarColumn(bar_width=self._bar_width()),
+                MofNCompleteColumn(table_column=Column(no_wrap=True)),  # which is never cut
+                _Words(),
+                console=self.console,
+            )
+            self.task = self.bar.add_task("", total=steps)
+
+    def start(self, step: int) -> None:
+        """Continue the metrics behind this step: what was logged later is forgotten, it will be made anew."""
+        if not self.speaks:
+            return
+        with writable(self.run):
+            self._begin_metrics(step)
+        if self.bar:
+            self.bar.update(self.task, completed=step)
+            self.bar.start()
+
+    def _begin_metrics(self, step: int) -> None:
+        kept = [json.dumps(row) + "\n" for row in read_metrics(self.run.metrics) if row["step"] <= step]
+        files.write_text(self.run.metrics, "".join(kept))
+        self.metrics_file = files.append_bytes(self.run.metrics)
+
+    def log_to(self, config: Config, step: int) -> None:
+        """Pass rows on to the loggers that were asked for."""
+        if self.speaks:
+            self.loggers = Loggers(self.run, config, step, self.say)
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        if self.loggers:
+            self.loggers.finish(summary)
+            self.loggers = None
+
+    def say(self, what: Any = "") -> None:
+        """A line, or a table, for the person at the console and for train.log."""
+        if not self.speaks:
+            return
+        self.console.print(what, markup=not isinstance(what, str))
+        self.log(what)
+
+    def row(self, row: dict[str, Any]) -> None:
+        """One line of metrics.jsonl. On a full disk the lines are kept until there is room again."""
+        if not self.speaks:
+            return
+        clean = only_finite(row)
+        if self.loggers:
+            self.loggers.row(clean)
+        self.unwritten += json.dumps(clean).encode() + b"\n"
+        self._write()
+
+    def _write(self) -> None:
+        whole = self.metrics_file.tell()
+        try:
+            if self.metrics_file.write(self.unwritten) < len(self.unwritten):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self.unwritten = b""
+        except OSError as error:
+            self.metrics_file.truncate(whole)
+            self.metrics_file.seek(whole)
+            if not self.warned:
+                self.warned = True
+                self.say(f"metrics.jsonl could not be written ({error.strerror}): its lines wait until it can be")
+
+    def waiting(self) -> int:
+        """Lines of metrics.jsonl that wait until they can be written."""
+        if self.speaks and self.unwritten:
+            self._write()
+        return self.unwritten.count(b"\n") if self.speaks else 0
+
+    def is_gone(self) -> bool:
+        """Whether the run directory was deleted or moved away, or emptied, though it may be open still."""
+        if self.speaks and not self.gone:
+            try:
+                self.gone = _identity(self.run.path) != self.place
+                if self.metrics_file and not self.metrics_file.closed:
+                    self.gone |= not os.path.samestat(os.stat(self.run.metrics), os.fstat(self.metrics_file.fileno()))
+            except (FileNotFoundError, NotADirectoryError):
+                self.gone = True
+        return self.speaks and self.gone
+
+    def sync(self) -> None:
+        """Have the disk hold the metrics, before a snapshot says that this step was made."""
+        if self.speaks and self.metrics_file:
+            if self.unwritten:
+                self._write()
+            with contextlib.suppress(OSError):
+                os.fsync(self.metrics_file.fileno())
+
+    def progress(self, step: int, row: dict[str, Any], left: float | None) -> None:
+        """Show the step in the bar, and now and then say a line where there is none."""
+        if not self.speaks:
+            return
+        now = time.monotonic()
+        says = now - self.last_line >= SECONDS_BETWEEN_LINES or step == self.steps
+        if not (self.bar or says):
+            return
+        if self.bar:
+            self.bar.columns[0].bar_width = self._bar_width()
+            self.bar.update(self.task, completed=step, description=fitting(row, left, self.room()))
+        if says:
+            self.last_line = now
+            words = status(row) + (f"  {duration(left)} left" if left is not None else "")
+            line = f"step {step}/{self.steps}  {words}"
+            self.log(line)
+            if not self.bar:
+                self.console.print(line, markup=False)
+
+    def room(self) -> int:
+        """Characters of the bar's line that are free for words."""
+        return self.console.width - self._bar_width() - 2 * len(str(self.steps)) - 3
+
+    def _bar_width(self) -> int:
+        return 16 if self.console.width >= 110 else 6
+
+    def renew_plots(self) -> None:
+        """In the background."""
+        if self.drawer:
+            self.drawer.renew()
+
+    def finish_plots(self) -> None:
+        """Here and now."""
+        if self.drawer:
+            self.drawer.finish()
+
+    def log(self, what: Any) -> None:
+        with contextlib.suppress(OSError):  # a full disk must not end a training
+            for line in [*streams.losses(), what]:
+                self.log_console.print(line, markup=not isinstance(line, str))
+            self.log_file.flush()
+
+    def pause(self) -> None:
+        """No bar from here on."""
+        if self.bar:
+            self.bar.stop()
+            self.bar = None
+
+    def close(self) -> None:
+        self.pause()
+        self.finish({})
+        if self.drawer:
+            self.drawer.close()
+        if self.speaks:
+            with contextlib.suppress(OSError):
+                self.log_file.close()
+            if self.metrics_file:
+                self.sync()
+                self.metrics_file.close()
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """What tells a folder from a new one of its name, as long as somebody has it open: a training has it locked."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def only_finite(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: what is not finite becomes null."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+
+
+def status(row: dict[str, Any]) -> str:
+    return "  ".join(words for words, _ in _parts(row).values())
+
+
+def fitting(row: dict[str, Any], left: float | None, room: int) -> str:
+    """The status and the time left in one line of so many characters: in shorter words, then in fewer, if need be."""
+    parts = _parts(row)
+    if left is not None:
+        parts["left"] = (f"{duration(left)} left",) * 2
+    words = "  ".join(long for long, _ in parts.values())
+    for dropped in (None, "batch", "mfu", "lr", "speed", "left", "loss"):
+        if len(words) <= room:
+            break
+        parts.pop(dropped, None)
+        words = "  ".join(short for _, short in parts.values())
+    return words
+
+
+def _parts(row: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """What there is to say of a step, in many words and in few."""
+    loss, speed = row["train/loss"], row["tokens_per_second"]
+    said = "loss not finite" if loss is None else f"loss {loss:.4f}"
+    parts = {
+        "loss": (said, said),
+        "lr": (f"lr {row['lr']:.2e}", f"lr {row['lr']:.1e}"),
+        "batch": (f"batch {row['batch']}", f"batch {row['batch']}"),
+        "speed": (f"{speed:,.0f} tokens/s", f"{_thousands(speed)} tok/s"),
+    }
+    return parts | ({"mfu": (f"MFU {row['mfu']:.1%}", f"MFU {row['mfu']:.0%}")} if "mfu" in row else {})
+
+
+def _thousands(number: float) -> str:
+    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= factor:
+            return f"{number / factor:.3g}{letter}"
+    return f"{number:.0f}"
