@@ -4,8 +4,8 @@
 whoever asks, with its own signals, session, status and streams. Run as a program, with the number of a socket, this
 file is the server; it ends when the socket is closed, as it is when whoever holds the other end is gone.
 
-What a child meets is what a new interpreter would: its environment, arguments, directory, streams, signals and modules
-of ours; and it ends as one does. Programs that it starts in turn are forked as well. What is decided as an
+What a child meets is what a new interpreter would: its environment, arguments, directory, streams, signals and random
+numbers; and it ends as one does. Programs that it starts in turn are forked as well. What is decided as an
 interpreter starts it shares with its siblings: the seed of `hash`, and each variable that a loaded library has read,
 so that a command with others is not taken.
 """
@@ -18,6 +18,7 @@ import inspect
 import io
 import json
 import os
+import pkgutil
 import runpy
 import signal
 import socket
@@ -33,17 +34,18 @@ from typing import Any, NoReturn
 
 # What programs of ours load, and what keeps nothing that a program does: each child has it for itself.
 LIBRARIES = (
-    "annotated_types", "hydra", "hydra._internal.callbacks", "hydra._internal.hydra", "hydra._internal.utils",
-    "hydra._internal.core_plugins.bash_completion", "hydra._internal.core_plugins.basic_launcher",
-    "hydra._internal.core_plugins.basic_sweeper", "hydra._internal.core_plugins.file_config_source",
-    "hydra._internal.core_plugins.fish_completion", "hydra._internal.core_plugins.importlib_resources_config_source",
+    "annotated_types", "antlr4.LL1Analyzer", "hydra", "hydra._internal.callbacks", "hydra._internal.hydra",
+    "hydra._internal.utils", "hydra._internal.core_plugins.bash_completion",
+    "hydra._internal.core_plugins.basic_launcher", "hydra._internal.core_plugins.basic_sweeper",
+    "hydra._internal.core_plugins.file_config_source", "hydra._internal.core_plugins.fish_completion",
+    "hydra._internal.core_plugins.importlib_resources_config_source",
     "hydra._internal.core_plugins.structured_config_source", "hydra._internal.core_plugins.zsh_completion",
     "hydra.core.override_parser.overrides_parser", "hydra.grammar.gen.OverrideLexer", "matplotlib.figure",
-    "matplotlib.backends.backend_agg", "numpy", "omegaconf", "pydantic.main", "pydantic.json_schema",
-    "pydantic.type_adapter", "pydantic.functional_validators", "pydantic.plugin._schema_validator", "resource",
-    "rich.live", "rich.progress", "rich.table", "rich._emoji_codes", "safetensors.torch", "secrets", "tiktoken",
-    "tokenizers", "torch", "torch.distributed.run", "torch.distributed.elastic.multiprocessing.errors",
-    "torch.utils.data", "torch.utils._device", "zoneinfo",
+    "matplotlib.backends.backend_agg", "numpy", "omegaconf", "omegaconf._impl", "pydantic.main",
+    "pydantic.json_schema", "pydantic.type_adapter", "pydantic.functional_validators",
+    "pydantic.plugin._schema_validator", "resource", "rich.live", "rich.progress", "rich.table", "rich._emoji_codes",
+    "safetensors.torch", "secrets", "tiktoken", "tokenizers", "torch", "torch.distributed.run",
+    "torch.distributed.elastic.multiprocessing.errors", "torch.utils.data", "torch.utils._device", "zoneinfo",
 )  # fmt: skip
 
 # Variables that an interpreter or a library reads as it is loaded, and not again; and, of their kind, later ones.
@@ -53,7 +55,10 @@ READ_AT_START = (
 )
 READ_LATER = ("PYTHONPATH", "TORCHELASTIC_", "TORCH_NCCL_", "TORCHINDUCTOR_")
 
+ROOT = Path(__file__).resolve().parents[1]
 OURS = ("cleangpt", "hydra_plugins")
+SLOW_TO_LOAD = ("cleangpt.score.harness", "cleangpt.measure")  # with libraries that few programs need
+ONCE_A_PROCESS = ("cleangpt.config.cli",)  # what is drawn at random as they are loaded: the name of a run
 SUBREAPER = 36  # of prctl: orphans among the descendants become children
 NEW_INTERPRETER = subprocess.Popen._execute_child
 SIGNATURE = inspect.signature(NEW_INTERPRETER)
@@ -156,13 +161,17 @@ def begun() -> Server:
 def main(number: int) -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
+    sys.path[0] = str(ROOT)
+    for module in pkgutil.walk_packages([str(ROOT / "cleangpt")], "cleangpt."):
+        if not module.name.startswith(SLOW_TO_LOAD):
+            importlib.import_module(module.name)
+    del sys.path[0]
     assert len(os.listdir("/proc/self/task")) == 1, "a library has started a thread, and what has threads must not fork"
     gc.collect()
     gc.freeze()  # what a child's collections need not look at, and so do not copy
-    loaded = sorted(name for name in sys.modules if "." not in name)
+    loaded = sorted(name for name in sys.modules if "." not in name and name not in OURS)
     asking = socket.socket(fileno=number)
     asking.sendall(json.dumps(loaded).encode() + b"\n")
-    del sys.path[0]
     _serve(asking, at_start(dict(os.environ)), loaded)
 
 
@@ -218,10 +227,10 @@ def _become(request: dict[str, Any], streams: list[int], variables: dict[str, st
         os.umask(request["umask"])
         os.environ.clear()
         os.environ.update(request["environment"])
-        _forget()
+        path = [os.path.abspath(folder) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+        _forget(ours={*path} <= {str(ROOT)})
         first, *words = request["command"]
         sys.orig_argv = [sys.executable, first, *words]
-        path = [os.path.abspath(folder) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
         sys.path[:0] = [os.getcwd() if first == "-m" else os.path.dirname(os.path.realpath(first)), *path]
         sys.argv = words if first == "-m" else [first, *words]
         status = _ended(_run_module if first == "-m" else _run_file)
@@ -269,15 +278,18 @@ def _open_streams(unbuffered: bool) -> None:
         setattr(sys, f"__{name}__", stream)
 
 
-def _forget() -> None:
-    """What the server's own life has left behind, and what a new interpreter draws at random."""
+def _forget(ours: bool) -> None:
+    """What the server's own life has left behind, and what a new interpreter draws at random. Where there are other
+    places to look for modules, ours are loaded anew, since they may be there, or look for others that are."""
     import numpy as np
     import torch
 
     tempfile.tempdir = None
     np.random.seed()  # `random` sees to itself
     torch.default_generator.seed()
-    for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
+    for name in ONCE_A_PROCESS if ours else ():
+        importlib.reload(sys.modules[name])
+    for name in [name for name in sys.modules if name.partition(".")[0] in OURS and not ours]:
         del sys.modules[name]
 
 

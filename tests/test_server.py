@@ -122,9 +122,8 @@ def test_a_program_is_waited_for_talked_to_and_killed(tmp_path, program, real):
         echo.wait(timeout=0.01)
     assert echo.communicate("words\n", timeout=60) == ("words\n", None)
     assert echo.poll() == 0
-    sleeps = start(
-        program("import time; print('ready', flush=True); time.sleep(100)"), cwd=tmp_path, real=real, **pipes
-    )
+    script = program("import time; print('ready', flush=True); time.sleep(100)")
+    sleeps = start([sys.executable, script], tmp_path, real=real, **pipes)
     sleeps.stdout.readline()
     os.killpg(sleeps.pid, signal.SIGTERM)
     assert sleeps.wait(timeout=60) == -signal.SIGTERM
@@ -154,6 +153,11 @@ def test_a_program_leaves_nothing_to_the_next(tmp_path, program):
     fresh = run_program(program(LEFT), cwd=tmp_path, real=True)
     assert run_program(program(CHANGES), cwd=tmp_path).returncode == 0
     assert run_program(program(LEFT), cwd=tmp_path).stdout == fresh.stdout
+
+
+def test_each_run_has_a_name_of_its_own(tmp_path):
+    shown = [run_program("train.py", "--cfg", "hydra", "-p", "hydra.run.dir", cwd=tmp_path).stdout for _ in range(2)]
+    assert len({re.search(r"_(\w{4})'?$", folder.strip())[1] for folder in shown}) == 2
 
 
 STARTS = """
