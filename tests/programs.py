@@ -8,6 +8,7 @@ What needs an interpreter of its own says `real=True`. Each program is started s
 a launcher is shown so.
 """
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -19,6 +20,9 @@ import server
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone")
+# For functions of a test that need processes: it has no threads, and of one that has, a fork may wait for ever.
+FORKSERVER = multiprocessing.get_context("forkserver")
+PRELOADED = ["torch._dynamo", "runs", "voices"]  # the same for all, since a test process has one such server
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 

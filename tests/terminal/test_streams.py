@@ -1,7 +1,6 @@
 """Consoles that go, fill up, or know few characters."""
 
 import errno
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT
-from programs import start
+from programs import FORKSERVER, PRELOADED, start
 from runs import composed
 from voices import saved
 
@@ -51,16 +50,13 @@ if not FULL.exists():
     del CONSOLES["full"]
 
 
-SERVER = multiprocessing.get_context("forkserver")  # which has no threads: of one that has, a fork may wait for ever
-SERVER.set_forkserver_preload(["torch._dynamo", "runs", "voices"])
-
-
 def in_a_child(console, stderr: str, action, goes_on: bool, encoding="utf-8") -> int:
     """The exit status of a process that has these streams, as a program of ours settles them.
 
     `console` makes standard output; `stderr` is a file, or else nothing is open there.
     """
-    child = SERVER.Process(target=_child, args=(Path.cwd(), console, stderr, action, goes_on, encoding))
+    FORKSERVER.set_forkserver_preload(PRELOADED)
+    child = FORKSERVER.Process(target=_child, args=(Path.cwd(), console, stderr, action, goes_on, encoding))
     child.start()
     child.join(100)
     child.kill()
