@@ -7,6 +7,7 @@ import functools
 import gc
 import os
 
+import pytest
 import torch
 
 from cleangpt.config import composition
@@ -47,3 +48,14 @@ def _composed_once(defaults):
 
 
 composition.defaults = _composed_once(composition.defaults)
+
+
+@pytest.fixture
+def blank_pictures(monkeypatch):
+    """Figures are made, and saved as nothing: for what draws on its way to something else. Rendering takes longest."""
+    from matplotlib.figure import Figure
+
+    def savefig(_figure, file, *, format, **_):
+        file.write("<svg></svg>" if format == "svg" else b"\x89PNG\r\n\x1a\n")
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
