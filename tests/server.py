@@ -59,6 +59,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = ("cleangpt", "hydra_plugins")
 SLOW_TO_LOAD = ("cleangpt.score.harness", "cleangpt.measure")  # with libraries that few programs need
 ONCE_A_PROCESS = ("cleangpt.config.cli",)  # what is drawn at random as they are loaded: the name of a run
+ASKING_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 SUBREAPER = 36  # of prctl: orphans among the descendants become children
 NEW_INTERPRETER = subprocess.Popen._execute_child
 SIGNATURE = inspect.signature(NEW_INTERPRETER)
@@ -74,6 +75,7 @@ class Server:
 
     def __init__(self, pid: int, connection: socket.socket, variables: dict[str, str], loaded: list[str]):
         self.pid, self.connection, self.variables, self.loaded = pid, connection, variables, set(loaded)
+        self.one_by_one = threading.Lock()
 
     def refusal(self, command: list[str], environment: dict[str, str]) -> str | None:
         """Why this can't be forked, if so."""
@@ -90,12 +92,13 @@ class Server:
     def start(self, request: dict[str, Any], streams: list[int]) -> int:
         """Fork a child of this process; its number."""
         prctl = ctypes.CDLL(None).prctl
-        prctl(SUBREAPER, 1, 0, 0, 0)
-        try:
-            socket.send_fds(self.connection, [json.dumps(request).encode() + b"\n"], streams)
-            told = self.connection.recv(16)
-        finally:
-            prctl(SUBREAPER, 0, 0, 0, 0)
+        with self.one_by_one:
+            prctl(SUBREAPER, 1, 0, 0, 0)
+            try:
+                socket.send_fds(self.connection, [json.dumps(request).encode() + b"\n"], streams)
+                told = self.connection.recv(16)
+            finally:
+                prctl(SUBREAPER, 0, 0, 0, 0)
         assert told, "the server that forks programs is gone"
         return int(told)
 
@@ -176,7 +179,8 @@ def main(number: int) -> None:
 
 
 def _serve(asking: socket.socket, variables: dict[str, str], loaded: list[str]) -> None:
-    """Fork what is asked for until nobody can ask any more."""
+    """Fork what is asked for until nobody can ask any more. What ends a group of processes is for the others in it."""
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in ASKING_TO_END}
     while received := _receive(asking):
         request, streams = received
         held, go = os.pipe()
@@ -189,6 +193,8 @@ def _serve(asking: socket.socket, variables: dict[str, str], loaded: list[str]) 
                 os._exit(0)
             os.close(go)
             os.read(held, 1)  # until that has happened
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
             _become(request, streams, variables, loaded)
         os.waitpid(between, 0)
         child = os.read(told, 16)
@@ -246,7 +252,6 @@ def _begin_own_server(variables: dict[str, str], loaded: list[str]) -> None:
     child = os.fork()
     if child == 0:
         ours.close()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, which is for the program
         try:
             os.dup2(null := os.open(os.devnull, os.O_RDWR), 0)
             os.dup2(null, 1), os.dup2(null, 2), os.close(null)
