@@ -33,10 +33,11 @@ def main(config: DictConfig) -> None:
 
 
 def bench(settings: BenchConfig, overrides: list[str]) -> int:
-    from cleangpt.measure import stand_in, startup
+    from benchmark import random_tokens
+    from cleangpt.measure import startup
 
     refuse_what_has_no_meaning(settings)
-    with stand_in.data(settings) as (settings, random_tokens):
+    with random_tokens.data(settings) as (settings, is_random):
         # First, while no torch of ours has warmed anything up.
         starts = None
         if settings.startup and settings.what == "train":
@@ -49,14 +50,14 @@ def bench(settings: BenchConfig, overrides: list[str]) -> int:
             result = run.measure(settings)
     if starts is not None:
         result["startup_seconds"] = starts
-    result["random_tokens"] = random_tokens
+    result["random_tokens"] = is_random
     show.show(result)
     print(json.dumps(result))
     return 0
 
 
 def bench_all(settings: BenchConfig, overrides: list[str]) -> int:
-    from cleangpt.measure import suite
+    from benchmark import suite
 
     status, found = suite.run(settings.suite, overrides)
     if status == 0:
@@ -65,7 +66,7 @@ def bench_all(settings: BenchConfig, overrides: list[str]) -> int:
 
 
 def refuse_what_has_no_meaning(settings: BenchConfig) -> None:
-    """Keys of a training that would change nothing here."""
+    """Refuse keys of a training that would change nothing here."""
     mistakes = []
     if settings.resume is not None:
         mistakes.append("`resume` is for train.py: speed is measured on random weights, leave it out")

@@ -66,8 +66,7 @@ def within(seconds: int):
 
 
 # A plain model has none of the options that make it learn faster.
-_OFF = {"qk_norm": False, "zero_init": False, "logit_softcap": None, "value_embeddings": False}
-_OFF |= {"bigram_embedding": None}
+_OFF = {"qk_norm": False, "zero_init": False, "logit_softcap": None, "bigram_embedding": None}
 PLAIN = {"gpt": {**_OFF, "activation": "gelu_tanh"}, "llama": {**_OFF, "activation": "swiglu"}}
 
 SMALL = {

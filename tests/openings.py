@@ -13,6 +13,7 @@ import sample as sample_program
 from cleangpt.basics import schema
 from cleangpt.config import composition, experiment, programs
 from cleangpt.runs.rundir import RunDir
+from cleangpt.score import run as scoring
 from cleangpt.train import resuming, training
 
 
@@ -23,7 +24,7 @@ def _program(path: str) -> Any:
     return module
 
 
-score_program, report_program = _program("eval/score.py"), _program("eval/report.py")
+report_program = _program("eval/report.py")
 DEFAULTS = {name: composition.defaults(name) for name in ("score", "sample", "export", "report")}
 
 
@@ -59,7 +60,7 @@ def train_on(data: Path, out: Path, *overrides: str) -> int:
 
 
 def score(folder: Path, **keys: Any) -> int:
-    return score_program.score(_asked("score", programs.ScoreConfig, run=str(folder), device="cpu", **keys))
+    return scoring.score(_asked("score", programs.ScoreConfig, run=str(folder), device="cpu", **keys))
 
 
 def sample(folder: Path, **keys: Any) -> int:

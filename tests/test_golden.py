@@ -25,7 +25,8 @@ def golden():
 
 def check(name):
     tolerance = None if OURS else compare.TOLERANCE.get(name, compare.USUAL)
-    assert compare.differences(golden()[name], make.values_of(name, started=programs.run), tolerance) == []
+    found = compare.differences(golden()[name], make.values_of(name, started=programs.run), tolerance)
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("name", FAST, ids=lambda name: f"{name} {NAMED}")

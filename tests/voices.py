@@ -8,7 +8,7 @@ from helpers import toy
 
 from cleangpt.config.experiment import parse, resolve
 from cleangpt.models.build import build
-from cleangpt.models.layers import Decoder
+from cleangpt.models.contract import LanguageModel
 from cleangpt.runs import weights
 from cleangpt.tasks.arithmetic import Task
 from cleangpt.tokens.tokenizers import Characters
@@ -16,7 +16,7 @@ from cleangpt.tokens.tokenizers import Characters
 LETTERS = Characters([*"\n abcdefghijklmnopqrstuvwxyz.,:|é€😀0123456789"])
 
 
-def lively(model: Decoder, seed: int = 0) -> Decoder:
+def lively(model: LanguageModel, seed: int = 0) -> LanguageModel:
     """Weights so large that every token and every place matters."""
     model.initialise(torch.Generator().manual_seed(seed))
     generator = torch.Generator().manual_seed(seed + 1)

@@ -1,4 +1,4 @@
-"""How to install what only some of it needs: the project is on no package index, so it is named by where it lies."""
+"""Commands that install an extra: the project is on no package index, so it is named by where it lies."""
 
 import os
 import re
@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def command(extra: str) -> str:
-    """The command that installs an extra for the Python that runs this: from its checkout, or from a wheel by name."""
+    """Write the command that installs an extra for this Python: from its checkout, or from a wheel by name."""
     if (ROOT / "pyproject.toml").exists():
         wanted = ["-e", f"{_shown(ROOT)}[{extra}]"]
     else:
@@ -21,20 +21,20 @@ def command(extra: str) -> str:
 
 
 def requirements(extra: str) -> list[str]:
-    """What an extra asks for."""
+    """List the packages that an extra asks for."""
     lines = [line.partition(";") for line in metadata.requires("cleangpt") or []]
     return [needed.strip() for needed, _, when in lines if re.search(rf"extra == (['\"]){extra}\1", when)]
 
 
 def _python() -> str:
-    """`python`, where that is the one that runs; a virtual environment is known by the place of its link."""
+    """Name this Python: `python`, where that is the one that runs. A link tells a virtual environment by its place."""
     usual = shutil.which("python")
     runs = Path(sys.executable)
     return "python" if usual and Path(usual).parent == runs.parent else _shown(runs)
 
 
 def _shown(path: Path) -> str:
-    """As a person would type it from here."""
+    """Write a path as a person would type it from here."""
     here = Path.cwd()
     near = path.is_relative_to(here) or here.is_relative_to(path)
     return os.path.relpath(path, here) if near else str(path)

@@ -39,7 +39,7 @@ def replace(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
     It is new under a name that nobody can guess, in the folder that was opened, and the umask says who may read it.
     """
-    sweep(path.parent, of=path.name, idle=LONG)
+    remove_leftovers(path.parent, of=path.name, idle=LONG)
     temporary = f".{path.name}.{secrets.token_hex(8)}.tmp"
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -62,13 +62,13 @@ def replace(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 
 def full_disk(error: Exception) -> str | None:
-    """A sentence on what could not be written, where that is all that went wrong."""
+    """Say what could not be written, where that is all that went wrong."""
     if isinstance(error, OSError) and error.errno in FULL:
         return f"{error.filename or 'a file'} could not be written ({error.strerror}): make room first\n"
     return None
 
 
-def sweep(folder: Path, of: str | None = None, idle: float | None = None) -> None:
+def remove_leftovers(folder: Path, of: str | None = None, idle: float | None = None) -> None:
     """Remove what killed writers left in a folder: of one file or of all, at once or where nothing came for long."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:

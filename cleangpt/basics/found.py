@@ -39,22 +39,30 @@ def module_of(settings: type[Section]) -> Any:
 
 
 def _modules(room: str, group: str) -> Iterator[ModuleType]:
-    for info in pkgutil.iter_modules(importlib.import_module(room).__path__):
-        yield beginning(f"{room}.{info.name}")
-    for entry in sorted(metadata.entry_points(group=group)):
-        yield beginning(entry.module)
+    inside = (f"{room}.{info.name}" for info in pkgutil.iter_modules(importlib.import_module(room).__path__))
+    outside = (entry.module for entry in sorted(metadata.entry_points(group=group)))
+    for name in (*inside, *outside):
+        if any(map(_is_settings, _body(name))):  # other files of a room are what these are made of
+            yield beginning(name)
+
+
+def _body(name: str) -> list[ast.stmt]:
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    source = spec.loader.get_source(name) if hasattr(spec.loader, "get_source") else None
+    return ast.parse(source or "").body
 
 
 def beginning(name: str) -> ModuleType:
     """Import a module down to its first import of torch; the rest follows when something of it is asked for."""
     if name in sys.modules or "torch" in sys.modules:
         return importlib.import_module(name)
-    spec = importlib.util.find_spec(name)
-    source = spec.loader.get_source(name) if spec and hasattr(spec.loader, "get_source") else None
-    body = ast.parse(source).body if source else []
+    body = _body(name)
     first = next((place for place, statement in enumerate(body) if _imports_torch(statement)), None)
-    if spec is None or first is None or not any(_is_settings(statement) for statement in body[:first]):
+    if first is None or not any(map(_is_settings, body[:first])):
         return importlib.import_module(name)
+    spec = importlib.util.find_spec(name)
     head, rest = (
         compile(ast.Module(part, []), spec.origin or name, "exec", dont_inherit=True)
         for part in (body[:first], body[first:])

@@ -13,12 +13,12 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadshe
 
 
 def visible(text: str) -> str:
-    """Text for a terminal, a log or a page."""
+    """Make text harmless for a terminal, a log or a page."""
     return _HIDDEN.sub(lambda found: _PICTURES.get(ord(found[0])) or _escaped(found[0]), text)
 
 
 def visible_in(data: Any) -> Any:
-    """The same of all words in what a JSON file holds."""
+    """Make all words harmless in what a JSON file holds."""
     if isinstance(data, dict):
         return {visible(key): visible_in(value) for key, value in data.items()}
     if isinstance(data, list):
@@ -32,13 +32,13 @@ def _escaped(character: str) -> str:
 
 
 def in_line(value: Any, most: int = 100) -> str:
-    """A value as a part of a sentence: in one line, and not too long."""
+    """Write a value as a part of a sentence: in one line, and not too long."""
     text = visible(str(value)).replace("\n", "\\n").replace("\t", "\\t")
     return text if len(text) <= most else f"{text[:most]}…"
 
 
 def cell(value: Any) -> Any:
-    """A value for CSV: text that a spreadsheet would take for a formula begins with an apostrophe."""
+    """Make a value harmless for CSV: text that a spreadsheet would take for a formula begins with an apostrophe."""
     if not isinstance(value, str):
         return value
     text = visible(value)

@@ -9,14 +9,14 @@ from typing import Any
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.shown import in_line
 
-# What becomes of code that reads a file which is not what it should be.
+# The exceptions of code that reads a file which is not what it should be.
 DAMAGE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
 DAMAGE += (RecursionError, MemoryError)
 
 
 @contextlib.contextmanager
 def reading(path: Path | str, what: str, remedy: str = "") -> Iterator[None]:
-    """Whatever goes wrong while a file is read, and its values are made use of, becomes one sentence about the file."""
+    """Turn whatever goes wrong while a file is read, and its values are used, into one sentence about the file."""
     try:
         with rust():
             yield
@@ -26,7 +26,7 @@ def reading(path: Path | str, what: str, remedy: str = "") -> Iterator[None]:
 
 @contextlib.contextmanager
 def rust() -> Iterator[None]:
-    """Calls of a library that is written in Rust: its panics, which no `except Exception` sees, become ValueErrors."""
+    """Turn panics of a library that is written in Rust, which no `except Exception` sees, into ValueErrors."""
     try:
         yield
     except BaseException as error:
@@ -36,7 +36,7 @@ def rust() -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """An exception as a part of a sentence."""
+    """Write an exception as a part of a sentence."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     words = {RecursionError: "it is nested too deeply", MemoryError: "it asks for more memory than there is"}
@@ -47,7 +47,7 @@ def reason(error: BaseException) -> str:
 
 
 def parsed(text: str | bytes) -> Any:
-    """What JSON says; a ValueError where it is none."""
+    """Parse JSON; a ValueError where it is none."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -62,5 +62,5 @@ def parsed_object(text: str | bytes) -> dict[str, Any]:
 
 
 def json_object(path: Path) -> dict[str, Any]:
-    """A file with a JSON object; an OSError or a ValueError where there is none."""
+    """Read a file with a JSON object; an OSError or a ValueError where there is none."""
     return parsed_object(path.read_bytes())

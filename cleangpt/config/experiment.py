@@ -11,9 +11,12 @@ from pydantic import Field, field_validator, model_validator
 from cleangpt.basics import schema
 from cleangpt.basics.errors import ConfigError
 from cleangpt.basics.schema import Section
-from cleangpt.models.settings import GPTConfig, LlamaConfig, ModelConfig
-from cleangpt.optimizers.settings import AdamWConfig, MuonConfig, ScheduleConfig
+from cleangpt.models import SETTINGS as MODEL_SETTINGS
+from cleangpt.models.settings import ModelSettings
+from cleangpt.optimizers import SETTINGS as OPTIMIZER_SETTINGS
+from cleangpt.optimizers.settings import ScheduleConfig
 from cleangpt.tasks import SETTINGS as TASK_SETTINGS
+from cleangpt.tasks.contract import Task
 
 
 class StopWhen(Section):
@@ -89,8 +92,14 @@ class LoggerConfig(Section):
 
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-# A task brings its own settings; the union is over whatever lies in cleangpt/tasks/.
-DatasetConfig = Annotated[Union[tuple(dict.fromkeys(TASK_SETTINGS.values()))], Field(discriminator="name")]  # noqa: UP007
+
+
+def _any_of(settings: dict[str, type[Section]]) -> Any:
+    """Return the union of what lies in a room and in installed packages; `name` says which of them it is."""
+    return Annotated[Union[tuple(dict.fromkeys(settings.values()))], Field(discriminator="name")]  # noqa: UP007
+
+
+DatasetConfig, ModelConfig, OptimizerConfig = map(_any_of, (TASK_SETTINGS, MODEL_SETTINGS, OPTIMIZER_SETTINGS))
 
 
 class Config(Section):
@@ -110,16 +119,16 @@ class Config(Section):
     profile: bool = Field(description="trace a few steps for Perfetto, into profile/, then go on")
     resume: str | None = Field(description="a run or snapshot to continue; auto: the one in hydra.run.dir; null: none")
     init_from: str | None = Field(description="a run whose weights to start from; null: random weights")
-    dataset: DatasetConfig
-    model: Annotated[GPTConfig | LlamaConfig, Field(discriminator="name")]
-    optimizer: Annotated[AdamWConfig | MuonConfig, Field(discriminator="name")]
+    dataset: DatasetConfig  # type: ignore[valid-type]
+    model: ModelConfig  # type: ignore[valid-type]
+    optimizer: OptimizerConfig  # type: ignore[valid-type]
     train: TrainConfig
     schedule: ScheduleConfig
     logger: LoggerConfig
 
     @field_validator("model")
     @classmethod
-    def _context_holds_a_sample(cls, model: ModelConfig, info) -> ModelConfig:
+    def _context_holds_a_sample(cls, model: ModelSettings, info) -> ModelSettings:
         needed = getattr(info.data.get("dataset"), "sequence_length", None)
         if model.block_size and needed and model.block_size < needed:
             raise ValueError(
@@ -134,7 +143,7 @@ class Imported(Section):
 
     source: str = Field(min_length=1, description="where the weights come from")
     dataset: None = Field(description="no data set")
-    model: Annotated[GPTConfig | LlamaConfig, Field(discriminator="name")]
+    model: ModelConfig  # type: ignore[valid-type]
 
 
 def parse(data: dict[str, Any]) -> Config:
@@ -142,7 +151,7 @@ def parse(data: dict[str, Any]) -> Config:
     return schema.parse(data, Config)
 
 
-def resolve(config: Config, task: Any) -> Config:
+def resolve(config: Config, task: Task) -> Config:
     """Fill in every null that stands for a value derived from others, so that config.json is complete."""
     model = {
         "block_size": config.model.block_size or task.sequence_length,
@@ -155,14 +164,14 @@ def resolve(config: Config, task: Any) -> Config:
                 f"or null, not {model['vocab_size']}"
             ]
         )
-    if isinstance(config.model, LlamaConfig):
+    if hasattr(config.model, "ffn_dim"):
         width = config.model.n_embd
         model["head_dim"] = config.model.head_dim or width // config.model.n_head
         model["n_kv_head"] = config.model.n_kv_head or config.model.n_head
         usual = 4 * width if config.model.activation == "relu2" else -(-8 * width // (3 * 32)) * 32
         model["ffn_dim"] = config.model.ffn_dim or usual
     optimizer = config.optimizer
-    if isinstance(optimizer, MuonConfig):
+    if hasattr(optimizer, "matrix_lr"):
         optimizer = optimizer.model_copy(update={"matrix_lr": optimizer.matrix_lr or 2 * optimizer.lr})
     ramps = {}
     first = {"lr": config.optimizer.lr, "weight_decay": config.optimizer.weight_decay, "grad_accum": 1}

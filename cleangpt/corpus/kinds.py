@@ -1,4 +1,4 @@
-"""What a file holds, by its name and its first bytes: text, packed text, or something else, said with the way out."""
+"""Kinds of files, by their names and first bytes: text, packed text, or something else, said with the way out."""
 
 import bz2
 import contextlib
@@ -36,13 +36,13 @@ BEGINNINGS = (
 
 
 def suffix(path: Path) -> str:
-    """What kind of file it is by its name: .jsonl of `a.jsonl.gz` too."""
+    """Tell the kind of a file by its name: .jsonl of `a.jsonl.gz` too."""
     return (path.with_suffix("") if path.suffix in PACKED else path).suffix
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """A file of text, unpacked; and the file on the disk, whose place says how far it was read. Others are refused."""
+    """Open a file of text, unpacked, and the file on the disk, whose place says how far it was read; refuse others."""
     with path.open("rb") as raw, PACKED[path.suffix](raw) if path.suffix in PACKED else raw as file:
         try:
             if what := _other(file.read(FIRST)):
@@ -57,7 +57,7 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def _other(first: bytes) -> tuple[str, str] | None:
-    """What a file with these first bytes is, and what to do, if it is no text in UTF-8."""
+    """Say what a file with these first bytes is, and what to do, if it is no text in UTF-8."""
     for beginning, what, remedy in BEGINNINGS:
         if first.startswith(beginning):
             return what, remedy
@@ -73,7 +73,7 @@ def _other(first: bytes) -> tuple[str, str] | None:
 
 
 def _is_utf8(first: bytes) -> bool:
-    """The last character may have been cut."""
+    """Tell text in UTF-8, of which the last character may have been cut."""
     try:
         first.decode()
     except UnicodeDecodeError as error:

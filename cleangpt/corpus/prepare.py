@@ -1,4 +1,4 @@
-"""Text → token files: read in pieces, tokenized in parallel, written in order, in memory that does not grow with it."""
+"""Make token files of text: read in pieces, tokenized in parallel, written in order, in memory that does not grow."""
 
 import contextlib
 import itertools
@@ -35,7 +35,7 @@ Progress = Callable[[str, int, int | None], None]  # what is done, bytes that we
 def prepare(
     settings: Any, workers: int | str, force: bool, progress: Progress, say: Callable[[str], None] = lambda words: None
 ) -> tuple[store.Prepared, bool]:
-    """Prepared data of these settings, and whether it had to be made. `say` is told what of the text was left out."""
+    """Find or make the data of these settings; whether it was made. `say` is told what of the text was left out."""
     folder = Path(settings.dir)
     if (there := _found(settings, force, progress)) is not None:
         return there, False
@@ -52,7 +52,7 @@ def prepare(
 
 
 def _found(settings: Any, force: bool, progress: Progress) -> store.Prepared | None:
-    """What is prepared already, unless it is to be made anew."""
+    """Open what is prepared already, unless it is to be made anew."""
     folder = Path(settings.dir)
     if (folder / "train.bin").exists():
         raise UserError(f"{folder} is a folder of nanoGPT's, which is read as it is: choose another dataset.dir")
@@ -82,7 +82,7 @@ def _as_it_is(folder: Path, wanted: dict[str, Any]) -> store.Prepared:
 
 
 def _claim(folder: Path) -> Path:
-    """A new folder beside `folder`, for this process alone. What a process that is gone left there is removed."""
+    """Make a new folder beside `folder`, for this process alone. What a process that is gone left there is removed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     stem = f".{folder.name}.preparing-"
     mine = folder.with_name(f"{stem}{os.getpid()}")
@@ -128,11 +128,11 @@ def _write(settings: Any, temporary: Path, pool: "_Workers", progress: Progress,
     files.write_json(temporary / store.TOKENIZER, tokenizer.to_json())
     dtype = tokenizers.smallest_type(tokenizer.vocab_size)
     end = np.array([tokenizer.end] if several else [], dtype)
-    writers: dict[str, store.Writer] = {}
+    writers: dict[str, store.TokenWriter] = {}
     for parts in pool.map(partial(_encode, end), _jobs(pieces("tokenizing"))):
         for split, (tokens, ends, text_bytes) in parts.items():
             if split not in writers:
-                writers[split] = store.Writer(temporary / f"{split}.tokens", dtype)
+                writers[split] = store.TokenWriter(temporary / f"{split}.tokens", dtype)
                 writers[split].add(end.tobytes(), [], 0)  # the first document too has something to begin behind
             writers[split].add(tokens, ends, text_bytes)
     for words in (words for source in sources.values() for words in source.left_out()):
@@ -165,7 +165,7 @@ def _sources(settings: Any, progress: Progress) -> dict[str, Source]:
 
 
 def _draw(text: bytes, key: bytes, fractions: dict[str, float]) -> str:
-    """The split of a document, a function of its text: copies of one document are never on both sides."""
+    """Draw the split of a document, a function of its text: copies of one document are never on both sides."""
     place = int.from_bytes(blake2b(text, digest_size=8, key=key).digest(), "little") / 2**64
     for name, part in fractions.items():
         if place < part:
@@ -247,7 +247,7 @@ def _characters(_: Any, job: list[Piece]) -> set[str]:
 
 
 def _encode(end: np.ndarray, tokenizer: Tokenizer, job: list[Piece]) -> dict[str, tuple[bytes, list[int], int]]:
-    """Of each split: tokens, where documents end among them, and how many bytes of text they stand for."""
+    """Tokenize a job; by split, tokens, where documents end among them, and how many bytes of text they stand for."""
     found: dict[str, tuple[list[np.ndarray], list[int], list[int]]] = {}
     for piece in job:
         arrays, ends, sizes = found.setdefault(piece.split, ([], [], []))

@@ -1,7 +1,5 @@
-"""What a person sees of a preparation: how far it is, a table of what was made, and what to do next."""
+"""Show a preparation to a person: how far it is, a table of what was made, and what to do next."""
 
-import signal
-import sys
 import time
 from typing import Any
 
@@ -22,7 +20,6 @@ def prepare(config: Any) -> int:
 
     console = Console(highlight=False, soft_wrap=True)
     began, notes = time.monotonic(), []
-    stops = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with patience.doing("Reading", unit="bytes") as progress:
 
@@ -30,12 +27,9 @@ def prepare(config: Any) -> int:
                 progress.turn_to(what.capitalize(), read, total, time.monotonic())
 
             prepared, made = prepare(settings, config.workers, config.force, tell, notes.append)
-    except SystemExit as stop:
+    except (KeyboardInterrupt, SystemExit):
         console.print("Stopped: nothing was written. The same command starts over.", markup=False)
-        return int(stop.code)
-    finally:
-        for number, handler in stops.items():
-            signal.signal(number, handler)
+        raise
     seconds = time.monotonic() - began
     for note in notes:
         console.print(note, markup=False)
@@ -66,7 +60,3 @@ def table(prepared: store.Prepared) -> Table:
             f"{header.text_bytes / max(1, header.tokens):.2f}",
         )
     return made
-
-
-def _leave(number: int, _frame: object) -> None:
-    sys.exit(128 + number)

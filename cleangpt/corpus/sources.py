@@ -1,9 +1,10 @@
-"""Where text comes from: files, folders, globs, JSON lines, parquet, an address, or a data set of Hugging Face.
+"""Sources of text: files, folders, globs, JSON lines, parquet, an address, or a data set of Hugging Face.
 
 Whatever the source, it is read in pieces of a bounded size. A document longer than a piece is cut in front of
 white space that follows a letter, where no tokenizer of byte pairs joins two tokens.
 """
 
+import codecs
 import glob
 import json
 import os
@@ -54,14 +55,14 @@ class Source:
         self.records: dict[str, Counter[str]] = defaultdict(Counter)
 
     def by_position(self, choice: str) -> bool:
-        """Whether each file is cut where its last part begins, instead of holding out some documents."""
+        """Decide whether each file is cut where its last part begins, instead of holding out some documents."""
         if choice == "position" and self.holds_records:
             raise UserError(f"`dataset.split` must be auto or documents for records, and {self.location} holds records")
         many = self.holds_records or self.separator is not None or len(self.paths or ()) >= FEW
         return choice == "position" or (choice == "auto" and not many)
 
     def pieces(self, shares: list[tuple[str, float]] | None = None, split: str | None = None) -> Iterator[Piece]:
-        """All of it, of this split. `shares` cut each file by position: [("train", 0.9), ("val", 0.1)]."""
+        """Read all of it, as this split. `shares` cut each file by position: [("train", 0.9), ("val", 0.1)]."""
         self.read, self.records, self.there = 0, defaultdict(Counter), []
         if self.paths is None:
             yield from self._hub(split)
@@ -94,7 +95,7 @@ class Source:
             self.read = before + path.stat().st_size
 
     def _cut(self, file: Any, left: int, split: str | None, where: str) -> Iterator[Piece]:
-        """The next `left` bytes of a file as documents, and long documents as pieces."""
+        """Read the next `left` bytes of a file as documents, and long documents as pieces."""
         held, begins = b"", True
         while left:
             block = file.read(min(PIECE, left))
@@ -190,7 +191,7 @@ class Source:
             self._insist_on_texts(at_least=ENOUGH)
 
     def _insist_on_texts(self, at_least: int) -> None:
-        """Of many records, or of all, one has to have a text."""
+        """Refuse many records, or all, of which none has a text."""
         counts = sum(self.records.values(), Counter())
         if counts[TEXT] or counts.total() < at_least:
             return
@@ -203,7 +204,7 @@ class Source:
         raise UserError(f"`{self.field}` in {where} is no text but {kind}: name another dataset.field")
 
     def left_out(self) -> list[str]:
-        """What is to be said of records that had no text, of the last time that all was read."""
+        """Say which records had no text, of the last time that all was read."""
         lacking = {where: counts for where, counts in self.records.items() if counts.total() > counts[TEXT]}
         said = []
         for where, counts in list(lacking.items())[:FILES_NAMED]:
@@ -228,31 +229,21 @@ class Source:
 
 
 def safe_cut(data: bytes) -> int:
-    """Where to cut: in front of the last line or word that follows a visible character, never inside a character."""
+    """Find where to cut: before the last line or word that follows a visible character, never inside a character."""
     for white in (b"\n", b" "):
         at = data.rfind(white)
         while at > len(data) // 2:
             if 0x20 < data[at - 1] < 0x7F:
                 return at
             at = data.rfind(white, 0, at)
-    at = len(data)
-    while at > 1 and at > len(data) - 4 and _leads(data, at):
-        at -= 1
-    return at
-
-
-def _leads(data: bytes, at: int) -> bool:
-    """Whether the character that begins before `at` goes on behind it."""
-    back = 1
-    while back < 4 and back < at and data[at - back] & 0xC0 == 0x80:
-        back += 1
-    first = data[at - back]
-    length = 1 if first < 0x80 else 2 if first >> 5 == 6 else 3 if first >> 4 == 14 else 4 if first >> 3 == 30 else 1
-    return length > back
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(data[-4:])
+    held, _ = decoder.getstate()  # the beginning of a character that is not whole
+    return len(data) - len(held) or len(data)
 
 
 def _boundary(file: Any, at: int) -> int:
-    """The first place from here on where a character begins."""
+    """Find the first place from here on where a character begins."""
     file.seek(at)
     for byte in file.read(4):
         if byte & 0xC0 != 0x80:
@@ -266,14 +257,14 @@ def _boundary(file: Any, at: int) -> int:
 
 
 def parse_hub(location: str) -> tuple[str, str | None, str]:
-    """hf:owner/name[@revision][:split] → its parts."""
+    """Take hf:owner/name[@revision][:split] apart."""
     name, _, part = location.removeprefix("hf:").partition(":")
     name, _, revision = name.partition("@")
     return name, revision or None, part or "train"
 
 
 def _paths(location: str) -> list[Path] | None:
-    """The files that a location names, or None where it names a data set of Hugging Face."""
+    """List the files that a location names, or None where it names a data set of Hugging Face."""
     path = Path(location).expanduser()
     if path.is_file():
         return [path]
@@ -295,7 +286,7 @@ def _paths(location: str) -> list[Path] | None:
 def fetch(
     url: str, downloads: Path, name: str, progress: Callable[[int, int | None], None] = lambda read, total: None
 ) -> Path:
-    """The file at an address, kept for the next time. It has its name only when it is whole."""
+    """Fetch the file at an address, kept for the next time. It has its name only when it is whole."""
     path = downloads / name
     if path.exists():
         return path
@@ -344,7 +335,7 @@ def _needs_extra(what: str) -> UserError:
 
 
 def _reachable() -> bool:
-    """Whether the hub answers at all."""
+    """Try whether the hub answers at all."""
     try:
         urllib.request.urlopen(os.environ.get("HF_ENDPOINT", "https://huggingface.co"), timeout=10).close()
     except urllib.error.HTTPError:

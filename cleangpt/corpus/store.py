@@ -39,7 +39,7 @@ class NotPrepared(UserError):
     """There is no prepared data in a folder."""
 
 
-class Writer:
+class TokenWriter:
     """A token file that grows; it is none before `close` has written its header."""
 
     def __init__(self, path: Path, dtype: np.dtype):
@@ -51,7 +51,7 @@ class Writer:
         self.tokens = self.documents = self.text_bytes = 0
 
     def add(self, tokens: bytes, ends: list[int], text_bytes: int) -> None:
-        """Tokens, where among them documents end, and how many bytes of text they stand for."""
+        """Add tokens; `ends` says where among them documents end, `text_bytes` how much text they stand for."""
         self.ends.write(array("q", [self.tokens + end for end in ends]).tobytes())
         self._write(tokens)
         self.tokens += len(tokens) // self.dtype.itemsize
@@ -88,7 +88,7 @@ class Writer:
 
 
 class Header(Section):
-    """What a token file says of itself."""
+    """The header of a token file."""
 
     format: Literal[1]
     dtype: Literal["uint8", "uint16", "uint32"]
@@ -125,7 +125,7 @@ class Tokens:
         return self.header.sha256
 
     def checked(self, ids: Any) -> Any:
-        """Some of the tokens, which are known to be of the vocabulary. Who reads them asks: a file may be large."""
+        """Refuse tokens that are not of the vocabulary. Who reads them asks: a file may be large."""
         if self.may_exceed and len(ids) and int(ids.max()) >= self.vocab_size:
             raise UserError(
                 f"{self.path} holds token {int(ids.max())}, and its tokenizer has {self.vocab_size}: prepare it again "
@@ -158,7 +158,7 @@ class LegacyTokens:
         self.checksum = f"{path.name}: {len(self.ids)} tokens"
 
     def checked(self, ids: Any) -> Any:
-        """All of them were looked at."""
+        """Pass on these tokens: all were looked at when the file was opened."""
         return ids
 
 
@@ -226,7 +226,7 @@ def _header(path: Path) -> Header:
 
 
 def _refuse_wrong_ends(ends: np.ndarray, count: int, path: Path) -> None:
-    """Documents end one after the other, and the last of them where the tokens do."""
+    """Refuse documents that do not end one after the other, the last of them where the tokens do."""
     before = 0
     for start in range(0, len(ends), BLOCK):
         block = np.concatenate([[before], ends[start : start + BLOCK]])
@@ -238,7 +238,7 @@ def _refuse_wrong_ends(ends: np.ndarray, count: int, path: Path) -> None:
 
 
 def _legacy_tokenizer(folder: Path, name: str | None) -> tokenizers.Tokenizer:
-    """From meta.json with its list of characters, or by name. Never from meta.pkl: a pickle is code."""
+    """Read nanoGPT's tokenizer from meta.json, or take one by name. Never from meta.pkl: a pickle is code."""
     if (folder / "meta.json").exists():
         with untrusted.reading(folder / "meta.json", "what nanoGPT's tokens mean"):
             meta = untrusted.json_object(folder / "meta.json")

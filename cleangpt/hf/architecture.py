@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from cleangpt.basics.errors import UserError
-from cleangpt.models.settings import GPTConfig, LlamaConfig, ModelConfig
+from cleangpt.models import gpt, llama
+from cleangpt.models.settings import ModelSettings
 
 # Keys that describe, or act in training and sampling only: not in what the model computes.
 SAYS_NOTHING = {
@@ -55,12 +56,11 @@ SAMPLING = {  # written into config.json by older versions; they belong to gener
 GELU = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}  # their names → ours
 LLAMAS = ("llama", "mistral", "qwen3")
 # Options of ours that no class of theirs has, and what a model is without them.
-OFF = {"zero_init": False, "logit_softcap": None, "value_embeddings": False, "bigram_embedding": None}
-PLAIN = {"gpt": {"activation": "gelu_tanh", "qk_norm": False}, "llama": {"activation": "swiglu"}}
-FREE = ("dropout", "attention", "block_size")  # what a checkpoint does not fix
+OFF = {"zero_init": False, "logit_softcap": None, "bigram_embedding": None}
+PLAIN = {"gpt2": {"activation": "gelu_tanh", "qk_norm": False}, "llama": {"activation": "swiglu"}}
 
 
-def section(hf: dict[str, Any], where: str) -> ModelConfig:
+def section(hf: dict[str, Any], where: str) -> ModelSettings:
     """Our model section of a config.json, complete; or a UserError that names what can't be represented."""
     kind = hf.get("model_type")
     known = _Known(hf, where)
@@ -109,7 +109,7 @@ class _Known:
                 )
 
 
-def _gpt(known: _Known) -> GPTConfig:
+def _gpt(known: _Known) -> gpt.Settings:
     width = known.number("n_embd", 768)
     made = {
         "name": "gpt",
@@ -129,10 +129,10 @@ def _gpt(known: _Known) -> GPTConfig:
     known.must_be("scale_attn_by_inverse_layer_idx", (False,), False)
     known.must_be("add_cross_attention", (False,), False)
     known.finish()
-    return _checked(GPTConfig, made, known.where)
+    return _checked(gpt.Settings, made, known.where)
 
 
-def _llama(known: _Known, kind: str) -> LlamaConfig:
+def _llama(known: _Known, kind: str) -> llama.Settings:
     heads, width = known.number("num_attention_heads", 32), known.number("hidden_size", 4096)
     base, scaling = _rope(known)
     own_width = {"qwen3": 128}.get(kind, width // heads)
@@ -158,7 +158,7 @@ def _llama(known: _Known, kind: str) -> LlamaConfig:
     known.must_be("rope_interleaved", (False,), False)
     _no_window(known, kind)
     known.finish()
-    return _checked(LlamaConfig, made, known.where)
+    return _checked(llama.Settings, made, known.where)
 
 
 def _no_window(known: _Known, kind: str) -> None:
@@ -201,11 +201,11 @@ def _rope(known: _Known) -> tuple[float, dict[str, Any] | None]:
     return base, scaling
 
 
-def _checked(schema: type[ModelConfig], made: dict[str, Any], where: str) -> Any:
+def _checked(schema: type[ModelSettings], made: dict[str, Any], where: str) -> Any:
     from pydantic import ValidationError
 
     try:
-        return schema.model_validate({**OFF, **PLAIN[made["name"]], **made, "dropout": 0.0, "attention": "auto"})
+        return schema.model_validate({**OFF, **PLAIN[schema.hugging_face], **made, "dropout": 0.0, "attention": "auto"})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
@@ -216,19 +216,25 @@ def _checked(schema: type[ModelConfig], made: dict[str, Any], where: str) -> Any
 # Out
 
 
-def configuration(model: ModelConfig, dtype: str, special: dict[str, int | None]) -> dict[str, Any]:
-    """config.json of a model of ours, complete, so that no default of another program's takes part."""
-    for key, plain in (OFF | PLAIN[model.name]).items():
+def configuration(model: ModelSettings, dtype: str, special: dict[str, int | None]) -> dict[str, Any]:
+    """Describe a model of ours as config.json does, complete, so that no default of another program's takes part."""
+    kind = model.hugging_face
+    if kind is None:
+        raise UserError(
+            f"no class of transformers holds a model.name={model.name}: use the run as it is, with sample.py and "
+            "eval/score.py, or train a model=llama"
+        )
+    for key, plain in (OFF | PLAIN[kind]).items():
         value = getattr(model, key)
         if key != "zero_init" and value not in (plain, "gelu"):  # where training began does not matter
             raise UserError(
                 f"no class of transformers has model.{key}={str(value).lower()}: use the run as it is, or train one "
                 "without it"
             )
-    return {**_OUT[model.name](model), **special, "dtype": dtype, "use_cache": True}
+    return {**_OUT[kind](model), **special, "dtype": dtype, "use_cache": True}
 
 
-def _gpt_out(model: GPTConfig) -> dict[str, Any]:
+def _gpt_out(model: gpt.Settings) -> dict[str, Any]:
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
@@ -250,7 +256,7 @@ def _gpt_out(model: GPTConfig) -> dict[str, Any]:
     }
 
 
-def _llama_out(model: LlamaConfig) -> dict[str, Any]:
+def _llama_out(model: llama.Settings) -> dict[str, Any]:
     """Llama, or with normalised queries and keys Qwen3, which is Llama with these."""
     if model.n_embd % model.n_head and not model.qk_norm:
         raise UserError(
@@ -297,4 +303,4 @@ def _llama_out(model: LlamaConfig) -> dict[str, Any]:
     return made
 
 
-_OUT: dict[str, Callable[[Any], dict[str, Any]]] = {"gpt": _gpt_out, "llama": _llama_out}
+_OUT: dict[str, Callable[[Any], dict[str, Any]]] = {"gpt2": _gpt_out, "llama": _llama_out}

@@ -13,7 +13,7 @@ from cleangpt.basics.words import counted
 from cleangpt.config.experiment import Imported
 from cleangpt.hf import architecture, hub, tensors
 from cleangpt.models.build import build
-from cleangpt.models.settings import ModelConfig
+from cleangpt.models.settings import ModelSettings
 from cleangpt.runs import weights
 from cleangpt.runs.rundir import read_config
 from cleangpt.tokens import exchange
@@ -21,13 +21,13 @@ from cleangpt.tokens import exchange
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def read_model(folder: Path) -> ModelConfig:
+def read_model(folder: Path) -> ModelSettings:
     """The model section of a folder in Hugging Face's format."""
     with untrusted.reading(folder / "config.json", "the configuration of a model"):
         return architecture.section(untrusted.json_object(folder / "config.json"), str(folder))
 
 
-def import_folder(source: str, out: Path) -> ModelConfig:
+def import_folder(source: str, out: Path) -> ModelSettings:
     """Write the model that `source` names as a folder like best/, which every program of ours opens; what it is."""
     folder = hub.locate(source)
     model = read_model(folder)
@@ -68,7 +68,7 @@ def _refuse_existing(out: Path) -> None:
         raise UserError(f"`out` is {out}, which is there already: choose another folder, or empty it")
 
 
-def _card(name: str, config: Any, model: ModelConfig, scores: dict[str, Any], about: dict[str, Any]) -> str:
+def _card(name: str, config: Any, model: ModelSettings, scores: dict[str, Any], about: dict[str, Any]) -> str:
     """README.md: what the model is, how it was made, how it is used."""
     kind = about["architectures"][0]
     layers, heads = counted(model.n_layer, "layer"), counted(model.n_head, "head")

@@ -12,27 +12,26 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from cleangpt.basics.errors import UserError
 from cleangpt.config.experiment import Config, parse
 from cleangpt.hf import hub
-from cleangpt.hf.architecture import FREE
-from cleangpt.models.settings import ModelConfig
+from cleangpt.models.settings import ModelSettings
 from cleangpt.runs.rundir import Opened, find, read_config
 
 
 def adopt(config: Config, overrides: list[str]) -> Config:
     """The configuration with the architecture of the weights that it starts from."""
-    there = _model(config.init_from).model_dump(mode="json")
-    here = config.model.model_dump(mode="json")
+    weights = _model(config.init_from)
+    there, here, free = weights.model_dump(mode="json"), config.model.model_dump(mode="json"), weights.not_in_weights
     wrong = [
         f"model.{key}: {there.get(key)} there, {here[key]} here"
         for key in _asked(overrides, here)
-        if key not in FREE and here[key] is not None and here[key] != there.get(key)
+        if key not in free and here[key] is not None and here[key] != there.get(key)
     ]
     if wrong:
         raise UserError(
             f"`init_from={config.init_from}` brings its own architecture ({'; '.join(wrong)}): leave that out"
         )
-    most = there["block_size"]
-    there |= {key: here[key] for key in FREE if here[key] is not None}
-    if there["name"] == "gpt" and there["block_size"] > most:
+    there |= {key: here[key] for key in free if here.get(key) is not None}
+    most = weights.longest_context
+    if most is not None and there["block_size"] > most:
         raise UserError(
             f"`model.block_size` must be at most {most}, the positions that {config.init_from} has learned, or null, "
             f"not {there['block_size']}"
@@ -51,7 +50,7 @@ def _locate(source: str) -> Path:
         raise UserError(f"init_from={source}: {error}") from None
 
 
-def _model(source: str) -> ModelConfig:
+def _model(source: str) -> ModelSettings:
     if hub.is_named(source):
         from cleangpt.hf import folder
 
@@ -75,19 +74,17 @@ def load(model: Any, source: str, tokenizer: Any) -> None:
     from cleangpt.runs import weights
 
     distributed.from_main(lambda: _same_tokens(source, tokenizer))
-    weights.put_into(model, lambda: _tensors(source, model.config), source)
+    weights.put_into(model, lambda: model.fitted(_tensors(source, model.config)), source)
 
 
-def _tensors(source: str, model: ModelConfig) -> dict[str, Any]:
+def _tensors(source: str, model: ModelSettings) -> dict[str, Any]:
     if hub.is_named(source):
         from cleangpt.hf import tensors
 
         return tensors.read(_locate(source), model)
     from cleangpt.runs import weights
 
-    found = weights.read(_find(source).folder / weights.WEIGHTS)
-    name = "position_embedding.weight"
-    return found | ({name: found[name][: model.block_size].clone()} if name in found else {})
+    return weights.read(_find(source).folder / weights.WEIGHTS)
 
 
 def _same_tokens(source: str, tokenizer: Any) -> None:

@@ -17,7 +17,7 @@ from cleangpt.basics.errors import UserError
 from cleangpt.basics.words import counted
 from cleangpt.hf import hub
 from cleangpt.models.build import build, count_parameters
-from cleangpt.models.settings import ModelConfig
+from cleangpt.models.settings import ModelSettings
 from cleangpt.runs import weights
 
 GPT = {
@@ -48,23 +48,23 @@ LLAMA = {
     "norm": "model.norm",
     "head": "lm_head",
 }
-NAMES = {"gpt": GPT, "llama": LLAMA}
-PREFIX = {"gpt": "transformer.", "llama": "model."}  # left out where the model was saved without its head
+NAMES = {"gpt2": GPT, "llama": LLAMA}  # by the class that holds a model, which its settings say
+PREFIX = {"gpt2": "transformer.", "llama": "model."}  # left out where the model was saved without its head
 # Masks and angles that older versions stored: they follow from the configuration.
 BUFFER = re.compile(r"(h\.\d+\.attn\.(masked_)?bias|layers\.\d+\.self_attn\.rotary_emb\.inv_freq)$")
 
 
-def _theirs(name: str, model: ModelConfig) -> tuple[str, bool]:
+def _theirs(name: str, model: ModelSettings) -> tuple[str, bool]:
     """What one of our tensors is called there, and whether it lies the other way round."""
     module, _, kind = name.rpartition(".")
     number = re.search(r"\.(\d+)\.", name)
     pattern = module.replace(f".{number[1]}.", ".{}.", 1) if number else module
-    there = NAMES[model.name][pattern].replace("{}", number[1] if number else "")
-    turned = model.name == "gpt" and kind == "weight" and pattern.split(".")[-1] in ("qkv", "out", "up", "down")
-    return f"{there}.{kind}", turned
+    there = NAMES[model.hugging_face][pattern].replace("{}", number[1] if number else "")
+    linear = kind == "weight" and pattern.split(".")[-1] in ("qkv", "out", "up", "down")
+    return f"{there}.{kind}", linear and model.hugging_face == "gpt2"
 
 
-def read(folder: Path, model: ModelConfig) -> dict[str, Tensor]:
+def read(folder: Path, model: ModelSettings) -> dict[str, Tensor]:
     """The tensors of this folder as the state dict of our model, in float32. Its context may be shorter than theirs."""
     places = {_canonical(name, model): (path, name) for path, name in _stored(folder)}
     if len(places) < model.n_layer:  # which may be any number
@@ -103,8 +103,8 @@ def _stored(folder: Path) -> Iterator[tuple[Path, str]]:
                     yield path, name
 
 
-def _canonical(name: str, model: ModelConfig) -> str:
-    prefix = PREFIX[model.name]
+def _canonical(name: str, model: ModelSettings) -> str:
+    prefix = PREFIX[model.hugging_face]
     return name if name.startswith((prefix, "lm_head.")) else prefix + name
 
 
@@ -114,13 +114,13 @@ def _opened(path: Path) -> Iterator[Any]:
         yield file
 
 
-def converted(tensors: dict[str, Tensor], model: ModelConfig, dtype: torch.dtype) -> dict[str, Tensor]:
+def converted(tensors: dict[str, Tensor], model: ModelSettings, dtype: torch.dtype) -> dict[str, Tensor]:
     """Our tensors under their names. A GPT without biases gets biases of zero, which their class always has."""
     made = {}
     for name, tensor in tensors.items():
         there, turned = _theirs(name, model)
         made[there] = (tensor.T if turned else tensor).to(dtype).contiguous()
-        if model.name == "gpt" and not model.bias and there.endswith(".weight") and _has_bias(there):
+        if model.hugging_face == "gpt2" and not model.bias and there.endswith(".weight") and _has_bias(there):
             width = tensor.shape[0]
             made[there.removesuffix("weight") + "bias"] = torch.zeros(width, dtype=dtype)
     return made

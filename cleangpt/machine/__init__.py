@@ -1,1 +1,12 @@
-"""The machine that computes: devices, processes, signals."""
+"""The machine that computes: devices, processes, signals.
+
+beginning.py     how a program begins, and what Ctrl-C does to it
+session.py       device, threads and process group of a program that computes
+device.py        where to compute, in which dtype, with how many threads
+processor.py     what the processor has instructions for
+process.py       how threads wait, how memory is kept, when garbage is collected
+distributed.py   the process group and its collectives
+signals.py       requests to stop
+guard.py         no orphans: a process leaves when its launcher is gone
+compiler.py      what torch.compile finds here
+"""

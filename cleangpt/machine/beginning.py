@@ -1,7 +1,7 @@
-"""How a program begins: what takes long is announced, a process whose launcher is gone leaves, and Ctrl-C and SIGTERM
+"""Begin a program: what takes long is announced, a process whose launcher is gone leaves, and Ctrl-C and SIGTERM
 end it with a word and 128 + the signal.
 
-Where there is something to finish, signals get other handlers later (cleangpt/signals.py, cleangpt/sweeps/loop.py).
+Where there is something to finish, signals get other handlers later (signals.py, sweeps/loop.py).
 This is the first that each program imports, so nothing that takes time is imported at its head.
 """
 
@@ -20,7 +20,7 @@ _takes_back: list[Callable[[], None]] = []  # for a program that ends before it 
 
 
 def program() -> None:
-    """What each program does before all else."""
+    """Begin a program, before all else."""
     global _program
     _program = os.getpid()
     for number in ENDING:
@@ -40,7 +40,7 @@ def take_back(action: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def unwinding() -> Iterator[None]:
-    """In here an interruption is an exception, so that what was begun is closed in order; it is caught here.
+    """Make an interruption an exception in here, so that what was begun is closed in order; it is caught here.
 
     Elsewhere it ends the program at once: libraries that import or compose lose exceptions, or make others of them.
     """
@@ -75,7 +75,7 @@ def _asked(number: int, frame: FrameType | None) -> None:
 
 
 def _imports(frame: FrameType | None) -> bool:
-    """Whether a module is being imported."""
+    """Look whether a module is being imported."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True
@@ -90,7 +90,7 @@ def _take_back_all() -> None:
 
 
 def _say(number: int) -> None:
-    """One line on standard error, by the first of several processes."""
+    """Write one line on standard error, by the first of several processes."""
     if os.environ.get("RANK", "0") != "0":
         return
     with contextlib.suppress(Exception):

@@ -1,11 +1,11 @@
-"""What torch.compile finds here, and how it chooses its kernels."""
+"""torch.compile on this machine: whether it finds a compiler, and how it chooses its kernels."""
 
 import os
 import shutil
 
 
 def has_compiler() -> bool:
-    """Whether torch.compile will find what it writes its kernels for."""
+    """Look whether torch.compile will find the compiler that it writes its kernels for."""
     names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++", "cl"]
     return any(shutil.which(name) for name in names)
 

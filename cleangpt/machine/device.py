@@ -1,4 +1,4 @@
-"""Where to compute, in which precision and with how many threads."""
+"""Choose where to compute, in which precision and with how many threads."""
 
 import contextlib
 import math
@@ -26,7 +26,7 @@ class Compute:
         return torch.autocast(self.device.type, self.dtype)
 
     def no_autocast(self) -> contextlib.AbstractContextManager:
-        """For a backward pass within: its dtypes are those of the forward pass."""
+        """Turn autocast off for a backward pass within: its dtypes are those of the forward pass."""
         if self.dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, enabled=False)
@@ -50,7 +50,7 @@ class Compute:
 
 
 def fastest(device: str) -> str:
-    """What `device` means here: `auto` takes a GPU where there is one."""
+    """Decide what `device` means here: `auto` takes a GPU where there is one."""
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -64,7 +64,7 @@ LARGE = 4_000_000
 
 
 def fastest_dtype(device: str, parameters: int) -> str:
-    """What dtype=auto means here for a model of this size. What the hardware is decides it, and never a stopwatch: the
+    """Decide what dtype=auto means here for a model of this size, by what the hardware is, never by a stopwatch: the
     same command has to compute the same, whatever else the machine does."""
     if device == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(False) else "float16"
@@ -73,19 +73,19 @@ def fastest_dtype(device: str, parameters: int) -> str:
 
 
 def decided_dtype(asked: str, device: str, parameters: int) -> str:
-    """`asked`, with auto replaced by what it means here."""
+    """Replace auto by what it means here."""
     return fastest_dtype(fastest(device), parameters) if asked == "auto" else asked
 
 
 def is_slow(compute: Compute) -> bool:
-    """Whether the device has no instructions for its dtype, and gets there by way of another."""
+    """Test whether the device has no instructions for its dtype, and gets there by way of another."""
     if compute.device.type == "cuda":
         return compute.dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported(False)
     return compute.device.type == "cpu" and not processor.computes_in(compute.dtype_name)
 
 
 def dtype_remark(compute: Compute, parameters: int, kept: bool) -> str | None:
-    """What is to be said of a dtype that this machine would not have chosen: one that a resumed run has kept, without
+    """Remark on a dtype that this machine would not have chosen: one that a resumed run has kept, without
     anybody having asked for it, or one that is slow here."""
     has, here = compute.dtype_name, fastest_dtype(compute.device.type, parameters)
     slow = f"this {'processor' if compute.device.type == 'cpu' else 'GPU'} has no instructions for {has}, and is slow"
@@ -96,7 +96,7 @@ def dtype_remark(compute: Compute, parameters: int, kept: bool) -> str | None:
 
 
 def choose(device: str, dtype: str, local_rank: int = 0) -> Compute:
-    """The device of this process. `dtype` is one that was decided, not auto."""
+    """Take the device of this process. `dtype` is one that was decided, not auto."""
     device = fastest(device)
     if device == "cuda" and local_rank >= torch.cuda.device_count():
         raise UserError(
@@ -110,7 +110,7 @@ def choose(device: str, dtype: str, local_rank: int = 0) -> Compute:
 
 
 def mistakes(device: str) -> list[str]:
-    """What stands in the way of computing on this device, for the list of mistakes in a configuration."""
+    """Say what stands in the way of computing on this device, for the list of mistakes in a configuration."""
     if device == "cuda" and not torch.cuda.is_available():
         return ["`device` is cuda, but torch sees no CUDA device here: use device=auto, or install a CUDA build"]
     if device == "mps" and not torch.backends.mps.is_available():
@@ -119,7 +119,7 @@ def mistakes(device: str) -> list[str]:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: those it is bound to, two threads of one core once, no more than its quota."""
+    """Count the cores that this process may use: those it is bound to, two threads of one once, within its quota."""
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
     cpus = os.sched_getaffinity(0)
@@ -136,7 +136,7 @@ def _siblings(cpu: int) -> str:
 
 
 def _quota(folder: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """How many processors a container may keep busy, where it is limited."""
+    """Read how many processors a container may keep busy, where it is limited."""
     try:
         limit, period = (folder / "cpu.max").read_text().split()
         return None if limit == "max" else int(limit) / int(period)
@@ -145,7 +145,7 @@ def _quota(folder: Path = Path("/sys/fs/cgroup")) -> float | None:
 
 
 def share_of_cores(processes: int) -> int:
-    """Cores for each of so many processes on this machine."""
+    """Divide the cores among so many processes on this machine."""
     return max(1, usable_cores() // processes)
 
 

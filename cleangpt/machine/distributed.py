@@ -34,7 +34,7 @@ class World:
 
 
 def launched() -> bool:
-    """Whether a launcher (torchrun, or a scheduler that speaks its language) started this process."""
+    """Test whether a launcher (torchrun, or a scheduler that speaks its language) started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
@@ -46,7 +46,7 @@ def world() -> World:
 
 
 def store() -> Any:
-    """The key-value store of the launcher: it lives as long as the launch, restarts of workers included."""
+    """Open the key-value store of the launcher: it lives as long as the launch, restarts of workers included."""
     global _store
     if _store is None:
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
@@ -62,19 +62,19 @@ def store() -> Any:
 
 
 def agree(key: str, proposal: str) -> str:
-    """The first proposal of any rank becomes everyone's, those of a later restart included."""
+    """Make the first proposal of any rank everyone's, those of a later restart included."""
     if not launched():
         return proposal
     return store().compare_set(f"cleangpt/{key}", "", proposal).decode()
 
 
 def _this_attempt(key: str) -> str:
-    """A key of this start of the workers; the store outlives restarts."""
+    """Make a key of this start of the workers; the store outlives restarts."""
     return f"cleangpt/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{key}"
 
 
-def told_by_main(key: str, say: Callable[[], str]) -> str:
-    """What rank 0 says, on every rank, before there is a process group. A UserError of its is raised on all."""
+def broadcast_from_rank0(key: str, say: Callable[[], str]) -> str:
+    """Broadcast what rank 0 says, before there is a process group. A UserError of its is raised on all ranks."""
     if not launched():
         return say()
     key = _this_attempt(key)
@@ -92,7 +92,7 @@ def told_by_main(key: str, say: Callable[[], str]) -> str:
 
 
 def happened(key: str) -> bool:
-    """Whether `note` was called in this launch, before a restart of its workers too."""
+    """Test whether `note` was called in this launch, before a restart of its workers too."""
     return launched() and store().check([f"cleangpt/{key}"])
 
 
@@ -108,7 +108,7 @@ def tell_failure(text: str) -> None:
 
 
 def told_failure() -> str | None:
-    """What another process said before it ended."""
+    """Read what another process said before it ended."""
     with contextlib.suppress(Exception):
         if launched() and store().check([_this_attempt("failure")]):
             return store().get(_this_attempt("failure")).decode()
@@ -138,23 +138,23 @@ def stop() -> None:
 
 
 def sum_in_place(tensor: Tensor) -> Tensor:
-    """The one all-reduce of a step, and of an evaluation."""
+    """Sum a tensor over all ranks: the one all-reduce of a step, and of an evaluation."""
     if dist.is_initialized():
         dist.all_reduce(tensor)
     return tensor
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     return dist.is_initialized() and dist.get_world_size() > 1
 
 
 def begin_sum(tensor: Tensor) -> Any:
-    """The same while other work goes on; `wait` on what it returns."""
+    """Begin to sum a tensor over all ranks while other work goes on; `wait` on what it returns."""
     return dist.all_reduce(tensor, async_op=True)
 
 
 def gather(value: Any) -> list[Any]:
-    """Everyone's value, by rank, on every rank."""
+    """Gather everyone's value, by rank, on every rank."""
     if not dist.is_initialized():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()
@@ -163,7 +163,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def from_main(read: Callable[[], Any]) -> Any:
-    """What rank 0 reads, on every rank: the others need no disk. What a user got wrong is raised on all of them."""
+    """Broadcast what rank 0 reads: the others need no disk. What a user got wrong is raised on all of them."""
     if not dist.is_initialized():
         return read()
     box: list[Any] = [None, None]
@@ -179,7 +179,7 @@ def from_main(read: Callable[[], Any]) -> Any:
 
 
 def tensors_from_main(read: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The CPU tensors that rank 0 reads, on every rank."""
+    """Broadcast the CPU tensors that rank 0 reads."""
     if not dist.is_initialized():
         return read()
     tensors: dict[str, Tensor] = {}

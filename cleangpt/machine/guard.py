@@ -18,12 +18,12 @@ Link = tuple[int, int]  # a process, and the one that started it
 
 
 def announced(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment for children of this process, which tells them whom to watch."""
+    """Make an environment for children of this process, which tells them whom to watch."""
     return {**environment, PARENT: str(os.getpid())}
 
 
 def leave_with_parent() -> None:
-    """From here on, this process gets a SIGTERM when whoever started it is gone: the parent that was announced to it,
+    """Have this process get a SIGTERM when whoever started it is gone: the parent that was announced to it,
     or the launcher that made it one of several processes. One that a person started alone, or with nohup or setsid, may
     outlive the shell."""
     if links := _links():
@@ -31,7 +31,7 @@ def leave_with_parent() -> None:
 
 
 def leave_with(parent: int) -> None:
-    """The same for a child of this process."""
+    """Have a child process get a SIGTERM when its parent is gone."""
     _begin_to_watch([(os.getpid(), parent)])
 
 
@@ -67,7 +67,7 @@ def _is_held(child: int, parent: int) -> bool:
 
 
 def _parent_of(pid: int) -> int | None:
-    """Where the system tells it."""
+    """Find the parent of a process, where the system tells it."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             return int(file.read().rpartition(")")[2].split()[1])
@@ -85,7 +85,7 @@ def kill_with_descendants(pid: int) -> None:
 
 
 def _descendants(pid: int) -> list[int]:
-    """Processes that this one started, and they in turn, as far as the system tells."""
+    """Find the processes that this one started, and they in turn, as far as the system tells."""
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc") if os.path.isdir("/proc") else []:
         if name.isdigit() and (parent := _parent_of(int(name))) is not None:

@@ -1,4 +1,4 @@
-"""What a process is set to before it computes: how its threads wait, how it keeps memory, when it collects garbage.
+"""Set up a process before it computes: how its threads wait, how it keeps memory, when it collects garbage.
 
 None of it changes a number that is computed.
 """
@@ -16,7 +16,7 @@ PAGE = 1 << 21
 
 
 def before_torch() -> None:
-    """Where others use this machine too, let threads that wait for each other give up their core soon. OpenMP reads
+    """Let threads that wait for each other give up their core soon, where others use this machine too. OpenMP reads
     this when torch is imported.
 
     GNU's OpenMP spins for 300,000 rounds, twenty milliseconds perhaps, lost where another process has the core:
@@ -29,7 +29,7 @@ def before_torch() -> None:
 
 
 def others_are_busy() -> bool:
-    """Whether other processes run all the time of a hundredth of a second, more than there are cores to spare."""
+    """Look whether other processes run all the time of a hundredth of a second, more than there are cores to spare."""
     usable = getattr(os, "sched_getaffinity", lambda _: ())(0)
     spare = (os.cpu_count() or 1) - len(usable)
     try:
@@ -65,7 +65,7 @@ def keep_memory() -> None:
 
 
 def settle_garbage() -> None:
-    """What was made so far stays until the end: no collection looks at it again."""
+    """Keep what was made so far until the end: no collection looks at it again."""
     gc.collect()
     gc.freeze()
 

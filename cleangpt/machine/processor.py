@@ -1,4 +1,4 @@
-"""What the processor is: its name, and in which dtypes it has instructions to multiply matrices. Nothing is timed."""
+"""The processor: its name, and in which dtypes it has instructions to multiply matrices. Nothing is timed."""
 
 import platform
 from pathlib import Path
@@ -17,18 +17,18 @@ def name() -> str:
 
 
 def flags() -> frozenset[str]:
-    """What it says that it can do; nothing where the system does not tell."""
+    """List what the processor says that it can do; nothing where the system does not tell."""
     found = _about()
     return frozenset((found.get("flags") or found.get("Features") or "").split())
 
 
 def computes_in(dtype: str) -> bool:
-    """Whether matmuls in this dtype are the processor's own."""
+    """Test whether matmuls in this dtype are the processor's own."""
     return dtype == "float32" or bool(INSTRUCTIONS[dtype] & flags())
 
 
 def _about() -> dict[str, str]:
-    """What Linux says of the first processor."""
+    """Read what Linux says of the first processor."""
     try:
         first = CPUINFO.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
     except OSError:

@@ -1,4 +1,4 @@
-"""Being asked to stop: a handler only sets a flag, which the loops read between steps."""
+"""Requests to stop: a handler only sets a flag, which the loops read between steps."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class Stop:
-    """`number` is the signal that asked to stop, or 0. A second Ctrl-C stops at once.
+    """A flag that signals set: `number` is the one that asked to stop, or 0. A second Ctrl-C stops at once.
 
     One Ctrl-C reaches a process under torchrun twice, from the terminal and from torchrun: within a moment they
     count as one.

@@ -1,1 +1,13 @@
-"""Speed, measured so that it can be believed: all sides in one process, in turn, medians and their spread."""
+"""How fast a configuration is, measured so that it can be believed: in turn, with medians and their spread.
+
+    run.py        one measurement, from a checked configuration to one plain dict
+    turns.py      sides that do the same work, timed in turn
+    train.py      a training step of ours, and a profile of a few
+    decode.py     our greedy decoding, with each number of texts at once
+    score.py      our exact scoring of a task
+    matmul.py     the peak of this machine, of which MFU is the share
+    startup.py    seconds from the command to the first step
+    show.py       a result as a table and sentences
+
+What others do beside us, with `against=`, is not part of the package: it lies in benchmark/ of a checkout.
+"""

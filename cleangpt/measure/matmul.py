@@ -10,7 +10,7 @@ SMALLEST, LARGEST, CALLS = 256, 8192, 3
 
 
 def peak(compute: Compute, dtype: torch.dtype, seconds: float) -> float:
-    """FLOP/s of the best of many square matmuls within this time, each size twice the last while there is time."""
+    """Time square matmuls for so long, each size twice the last while there is time; the best rate, in FLOP/s."""
     size, best, began = SMALLEST, 0.0, time.perf_counter()
     left, right, out = _operands(size, dtype, compute)
     while True:

@@ -1,4 +1,4 @@
-"""One measurement from a checked configuration to one plain dict with everything in it."""
+"""One measurement, from a checked configuration to one plain dict with everything in it."""
 
 import platform
 from pathlib import Path
@@ -7,14 +7,17 @@ from typing import Any
 import torch
 
 from cleangpt import tasks
+from cleangpt.basics.errors import UserError
 from cleangpt.config.experiment import resolve
 from cleangpt.config.programs import BenchConfig
-from cleangpt.machine import device, process
+from cleangpt.machine import process, session
+from cleangpt.machine.device import Compute
 from cleangpt.measure import decode, matmul, turns
 from cleangpt.measure import train as training
 from cleangpt.measure.score import Scoring
-from cleangpt.models import flops
+from cleangpt.measure.turns import OURS, Side
 from cleangpt.models.build import build, count_parameters
+from cleangpt.tasks.contract import Task
 
 WARM_UP = {"train": 3, "decode": 1, "score": 1}  # calls of each side
 PEAK_SECONDS = 0.5  # of matmuls, before and after the turns
@@ -22,30 +25,29 @@ PEAK_SECONDS = 0.5  # of matmuls, before and after the turns
 
 def measure(config: BenchConfig) -> dict[str, Any]:
     process.keep_memory()
-    device.share_threads(1)
     task = tasks.make(config.dataset, config.model.block_size)
     config = resolve(config, task)
-    compute = device.choose(
-        config.device, device.decided_dtype(config.dtype, config.device, count_parameters(config.model))
-    )
-    scoring, more = None, {}
+    compute = session.alone(config.device, config.dtype, count_parameters(config.model))
+    others = None if config.against is None else sides_of_others(config.against)
+    peaks, more = {}, {}
     if config.what == "train":
-        sides, unit = training.sides(config, task, compute), "tokens"
+        sides, unit = [Side(OURS, lambda: training.steps(config, task, compute), compute.dtype)], "tokens"
+        sides += others.train(config, compute) if others else []
+        peaks = dict.fromkeys((side.dtype for side in sides), 0.0)
     elif config.what == "decode":
-        model = training.first_weights(config, compute.device).to(compute.dtype)
-        sides, unit = decode.sides(config, model), "tokens"
+        model = training.first_weights(config, compute.device).to(compute.dtype).eval()
+        sides, unit = decode.sides(config, model, others.decode(config, model) if others else {}), "tokens"
     else:
         scoring = Scoring(config, task, training.first_weights(config, compute.device), compute)
-        sides, unit = scoring.sides(), "problems" if task.has_answers else "windows"
-    dtypes = list(dict.fromkeys(side.dtype for side in sides)) if config.what == "train" else []
-    peaks = {dtype: matmul.peak(compute, dtype, min(PEAK_SECONDS, config.seconds)) for dtype in dtypes}
+        sides, unit = [scoring.side()], "problems" if task.has_answers else "windows"
+        sides += others.score(config, scoring) if others else []
+    _raise_peaks(peaks, config, compute)
     turns.run(sides, config.rounds, config.seconds, WARM_UP[config.what], compute)
-    for dtype in dtypes:  # once more: what disturbed the machine then may be over
-        peaks[dtype] = max(peaks[dtype], matmul.peak(compute, dtype, min(PEAK_SECONDS, config.seconds)))
+    _raise_peaks(peaks, config, compute)  # once more: what disturbed the machine then may be over
     found = turns.found(sides)
     if config.what == "train":
         more = _utilisation(config, task, found, peaks)
-    if scoring is not None:
+    elif config.what == "score":
         more["complete"] = scoring.complete()
     if config.profile:
         training.profile(config, task, compute, Path.cwd())
@@ -64,10 +66,28 @@ def measure(config: BenchConfig) -> dict[str, Any]:
     }
 
 
-def _utilisation(config: BenchConfig, task: Any, found: dict[str, Any], peaks: dict[torch.dtype, float]) -> dict:
-    """The peaks by dtype, and of each side the share of the peak of its dtype that the model's arithmetic is."""
+def sides_of_others(against: str) -> Any:
+    """Import benchmark/sides.py, which a checkout has beside the package and a wheel has not."""
+    try:
+        from benchmark import sides
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "benchmark":
+            raise
+        raise UserError(
+            f"against={against} needs benchmark/, which only a checkout has: run its bench.py, or use against=null"
+        ) from None
+    return sides
+
+
+def _raise_peaks(peaks: dict[torch.dtype, float], config: BenchConfig, compute: Compute) -> None:
+    for dtype, best in peaks.items():
+        peaks[dtype] = max(best, matmul.peak(compute, dtype, min(PEAK_SECONDS, config.seconds)))
+
+
+def _utilisation(config: BenchConfig, task: Task, found: dict[str, Any], peaks: dict[torch.dtype, float]) -> dict:
+    """Name the peaks by dtype, and give each side its MFU: the share of the peak of its dtype that the model needs."""
     by_name = {str(dtype).removeprefix("torch."): peak for dtype, peak in peaks.items()}
-    each = flops.flops_per_token(build(config.model, "meta"), task.sequence_length)
+    each = build(config.model, "meta").flops_per_token(task.sequence_length)
     for side in found.values():
         side["mfu"] = side["median"] * each / by_name[side["dtype"]]
     return {"flops_per_token": each, "peak_tflops": {name: peak / 1e12 for name, peak in by_name.items()}}

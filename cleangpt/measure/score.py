@@ -8,19 +8,18 @@ import torch
 from cleangpt.config.programs import BenchConfig
 from cleangpt.machine.device import Compute
 from cleangpt.machine.distributed import world
-from cleangpt.measure.apart import Work
-from cleangpt.measure.turns import OURS, Side
-from cleangpt.models.layers import Decoder
+from cleangpt.measure.turns import OURS, Call, Side
+from cleangpt.models.contract import LanguageModel
 from cleangpt.score import of_task
 from cleangpt.score.evaluate import Judge
+from cleangpt.tasks.contract import Task
 
-DECODED = "by decoding"
 FEW = 32  # problems of the first call; others have four times as many, until one takes ENOUGH seconds
 ENOUGH, LONGEST = 0.5, 10.0  # seconds of a call: to tell what a problem costs, and that it may take
 
 
 class Scoring:
-    def __init__(self, config: BenchConfig, task: Any, model: Decoder, compute: Compute):
+    def __init__(self, config: BenchConfig, task: Task, model: LanguageModel, compute: Compute):
         self.config, self.task = config, task
         self.judge = Judge(model.to(compute.device), compute.device, world())
         self.split = "test" if task.size("test") else "val"
@@ -29,14 +28,11 @@ class Scoring:
         self.estimate = 0.0  # seconds of the whole split
         self.seconds: list[float] = []  # of each call, once it is known what a call is
 
-    def sides(self) -> list[Side]:
-        found = [Side(OURS, self._whole_or_part, torch.float32)]
-        if self.config.against == "plain" and self.task.has_answers:  # text has no one right answer to decode
-            found.append(Side(DECODED, lambda: lambda: self.score(self.part, "generate"), torch.float32))
-        return found
+    def side(self) -> Side:
+        return Side(OURS, self._whole_or_part, torch.float32)
 
     def score(self, limit: int | None, method: str) -> int:
-        """How many problems, or windows of text, were scored."""
+        """Score so many problems, or windows of text; how many that were."""
         found = of_task.score(self.task, self.judge, self.split, limit, method)
         return found["problems"] if self.task.has_answers else found["windows"]
 
@@ -44,7 +40,7 @@ class Scoring:
         began = time.perf_counter()
         return self.score(limit, "auto"), time.perf_counter() - began
 
-    def _whole_or_part(self) -> Work:
+    def _whole_or_part(self) -> Call:
         """Decide by growing calls, whose differences tell what a problem costs beyond what every call costs."""
         self._timed(self.part)
         done, seconds = self._timed(self.part)
@@ -65,7 +61,7 @@ class Scoring:
         return call
 
     def complete(self) -> dict[str, Any]:
-        """How long all of the split takes: as it was measured, or by what a problem costs."""
+        """Say how long all of the split takes: as it was measured, or by what a problem costs."""
         measured = self.estimate < LONGEST
         seconds = min(self.seconds) if measured else self.estimate
         return {"split": self.split, "of": self.whole, "seconds": seconds, "measured": measured}

@@ -1,4 +1,4 @@
-"""What was measured, as a table and a few sentences for a person."""
+"""Show a measurement as a table and a few sentences for a person."""
 
 import sys
 from typing import Any

@@ -1,4 +1,4 @@
-"""Seconds from the command to the first step done, in fresh processes. Torch is not imported here, so that nothing is
+"""Time the way from the command to the first step done, in fresh processes. Torch is not imported here: nothing is
 warm that would be cold for a person who types the command.
 
 Cold is the first start, with empty caches of torch.compile where it is on; warm the next one, with what that left.
@@ -24,7 +24,7 @@ LONGEST = 600  # seconds that a first step may take
 
 
 def seconds(config: BenchConfig, overrides: list[str]) -> dict[str, float]:
-    """`overrides` are the words of this command line, which train.py has too but for those of bench.py's own keys."""
+    """Time a cold and a warm start with the words of this command line, but for those of bench.py's own keys."""
     words = [word for word in overrides if not _is_own(word)]
     if (place := getattr(config.dataset, "dir", None)) is not None:
         words.append(f"dataset.dir={cli.quoted(Path(place).absolute())}")
@@ -38,7 +38,7 @@ def _is_own(word: str) -> bool:
 
 
 def _absolute(word: str) -> str:
-    """A folder of configuration, found from everywhere."""
+    """Name a folder of configuration so that it is found from everywhere."""
     key, equals, value = word.rpartition("=")
     return f"{key}{equals}{Path(value).absolute()}" if Path(value).is_dir() else word
 
@@ -73,5 +73,5 @@ def _start(folder: Path, name: str, words: list[str]) -> float:
 
 
 def _stepped(metrics: Path) -> bool:
-    """Whether the first line is written, which is that of the first step."""
+    """Look whether the first line is written, which is that of the first step."""
     return metrics.exists() and metrics.stat().st_size > 0

@@ -1,30 +1,24 @@
-"""Training: our step, and the plain loop around a model of somebody else."""
+"""A training step as train.py makes it, but that it writes nothing; and a profile of a few of them."""
 
 import contextlib
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 
-from cleangpt import tasks
-from cleangpt.basics.errors import UserError
 from cleangpt.basics.seeds import derive
 from cleangpt.config.programs import BenchConfig
 from cleangpt.machine.device import Compute
 from cleangpt.machine.distributed import world
 from cleangpt.machine.signals import Stop
-from cleangpt.measure import peers
-from cleangpt.measure.apart import Apart, Work
-from cleangpt.measure.plain_loop import Loop
-from cleangpt.measure.turns import OURS, Side
+from cleangpt.measure.turns import Call
 from cleangpt.models.build import build
-from cleangpt.models.layers import Decoder
+from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim
 from cleangpt.runs.rundir import RunDir
+from cleangpt.tasks.contract import Task
 from cleangpt.train.loop import Trainer
 from cleangpt.train.training import prepare
 from cleangpt.watch import profiling
@@ -33,25 +27,15 @@ from cleangpt.watch.tracking import Tracker
 PROFILED = profiling.WARM_UP + profiling.STEPS
 
 
-def sides(config: BenchConfig, task: Any, compute: Compute) -> list[Side]:
-    """`config` is a resolved one."""
-    found = [Side(OURS, lambda: _ours(config, task, compute), compute.dtype)]
-    if config.against is not None:
-        if getattr(config.dataset, "confine", False):
-            raise UserError("`dataset.confine` is ours alone: set it to false, or use against=null")
-        # A plain loop computes in float32; somebody else's model in whatever we compute in.
-        theirs = replace(compute, dtype=torch.float32) if config.against == "plain" else compute
-        found.append(Side(peers.NAMES[config.against], lambda: Apart(_theirs, (config, theirs), theirs), theirs.dtype))
-    return found
-
-
-def first_weights(config: BenchConfig, place: torch.device | str) -> Decoder:
+def first_weights(config: BenchConfig, place: torch.device | str) -> LanguageModel:
+    """Build the model of a (resolved) configuration as a training begins with it."""
     model = build(config.model, place)
     model.initialise(torch.Generator().manual_seed(derive(config.seed, "init")))
     return model
 
 
-def _ours(config: BenchConfig, task: Any, compute: Compute) -> Work:
+def steps(config: BenchConfig, task: Task, compute: Compute) -> Call:
+    """Make a trainer; each call is a step, and says how many tokens it read."""
     trainer = make_trainer(config, task, compute)
 
     def step() -> int:
@@ -62,8 +46,8 @@ def _ours(config: BenchConfig, task: Any, compute: Compute) -> Work:
     return step
 
 
-def make_trainer(config: BenchConfig, task: Any, compute: Compute) -> Trainer:
-    """As a training makes it, but that it writes nothing."""
+def make_trainer(config: BenchConfig, task: Task, compute: Compute) -> Trainer:
+    """Make a trainer as a training makes it, but that it writes nothing."""
     model = first_weights(config, compute.device)
     optim.freeze(model, config.train.freeze)
     nowhere = RunDir(Path(tempfile.gettempdir()) / "bench-writes-nothing")
@@ -74,13 +58,7 @@ def make_trainer(config: BenchConfig, task: Any, compute: Compute) -> Trainer:
     return trainer
 
 
-def _theirs(config: BenchConfig, compute: Compute) -> Work:
-    task = tasks.make(config.dataset, config.model.block_size)  # ours may have brought its data to the device
-    model = peers.build(config.against, first_weights(config, "cpu"))
-    return Loop(config, task, model, compute).step
-
-
-def profile(config: BenchConfig, task: Any, compute: Compute, folder: Path) -> None:
+def profile(config: BenchConfig, task: Task, compute: Compute, folder: Path) -> None:
     """Leave a trace of a few of our steps in folder/profile/. Nothing is measured meanwhile."""
     trainer = make_trainer(config, task, compute)
     whole = config.train.model_copy(update={"steps": PROFILED, "eval_every": None, "snapshot_every": None})

@@ -6,23 +6,55 @@ neighbours in time.
 
 import gc
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from cleangpt.machine.device import Compute
-from cleangpt.measure.apart import Apart, Work, turn
 from cleangpt.watch.health import peak_memory
 
 OURS = "cleangpt"
+Call = Callable[[], int]  # does a little, and says how many tokens or problems it was
+
+
+class Work(Protocol):
+    """Where the calls of a side are made: in this process, or in another."""
+
+    def turn(self, seconds: float) -> tuple[int, list[float]]:
+        """Work for so long, once at least: how much was done, and the seconds of each call."""
+
+    def peak_memory(self) -> int | None:
+        """Bytes that the process took at most, where that is known."""
+
+
+class Here:
+    """Work of this process."""
+
+    def __init__(self, call: Call, compute: Compute):
+        self.call, self.compute = call, compute
+
+    def turn(self, seconds: float) -> tuple[int, list[float]]:
+        self.compute.synchronize()
+        began = now = time.perf_counter()
+        done, calls = 0, []
+        while not calls or now - began < seconds:
+            done += self.call()
+            self.compute.synchronize()
+            before, now = now, time.perf_counter()
+            calls.append(now - before)
+        return done, calls
+
+    def peak_memory(self) -> int | None:
+        return peak_memory(self.compute)
 
 
 @dataclass
 class Side:
     name: str
-    prepare: Callable[[], Work]  # sides are made one after the other, so that the memory of each is known
+    prepare: Callable[[], Call | Work]  # sides are made one after the other, so that the memory of each is known
     dtype: torch.dtype
     group: str = ""  # only sides of one group are compared
     memory_gb: float | None = None
@@ -40,7 +72,10 @@ def run(sides: list[Side], rounds: int, seconds: float, warm_up: int, compute: C
     for number in range(rounds):
         order = list(zip(sides, works, strict=True))
         for side, work in order if number % 2 == 0 else reversed(order):
-            _turn(side, work, seconds, compute)
+            gc.collect()
+            done, calls = work.turn(seconds)
+            side.calls += calls
+            side.rates.append(done / sum(calls))
 
 
 def _prepared(side: Side, warm_up: int, compute: Compute, first: bool) -> Work:
@@ -50,29 +85,19 @@ def _prepared(side: Side, warm_up: int, compute: Compute, first: bool) -> Work:
     if on_gpu:
         before = torch.cuda.memory_allocated(compute.device)
         torch.cuda.reset_peak_memory_stats(compute.device)
-    work = side.prepare()
+    made = side.prepare()
+    is_here = callable(made)
+    work = Here(made, compute) if is_here else made
     for _ in range(warm_up):
-        work()
-    compute.synchronize()
-    if isinstance(work, Apart):
-        most = work.peak_memory()
-        side.memory_gb = None if most is None else most / 1e9
-        return work
-    most = peak_memory(compute)
-    if most is not None and (first or on_gpu):  # a process has one peak, and it is that of who was there first
-        side.memory_gb = (most - before) / 1e9
+        work.turn(0.0)
+    most = work.peak_memory()
+    if most is not None and (first or on_gpu or not is_here):  # a process has one peak: that of who was there first
+        side.memory_gb = (most - (before if is_here else 0)) / 1e9
     return work
 
 
-def _turn(side: Side, work: Work, seconds: float, compute: Compute) -> None:
-    gc.collect()
-    done, calls = work.turn(seconds) if isinstance(work, Apart) else turn(work, seconds, compute)
-    side.calls += calls
-    side.rates.append(done / sum(calls))
-
-
 def found(sides: list[Side]) -> dict[str, dict[str, Any]]:
-    """What was measured of each side, by its label; of the others also how many times as fast as they we are."""
+    """Sum up each side by its label; of the others also how many times as fast as they we are."""
     ours = {side.group: side for side in sides if side.name == OURS}
     results = {}
     for side in sides:
@@ -88,7 +113,7 @@ def found(sides: list[Side]) -> dict[str, dict[str, Any]]:
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """The median, and between what values four fifths lie (of a few, all)."""
+    """Find the median, and between what values four fifths lie (of a few, all)."""
     values = sorted(values)
     outside = len(values) // 10
     return {"median": statistics.median(values), "low": values[outside], "high": values[-1 - outside]}

@@ -1,15 +1,12 @@
-"""Architectures by name, built from their section of the configuration."""
+"""Models from their settings, and how many parameters they have."""
 
 import torch
 from torch.overrides import TorchFunctionMode
 
+from cleangpt.basics import found
 from cleangpt.basics.errors import UserError
-from cleangpt.models.gpt import GPT
-from cleangpt.models.layers import Decoder
-from cleangpt.models.llama import Llama
-from cleangpt.models.settings import ModelConfig
-
-MODELS: dict[str, type[Decoder]] = {"gpt": GPT, "llama": Llama}
+from cleangpt.models.contract import LanguageModel
+from cleangpt.models.settings import ModelSettings
 
 
 class Unset(TorchFunctionMode):
@@ -21,22 +18,22 @@ class Unset(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def build(config: ModelConfig, device: torch.device | str = "cpu") -> Decoder:
-    """The model of this (resolved) configuration, its weights not set yet."""
+def build(config: ModelSettings, device: torch.device | str = "cpu") -> LanguageModel:
+    """Make the model of these (resolved) settings, its weights not set yet."""
     with torch.device(device), Unset():
-        return MODELS[config.name](config)
+        return found.module_of(type(config)).Model(config)
 
 
-def parameter_counts(model: Decoder) -> dict[str, int]:
-    """How many weights there are, how many of them are no embeddings, and how many are not frozen."""
+def parameter_counts(model: LanguageModel) -> dict[str, int]:
+    """Count the weights: all of them, those that are no embeddings, and those that are not frozen."""
     total = sum(p.numel() for p in model.parameters())
     embeddings = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Embedding))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return {"total": total, "without_embeddings": total - embeddings, "trained": trained}
 
 
-def count_parameters(config: ModelConfig) -> int:
-    """How many weights a model of this (resolved) configuration has. None are made to count them, and of many layers,
+def count_parameters(config: ModelSettings) -> int:
+    """Count the weights of a model of these (resolved) settings. None are made to count them, and of many layers,
     which are all alike, no more than three."""
     few = [config.model_copy(update={"n_layer": count}) for count in (2, 3) if count < config.n_layer]
     try:

@@ -3,30 +3,57 @@
 Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
 """
 
+from typing import ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from cleangpt.models.settings import AttentionSettings
+
+
+class Settings(AttentionSettings):
+    hugging_face: ClassVar[str | None] = "gpt2"
+
+    name: Literal["gpt"] = Field(description="the architecture")
+    activation: Literal["gelu_tanh", "gelu", "relu2"] = Field(
+        description="of the MLP: GELU as GPT-2 approximates it, GELU exactly, or ReLU squared"
+    )
+    bias: bool = Field(description="biases in linear layers and norms")
+
+    @field_validator("n_head")
+    @classmethod
+    def _heads_divide_width(cls, n_head: int, info) -> int:
+        n_embd = info.data.get("n_embd", n_head)
+        if n_embd % n_head:
+            raise ValueError(f"must divide model.n_embd={n_embd}, and {n_head} does not")
+        return n_head
+
+    @property
+    def longest_context(self) -> int | None:
+        return self.block_size  # no more positions were learned
+
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cleangpt.models.layers import ACTIVATIONS, ATTENTION, Decoder, KVCache, ValueEmbedding, softcapped, those_since
+from cleangpt.models.attention import ATTENTION, those_since
+from cleangpt.models.cache import KVCache
+from cleangpt.models.decoder import Decoder
+from cleangpt.models.extras import ACTIVATIONS
 from cleangpt.models.norm import RMSNorm
-from cleangpt.models.settings import GPTConfig
 
 
 class Attention(nn.Module):
-    def __init__(self, config: GPTConfig):
+    def __init__(self, config: Settings):
         super().__init__()
         self.n_head, self.dropout = config.n_head, config.dropout
         self.attend = ATTENTION[config.attention]
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
         self.out = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
-        self.qk_norm, self.embeds_values = config.qk_norm, config.value_embeddings
+        self.qk_norm = config.qk_norm
         if config.qk_norm:
             self.query_norm, self.key_norm = (RMSNorm(config.n_embd // config.n_head, eps=1e-5) for _ in "qk")
-        if config.value_embeddings:
-            self.value_embedding = ValueEmbedding(config.vocab_size, config.n_head, config.n_embd // config.n_head)
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None, tokens: Tensor, cache: KVCache | None, layer: int, since: int
-    ) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int, since: int) -> Tensor:
         q, k, v = (
             part.unflatten(-1, (self.n_head, -1)).transpose(1, 2)  # (B, H, T, D)
             for part in self.qkv(x).chunk(3, dim=-1)
@@ -34,8 +61,6 @@ class Attention(nn.Module):
         q = q[:, :, since:] if since else q
         if self.qk_norm:
             q, k = self.query_norm(q).to(v.dtype), self.key_norm(k).to(v.dtype)
-        if self.embeds_values:
-            v = self.value_embedding(tokens, v)
         if cache:
             k, v = cache.extend(layer, k, v)
         y = self.attend(q, k, v, self.dropout if self.training else 0.0, mask)
@@ -44,7 +69,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    def __init__(self, config: GPTConfig):
+    def __init__(self, config: Settings):
         super().__init__()
         self.dropout, self.activation = config.dropout, ACTIVATIONS[config.activation]
         self.up = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
@@ -55,7 +80,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, config: GPTConfig):
+    def __init__(self, config: Settings):
         super().__init__()
         self.norm_1 = nn.LayerNorm(config.n_embd, bias=config.bias)
         self.attention = Attention(config)
@@ -66,17 +91,18 @@ class Block(nn.Module):
         self,
         x: Tensor,
         mask: Tensor | None,
-        tokens: Tensor,
         cache: KVCache | None = None,
         layer: int = 0,
         since: int = 0,  # of the tokens before only keys and values are made
     ) -> Tensor:
-        x = those_since(x, since) + self.attention(self.norm_1(x), mask, tokens, cache, layer, since)
+        x = those_since(x, since) + self.attention(self.norm_1(x), mask, cache, layer, since)
         return x + self.mlp(self.norm_2(x))
 
 
 class GPT(Decoder):
-    def __init__(self, config: GPTConfig):
+    parts: ClassVar[dict[str, int]] = {"qkv": 3}  # queries, keys and values
+
+    def __init__(self, config: Settings):
         super().__init__(config, cache_heads=config.n_head, head_dim=config.n_embd // config.n_head)
         self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
         self.position_embedding = nn.Embedding(config.block_size, config.n_embd)
@@ -89,6 +115,10 @@ class GPT(Decoder):
         x = x + self.position_embedding(positions)  # (B, T, C)
         return (F.dropout(x, self.config.dropout, self.training),)
 
-    def logits(self, x: Tensor) -> Tensor:
-        head = self.token_embedding if self.config.tied else self.head
-        return softcapped(F.linear(self.norm(x), head.weight), self.config.logit_softcap)  # (B, T, V)
+    def fitted(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Leave out the positions beyond the context."""
+        learned = {"position_embedding.weight"} & tensors.keys()
+        return tensors | {name: tensors[name][: self.config.block_size].clone() for name in learned}
+
+
+Model = GPT

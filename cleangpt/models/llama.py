@@ -4,14 +4,73 @@ Touvron et al., "Llama 2", 2023; rotary positions after Su et al., "RoFormer", 2
 """
 
 import math
+from typing import ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from cleangpt.basics.schema import Section
+from cleangpt.models.settings import AttentionSettings
+
+
+class RopeScaling(Section):
+    """Llama 3's scaling of the rotary angles: slow ones become slower still, for contexts beyond the original one."""
+
+    factor: float = Field(ge=1, description="how much slower the slowest rotary angles become")
+    low_freq_factor: float = Field(gt=0, description="turns within the original context, below which all of it applies")
+    high_freq_factor: float = Field(gt=0, description="turns within the original context, above which none applies")
+    original_context: int = Field(ge=1, description="the context before scaling")
+
+    @field_validator("high_freq_factor")
+    @classmethod
+    def _above_the_low_one(cls, high: float, info) -> float:
+        if high <= info.data.get("low_freq_factor", 0):
+            raise ValueError(f"must be above low_freq_factor={info.data['low_freq_factor']:g}, and {high:g} is not")
+        return high
+
+
+class Settings(AttentionSettings):
+    hugging_face: ClassVar[str | None] = "llama"
+
+    name: Literal["llama"] = Field(description="the architecture")
+    head_dim: int | None = Field(ge=2, multiple_of=2, description="width of a head; null: n_embd / n_head")
+    n_kv_head: int | None = Field(ge=1, description="heads of keys and values; null: n_head")
+    activation: Literal["swiglu", "relu2"] = Field(description="of the MLP: a SiLU that gates, or ReLU squared")
+    ffn_dim: int | None = Field(
+        ge=1, description="hidden width of the MLP; null: 8/3 n_embd, rounded up to 32, and 4 n_embd with relu2"
+    )
+    rope_base: float = Field(gt=1, description="base of the rotary angles")
+    rope_scaling: RopeScaling | None
+    norm_eps: float = Field(gt=0, description="epsilon of RMSNorm")
+
+    @field_validator("head_dim")
+    @classmethod
+    def _head_width(cls, head_dim: int | None, info) -> int | None:
+        n_embd, n_head = info.data.get("n_embd"), info.data.get("n_head")
+        if head_dim is None and n_embd and n_head and n_embd % (2 * n_head):
+            raise ValueError(
+                f"must be given, since model.n_embd={n_embd} over model.n_head={n_head} is not an even number: "
+                "change one of the three"
+            )
+        return head_dim
+
+    @field_validator("n_kv_head")
+    @classmethod
+    def _kv_heads_divide_heads(cls, n_kv_head: int | None, info) -> int | None:
+        n_head = info.data.get("n_head")
+        if n_kv_head and n_head and n_head % n_kv_head:
+            raise ValueError(f"must divide model.n_head={n_head}, and {n_kv_head} does not")
+        return n_kv_head
+
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cleangpt.models.layers import ATTENTION, Decoder, KVCache, ValueEmbedding, relu_squared, softcapped, those_since
+from cleangpt.models.attention import ATTENTION, those_since
+from cleangpt.models.cache import KVCache
+from cleangpt.models.decoder import Decoder
+from cleangpt.models.extras import relu_squared
 from cleangpt.models.norm import RMSNorm
-from cleangpt.models.settings import LlamaConfig, RopeScaling
 
 
 def rotary_angles(
@@ -43,7 +102,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    def __init__(self, config: LlamaConfig):
+    def __init__(self, config: Settings):
         super().__init__()
         self.dropout, self.head_dim = config.dropout, config.head_dim
         self.attend = ATTENTION[config.attention]
@@ -51,12 +110,10 @@ class Attention(nn.Module):
         self.key = nn.Linear(config.n_embd, config.n_kv_head * config.head_dim, bias=False)
         self.value = nn.Linear(config.n_embd, config.n_kv_head * config.head_dim, bias=False)
         self.out = nn.Linear(config.n_head * config.head_dim, config.n_embd, bias=False)
-        self.qk_norm, self.embeds_values = config.qk_norm, config.value_embeddings
+        self.qk_norm = config.qk_norm
         if config.qk_norm:
             self.query_norm = RMSNorm(config.head_dim, eps=config.norm_eps)
             self.key_norm = RMSNorm(config.head_dim, eps=config.norm_eps)
-        if config.value_embeddings:
-            self.value_embedding = ValueEmbedding(config.vocab_size, config.n_kv_head, config.head_dim)
 
     def forward(
         self,
@@ -64,7 +121,6 @@ class Attention(nn.Module):
         cos: Tensor,
         sin: Tensor,
         mask: Tensor | None,
-        tokens: Tensor,
         cache: KVCache | None,
         layer: int,
         since: int,
@@ -77,8 +133,6 @@ class Attention(nn.Module):
             q, k = self.query_norm(q), self.key_norm(k)
         cos_q, sin_q = (cos[..., since:, :], sin[..., since:, :]) if since else (cos, sin)
         q, k = rotate(q, cos_q, sin_q).to(v.dtype), rotate(k, cos, sin).to(v.dtype)
-        if self.embeds_values:
-            v = self.value_embedding(tokens, v)
         if cache:
             k, v = cache.extend(layer, k, v)
         y = self.attend(q, k, v, self.dropout if self.training else 0.0, mask)
@@ -89,7 +143,7 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     """SwiGLU, or ReLU squared without a gate."""
 
-    def __init__(self, config: LlamaConfig):
+    def __init__(self, config: Settings):
         super().__init__()
         self.dropout, self.gated = config.dropout, config.activation == "swiglu"
         if self.gated:
@@ -103,7 +157,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, config: LlamaConfig):
+    def __init__(self, config: Settings):
         super().__init__()
         self.norm_1 = RMSNorm(config.n_embd, eps=config.norm_eps)
         self.attention = Attention(config)
@@ -116,17 +170,16 @@ class Block(nn.Module):
         cos: Tensor,
         sin: Tensor,
         mask: Tensor | None,
-        tokens: Tensor,
         cache: KVCache | None = None,
         layer: int = 0,
         since: int = 0,  # of the tokens before only keys and values are made
     ) -> Tensor:
-        x = those_since(x, since) + self.attention(self.norm_1(x), cos, sin, mask, tokens, cache, layer, since)
+        x = those_since(x, since) + self.attention(self.norm_1(x), cos, sin, mask, cache, layer, since)
         return x + self.mlp(self.norm_2(x))
 
 
 class Llama(Decoder):
-    def __init__(self, config: LlamaConfig):
+    def __init__(self, config: Settings):
         super().__init__(config, cache_heads=config.n_kv_head, head_dim=config.head_dim)
         self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
@@ -149,6 +202,5 @@ class Llama(Decoder):
             cos, sin = self.angles(positions)
         return F.dropout(x, self.config.dropout, self.training), cos, sin
 
-    def logits(self, x: Tensor) -> Tensor:
-        head = self.token_embedding if self.config.tied else self.head
-        return softcapped(F.linear(self.norm(x), head.weight), self.config.logit_softcap)  # (B, T, V)
+
+Model = Llama

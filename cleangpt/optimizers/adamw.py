@@ -1,9 +1,18 @@
 """AdamW by torch's fused kernel: one call for each group of parameters."""
 
+from typing import Any, Literal
+
+from pydantic import Field
+
+from cleangpt.optimizers.settings import AdamSettings
+
+
+class Settings(AdamSettings):
+    name: Literal["adamw"] = Field(description="the optimizer")
+
+
 import torch
 from torch import Tensor, nn
-
-from cleangpt.optimizers.settings import AdamWConfig, MuonConfig
 
 
 class AdamW:
@@ -13,7 +22,7 @@ class AdamW:
     start; what it does besides is not needed here.
     """
 
-    def __init__(self, config: AdamWConfig | MuonConfig, groups: list[dict]):
+    def __init__(self, config: AdamSettings, groups: list[dict[str, Any]]):
         self.betas, self.eps = (config.beta1, config.beta2), config.eps
         self.param_groups = groups
         device = groups[0]["params"][0].device
@@ -49,3 +58,6 @@ class AdamW:
                 amsgrad=False,
                 maximize=False,
             )
+
+
+Optimizer = AdamW

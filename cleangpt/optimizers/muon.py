@@ -1,24 +1,32 @@
-"""Muon for the matrices of the blocks, and AdamW for everything else.
+"""Muon for the matrices between hidden layers, and AdamW for everything else.
 
 Jordan et al., "Muon", 2024: the mean gradient of a matrix is orthogonalised, so that an update moves all its
 directions alike. Matrices of one shape lie in one stack, and a step is a few batched products, not a loop over them.
 """
 
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
+
+from cleangpt.optimizers.settings import AdamSettings
+
+
+class Settings(AdamSettings):
+    name: Literal["muon"] = Field(description="the optimizer")
+    matrix_lr: float | None = Field(
+        gt=0, description="peak learning rate of the matrices, which moves as schedule.lr does; null: twice lr"
+    )
+    momentum: float = Field(ge=0, lt=1, description="decay of the mean gradient of a matrix")
+    nesterov: bool = Field(description="look ahead: mix the gradient of this step into the mean once more")
+    ns_steps: int = Field(ge=1, le=20, description="Newton-Schulz steps that orthogonalise an update")
+
 
 import torch
 from torch import Tensor, nn
 
 from cleangpt.optimizers.adamw import AdamW
-from cleangpt.optimizers.settings import MuonConfig
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the polynomial that pulls singular values towards 1
-PARTS = {"qkv": 3}  # matrices that are several in one: queries, keys and values
-
-
-def is_matrix(name: str, parameter: Tensor) -> bool:
-    """What Muon trains: the linear layers within blocks."""
-    return name.startswith("blocks.") and parameter.dim() == 2 and "embedding" not in name
 
 
 def orthogonal(x: Tensor, steps: int) -> Tensor:
@@ -83,30 +91,28 @@ class Stack:
 class Muon:
     """Both optimizers behind what a training needs of one: groups, state and a step."""
 
-    def __init__(self, model: nn.Module, groups: list[dict[str, Any]], config: MuonConfig):
-        names = {parameter: name for name, parameter in model.named_parameters()}
+    def __init__(self, config: Settings, groups: list[dict[str, Any]]):
         self.config = config
         self.state: dict[nn.Parameter, dict[str, Tensor]] = {}
         self.param_groups: list[dict[str, Any]] = []
         self.stacks: list[list[Stack]] = []  # of each group
         others = []
         for group in groups:
-            matrices = [p for p in group["params"] if is_matrix(names[p], p)]
-            if matrices:
+            both = list(zip(group["params"], group["matrices"], strict=True))
+            if matrices := [(p, parts) for p, parts in both if parts]:
                 scale = group["lr_scale"] * config.matrix_lr / config.lr
-                self.param_groups.append({**group, "params": matrices, "lr_scale": scale})
-                self.stacks.append(self._stacked(matrices, names))
-            if rest := [p for p in group["params"] if not is_matrix(names[p], p)]:
-                others.append({**group, "params": rest})
+                self.param_groups.append({**group, "params": [p for p, _ in matrices], "lr_scale": scale})
+                self.stacks.append(self._stacked(matrices))
+            if rest := [p for p, parts in both if not parts]:
+                others.append({**group, "params": rest, "matrices": [0] * len(rest)})
         self.adamw = AdamW(config, others) if others else None
         if self.adamw:
             self.state |= self.adamw.state
             self.param_groups += others
 
-    def _stacked(self, matrices: list[nn.Parameter], names: dict[nn.Parameter, str]) -> list[Stack]:
+    def _stacked(self, matrices: list[tuple[nn.Parameter, int]]) -> list[Stack]:
         by_shape: dict[tuple[int, int], list[tuple[nn.Parameter, int]]] = {}
-        for p in matrices:
-            parts = PARTS.get(names[p].split(".")[-2], 1)
+        for p, parts in matrices:
             by_shape.setdefault((p.shape[0] // parts, p.shape[1]), []).append((p, parts))
         stacks = [Stack(parameters) for parameters in by_shape.values()]
         for stack in stacks:
@@ -122,3 +128,6 @@ class Muon:
                 stack.step(group["lr"], group["weight_decay"], config.momentum, config.nesterov, config.ns_steps)
         if self.adamw:
             self.adamw.step()
+
+
+Optimizer = Muon

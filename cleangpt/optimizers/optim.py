@@ -1,15 +1,13 @@
-"""Which parameters are trained, in groups, and by what. Matrices decay; norms and biases do not."""
+"""Which parameters are trained, in groups, and by what. How each is treated, its model says."""
 
-from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from cleangpt.basics import found
 from cleangpt.basics.errors import UserError
-from cleangpt.optimizers.adamw import AdamW
-from cleangpt.optimizers.muon import Muon
-from cleangpt.optimizers.settings import AdamWConfig, MuonConfig
+from cleangpt.optimizers.settings import OptimizerSettings
 
 
 def freeze(model: nn.Module, patterns: list[str]) -> None:
@@ -20,7 +18,7 @@ def freeze(model: nn.Module, patterns: list[str]) -> None:
         parts = sorted({name.partition(".")[0] for name in names})
         raise UserError(
             f"`train.freeze` holds {unused[0]!r}, which no parameter is called: there are {', '.join(parts)}, and in "
-            f"each block names like {next((name for name in names if '.' in name.removeprefix('blocks.')), names[0])}"
+            f"them names like {max(names, key=lambda name: name.count('.'))}"
         )
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not any(_names(pattern, name) for pattern in patterns))
@@ -38,58 +36,47 @@ def trained(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def parameter_groups(model: nn.Module, layer_decay: float = 1.0) -> list[dict]:
-    """Parameters that decay and others that never do, whatever today's weight decay is.
+def parameter_groups(model: Any, layer_decay: float) -> list[dict[str, Any]]:
+    """Put parameters that decay, and others that never do, into groups, whatever today's weight decay is.
 
     With a layer decay each depth has groups of its own, whose learning rate is `lr_scale` times that of the head.
     """
-    depth = len(model.blocks) + 1 if layer_decay != 1 else 0
-    groups: dict[tuple[float, bool], dict] = {}
-    for name, parameter in model.named_parameters():
+    treated = [(p, model.treatment(name, p)) for name, p in model.named_parameters()]
+    deepest = max(treatment.depth for _, treatment in treated)
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    for parameter, (depth, decays, matrices) in treated:
         if parameter.requires_grad:
-            scale = layer_decay ** (depth - _layer(name, depth))
-            key = (scale, parameter.dim() >= 2)
-            group = groups.setdefault(key, {"params": [], "decays": key[1], "lr_scale": scale})
+            scale = layer_decay ** (deepest - depth)
+            empty = {"params": [], "matrices": [], "decays": decays, "lr_scale": scale}
+            group = groups.setdefault((scale, decays), empty)
             group["params"].append(parameter)
+            group["matrices"].append(matrices)
     return sorted(groups.values(), key=lambda group: not group["decays"])
 
 
-def _layer(name: str, depth: int) -> int:
-    """How far up a parameter is: 0 for embeddings, 1 for the first block, `depth` for the last norm and head."""
-    first, *rest = name.split(".")
-    if first == "blocks":
-        return min(int(rest[0]) + 1, depth)
-    return 0 if first.endswith("embedding") else depth
-
-
 class Optimizer(Protocol):
-    """What a training needs of one; `state` holds what is remembered of each parameter, for snapshots."""
+    """What a training needs of an optimizer, which is made from its settings and from groups of parameters.
 
-    param_groups: list[dict]
-    state: dict[nn.Parameter, dict[str, Tensor]]
+    A group has `params`, and in the same order `matrices`, how many matrices between hidden layers lie in each, 0 where
+    it is none. At each step a group's `lr` and `weight_decay` are set to what the step shall use.
+    """
+
+    param_groups: list[dict[str, Any]]
+    state: dict[nn.Parameter, dict[str, Tensor]]  # what is remembered of each parameter: snapshots keep it
 
     def step(self) -> None: ...
 
 
-def adamw(config: AdamWConfig, model: nn.Module) -> Optimizer:
-    return AdamW(config, parameter_groups(model, config.layer_decay))
-
-
-def muon(config: MuonConfig, model: nn.Module) -> Optimizer:
-    return Muon(model, parameter_groups(model, config.layer_decay), config)
-
-
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adamw": adamw, "muon": muon}
-
-
-def build(config: AdamWConfig | MuonConfig, model: nn.Module) -> Optimizer:
-    optimizer = OPTIMIZERS[config.name](config, model)
+def build(config: OptimizerSettings, model: Any) -> Optimizer:
+    """Make the optimizer of these (resolved) settings for a model."""
+    groups = parameter_groups(model, config.layer_decay)
+    optimizer = found.module_of(type(config)).Optimizer(config, groups)
     set_schedule(optimizer, config.lr, config.weight_decay)
     return optimizer
 
 
 def set_schedule(optimizer: Optimizer, lr: float, weight_decay: float) -> None:
-    """What the next step uses."""
+    """Set what the next step uses."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
         group["weight_decay"] = weight_decay if group["decays"] else 0.0

@@ -8,6 +8,7 @@ import math
 from typing import NamedTuple
 
 from cleangpt.optimizers.settings import Ramp, ScheduleConfig
+from cleangpt.optimizers.styles import STYLES
 
 
 class Values(NamedTuple):
@@ -17,7 +18,7 @@ class Values(NamedTuple):
 
 
 def at(schedule: ScheduleConfig, step: int) -> Values:
-    """What holds during this step. The schedule is a resolved one; behind its last step nothing moves any more."""
+    """Compute what holds during this step of a (resolved) schedule. Behind its last step nothing moves any more."""
     steps = schedule.steps
     return Values(
         lr=value(schedule.lr, step, steps),
@@ -30,25 +31,15 @@ def value(ramp: Ramp, step: int, steps: int) -> float:
     warmup = round(ramp.warmup * steps)
     if step < warmup:
         return ramp.begin * step / warmup
-    progress = _progress(ramp, step, steps, max(warmup, 1))
-    if ramp.style == "constant" or progress == 0:
-        return ramp.begin
-    if progress == 1:
-        return ramp.end
-    match ramp.style:
-        case "linear" | "wsd":
-            way = progress
-        case "cosine":
-            way = (1 - math.cos(math.pi * progress)) / 2
-        case "power":
-            way = progress**ramp.power
-    return ramp.begin + (ramp.end - ramp.begin) * way
+    style = STYLES[ramp.style]
+    way = style.way(_progress(ramp, step, steps, max(warmup, 1), style.at_the_end), ramp.power)
+    return ramp.end if way == 1 else ramp.begin + (ramp.end - ramp.begin) * way
 
 
-def _progress(ramp: Ramp, step: int, steps: int, first: int) -> float:
+def _progress(ramp: Ramp, step: int, steps: int, first: int, at_the_end: bool) -> float:
     """0 at the last step that has `begin`, 1 from the first step that has `end`."""
     length = steps - first if ramp.decay is None else round(ramp.decay * steps) or math.ceil(ramp.decay)
-    start = max(first, steps - length) if ramp.style == "wsd" else first
+    start = max(first, steps - length) if at_the_end else first
     last = min(start + length, steps)
     if step <= start:
         return 0.0

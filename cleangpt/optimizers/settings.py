@@ -1,44 +1,36 @@
-"""The keys of conf/optimizer/ and conf/schedule/: their types, bounds and meaning."""
+"""The keys that optimizers share, and those of conf/schedule/: their types, bounds and meaning."""
 
 from typing import Literal
 
 from pydantic import Field, field_validator
 
 from cleangpt.basics.schema import Section
+from cleangpt.optimizers.styles import STYLES
 
 
-class AdamWConfig(Section):
-    name: Literal["adamw"] = Field(description="the optimizer")
+class OptimizerSettings(Section):
+    """The keys of every optimizer. An optimizer's own file says its `name`, and what else it has."""
+
+    name: str = Field(description="the optimizer")  # in an optimizer's own file a Literal, by which it is chosen
     lr: float = Field(gt=0, description="peak learning rate")
     weight_decay: float = Field(ge=0, description="weight decay, on matrices only")
-    beta1: float = Field(ge=0, lt=1, description="decay of the first moment")
-    beta2: float = Field(ge=0, lt=1, description="decay of the second moment")
-    eps: float = Field(gt=0, description="added to the root of the second moment")
     layer_decay: float = Field(gt=0, le=1, description="the learning rate of a layer over that of the layer above it")
 
 
-class MuonConfig(Section):
-    """Muon for the matrices of the blocks, AdamW for everything else."""
+class AdamSettings(OptimizerSettings):
+    """The keys of AdamW, alone or for what another optimizer leaves to it."""
 
-    name: Literal["muon"] = Field(description="the optimizer")
-    lr: float = Field(gt=0, description="peak learning rate")
-    matrix_lr: float | None = Field(
-        gt=0, description="peak learning rate of the matrices, which moves as schedule.lr does; null: twice lr"
-    )
-    momentum: float = Field(ge=0, lt=1, description="decay of the mean gradient of a matrix")
-    nesterov: bool = Field(description="look ahead: mix the gradient of this step into the mean once more")
-    ns_steps: int = Field(ge=1, le=20, description="Newton-Schulz steps that orthogonalise an update")
-    weight_decay: float = Field(ge=0, description="weight decay, on matrices only")
     beta1: float = Field(ge=0, lt=1, description="decay of the first moment")
     beta2: float = Field(ge=0, lt=1, description="decay of the second moment")
     eps: float = Field(gt=0, description="added to the root of the second moment")
-    layer_decay: float = Field(gt=0, le=1, description="the learning rate of a layer over that of the layer above it")
 
 
 class Ramp(Section):
     """How one quantity moves over a run: from `begin` to `end`, both reached exactly."""
 
-    style: Literal["constant", "linear", "cosine", "power"] = Field(description="shape of the way to `end`")
+    style: Literal[tuple(STYLES)] = Field(  # type: ignore[valid-type]
+        description="shape of the way to `end`; wsd stays at `begin` until the last `decay`"
+    )
     warmup: float = Field(ge=0, le=1, description="fraction of the steps that rise from 0 to `begin`")
     decay: float | None = Field(ge=0, le=1, description="fraction of the steps from `begin` to `end`; null: the rest")
     power: float = Field(gt=0, description="exponent of style=power")
@@ -46,6 +38,9 @@ class Ramp(Section):
     @field_validator("decay")
     @classmethod
     def _within_the_run(cls, decay: float | None, info) -> float | None:
+        style = info.data.get("style")
+        if style and STYLES[style].at_the_end and decay is None:
+            raise ValueError(f"must be given with style={style}: the fraction of the run that decays, 0.2 say")
         warmup = info.data.get("warmup", 0)
         if decay is not None and warmup + decay > 1 + 1e-9:
             raise ValueError(
@@ -56,18 +51,8 @@ class Ramp(Section):
 
 
 class LrRamp(Ramp):
-    style: Literal["constant", "linear", "cosine", "power", "wsd"] = Field(
-        description="shape of the way to `end`; wsd stays at `begin` until the last `decay`"
-    )
     begin: float | None = Field(ge=0, description="value after warm-up; null: optimizer.lr")
     end: float | None = Field(ge=0, description="value of the last step; null: begin")
-
-    @field_validator("decay")
-    @classmethod
-    def _wsd_needs_decay(cls, decay: float | None, info) -> float | None:
-        if info.data.get("style") == "wsd" and decay is None:
-            raise ValueError("must be given with style=wsd: the fraction of the run that decays, 0.2 say")
-        return decay
 
 
 class DecayRamp(Ramp):

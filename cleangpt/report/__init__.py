@@ -1,1 +1,14 @@
-"""Comparing runs: `collect` reads them, `compare` says what differs and how sure that is, the others show it."""
+"""Many runs compared: tables, statistics over seeds, pictures, and one page that holds it all.
+
+collect.py       find run directories, and read each, whatever state it is in
+columns.py       the columns of a metrics file
+differences.py   the keys that tell runs apart, and those that follow them
+compare.py       settings over their seeds, and which did best by which metric
+estimate.py      what a few seeds say about all: mean, spread, interval
+curves.py        a quantity over its steps, and over the seeds of a setting
+words.py         a comparison in sentences
+tables.py        a comparison as tables: Markdown and CSV
+draw.py          its pictures
+page.py          its page, from page.html
+write.py         all files of a report, and its words on the console
+"""

@@ -4,6 +4,7 @@ import glob
 import json
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,9 @@ from typing import Any
 
 from cleangpt.basics import untrusted
 from cleangpt.basics.errors import UserError
+from cleangpt.basics.schema import leaves
 from cleangpt.basics.shown import visible, visible_in
+from cleangpt.basics.words import counted
 from cleangpt.report import columns
 from cleangpt.report.columns import Column
 from cleangpt.runs import alike, migrations
@@ -27,7 +30,7 @@ FINISHED = ("completed", "early_stopped")  # what a setting is judged by; others
 
 @dataclass
 class Run:
-    """What a run directory says."""
+    """A run as its directory tells of it."""
 
     path: Path
     name: str = ""  # below the folder that all runs have in common
@@ -71,7 +74,7 @@ class Run:
         return float(values[place]), int(steps[place])
 
     def total(self, name: str) -> float | None:
-        """tokens or seconds of the whole run."""
+        """The tokens or seconds of the whole run."""
         value = self.summary.get(name)
         return float(value) if _number(value) else self.final(name)
 
@@ -85,7 +88,7 @@ def _number(value: Any) -> bool:
 
 
 def find(asked: str | list[str]) -> list[Path]:
-    """The run directories that `runs=` names, each once, in the order of their names."""
+    """Find the run directories that `runs=` names, each once, in the order of their names."""
     words = [asked] if isinstance(asked, str) else asked
     found: dict[Path, None] = {}
     for word in words:
@@ -116,7 +119,7 @@ def _paths(word: str) -> list[Path]:
 
 
 def _below(path: Path) -> Iterator[Path]:
-    """The run directories at or below a folder. best/, final/ and snapshots stand for the run that they lie in."""
+    """Find the run directories at or below a folder. best/, final/ and snapshots stand for the run around them."""
     path = path.resolve()
     if (path / "model.safetensors").exists():
         around = [parent for parent in (path.parent, path.parent.parent) if is_run(parent)]
@@ -137,7 +140,7 @@ def _below(path: Path) -> Iterator[Path]:
 
 
 def is_run(path: Path) -> bool:
-    """Also a run that failed before it began, which leaves no more than a log or a summary."""
+    """Tell a run directory, also of a run that failed before it began, which leaves no more than a log or a summary."""
     run = RunDir(path)
     if (path / "model.safetensors").exists():
         return False
@@ -145,20 +148,13 @@ def is_run(path: Path) -> bool:
 
 
 def _natural(text: str) -> list[Any]:
-    """A key that puts job 10 after job 9."""
-    parts, digits = [], ""
-    for character in text + "\0":
-        if character.isdigit() and character.isascii():
-            digits += character
-        else:
-            parts += [(1, int(digits), "")] if digits else []
-            parts.append((0, 0, character))
-            digits = ""
-    return parts
+    """Make a key that puts job 10 after job 9."""
+    parts = re.findall(r"[0-9]+|.", f"{text}\0", re.DOTALL)
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
 
 
 def missing_jobs(paths: list[Path]) -> list[str]:
-    """A job knows its number, and a sweep how many it has. One that was refused, or not begun, left no run."""
+    """Say which jobs of a sweep left no run: each job knows its number, and a sweep how many it has."""
     notes = []
     for folder in sorted({path.parent for path in paths if jobs.number_in(path) is not None}):
         there = {jobs.number_in(path) for path in folder.iterdir() if is_run(path)} - {None}
@@ -178,7 +174,7 @@ def common_folder(paths: list[Path]) -> Path:
 
 
 def read(paths: list[Path], seen: Callable[[], None] = lambda: None, curves: Sequence[str] = ()) -> list[Run]:
-    """`curves` are columns to read besides losses and scores, by name or by pattern."""
+    """Read each run; `curves` are columns to read besides losses and scores, by name or by pattern."""
     around = common_folder(paths)
     runs = []
     for path in paths:
@@ -200,11 +196,11 @@ def read_run(path: Path, curves: Sequence[str] = ()) -> Run:
     except (OSError, ValueError) as error:
         run.notes.append(f"config.json can't be read: {error}.")
     try:
-        found, bad = columns.read(place.metrics, curves)
-        run.columns = {visible(name): column for name, column in found.items()}
-        run.last = {visible(name): value for name, value in columns.last(place.metrics).items()}
-        if bad:
-            run.notes.append(f"{bad} {'line' if bad == 1 else 'lines'} of metrics.jsonl can't be read.")
+        found = columns.read(place.metrics, curves)
+        run.columns = {visible(name): column for name, column in found.columns.items()}
+        run.last = {visible(name): value for name, value in found.last.items()}
+        if found.bad:
+            run.notes.append(f"{counted(found.bad, 'line')} of metrics.jsonl can't be read.")
     except FileNotFoundError:
         run.notes.append("metrics.jsonl is not there.")
     except OSError as error:
@@ -233,7 +229,7 @@ def _read_record(run: Run, place: RunDir) -> None:
 
 
 def _read_summary(run: Run, place: RunDir) -> None:
-    """How the run ended, if it has. A summary of an earlier part of a run that went on since is not its end."""
+    """Read how a run ended, if it has. A summary of an earlier part of a run that went on since is not its end."""
     logged = run.step
     try:
         run.summary = _read(place.summary)
@@ -260,12 +256,6 @@ def _read(path: Path) -> dict[str, Any]:
     return visible_in(untrusted.json_object(path))
 
 
-def dotted(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A configuration by dotted key. What is neither a group nor a plain value is kept as its JSON text."""
-    found: dict[str, Any] = {}
-    for name, value in section.items():
-        if isinstance(value, dict) and value:
-            found |= dotted(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = json.dumps(value) if isinstance(value, dict | list) else value
-    return found
+def dotted(config: dict[str, Any]) -> dict[str, Any]:
+    """List a configuration by dotted key. What is no plain value is kept as its JSON text."""
+    return {key: json.dumps(value) if isinstance(value, list) else value for key, value in leaves(config).items()}

@@ -1,4 +1,4 @@
-"""What differs between runs, which of them differ by their seed only, and which setting did best, how surely."""
+"""Compare runs: what differs, which of them differ by their seed only, which setting did best, and how surely."""
 
 import fnmatch
 import math
@@ -47,7 +47,7 @@ class Metric(NamedTuple):
 
     @property
     def is_share(self) -> bool:
-        """Which is written in percent."""
+        """Whether it is written in percent."""
         return SHARES.search(self.name) is not None
 
     @property
@@ -71,15 +71,15 @@ class Comparison:
 
     @property
     def second(self) -> Metric | None:
-        """What ranks settings that share a final value."""
+        """The metric that ranks settings which share a final value."""
         return next((metric for metric in self.metrics if metric.name == "val/loss" != self.metric.name), None)
 
     def final(self, group: Group, metric: Metric) -> Estimate:
-        """Of the last values of the group's finished runs."""
+        """Estimate the last value from the group's finished runs."""
         return _over_seeds(group, metric, {id(run): run.final(metric.name) for run in group.finished})
 
     def best(self, group: Group, metric: Metric) -> Estimate:
-        """Of the best values that the finished runs had at any evaluation."""
+        """Estimate the best value at any evaluation from the group's finished runs."""
         found = {id(run): run.best(metric.name, metric.sign) for run in group.finished}
         return _over_seeds(group, metric, {name: pair and pair[0] for name, pair in found.items()})
 
@@ -87,12 +87,12 @@ class Comparison:
         return estimate([total for run in group.finished if (total := run.total(name)) is not None]).mean
 
     def ranking(self) -> list[Group]:
-        """The groups with a final value, the best first; of those that share it, the one with the lowest loss."""
+        """Order the groups with a final value, the best first; of those that share it, the one with the lowest loss."""
         scored = [group for group in self.groups if self.final(group, self.metric).mean is not None]
         return sorted(scored, key=self._rank)
 
     def winner(self) -> Group | None:
-        """The one that is best, if there are several and one is."""
+        """Name the group that is best, if there are several and one is."""
         first, second = [*self.ranking()[:2], None, None][:2]
         return None if second is None or self._rank(first) == self._rank(second) else first
 
@@ -102,7 +102,7 @@ class Comparison:
 
 
 def _over_seeds(group: Group, metric: Metric, values: dict[int, float | None]) -> Estimate:
-    """A seed that was run twice gave the same twice: it counts once, with the mean of both."""
+    """Estimate over seeds. One that was run twice gave the same twice: it counts once, with the mean of both."""
     by_seed: dict[Any, list[float]] = {}
     for run in group.finished:
         value = values[id(run)]
@@ -112,7 +112,7 @@ def _over_seeds(group: Group, metric: Metric, values: dict[int, float | None]) -
 
 
 def compare(runs: list[Run], metric: str | None, curves: Sequence[str] = ()) -> Comparison:
-    """`metric` judges the runs; `curves` are columns to draw besides, by name or by pattern."""
+    """Compare runs, judged by `metric`; `curves` are columns to draw besides, by name or by pattern."""
     comparable = [run for run in runs if run.is_comparable]
     metrics = _metrics(runs, metric)
     drawn = _drawn(runs, curves)
@@ -141,7 +141,7 @@ def compare(runs: list[Run], metric: str | None, curves: Sequence[str] = ()) -> 
 
 
 def _metrics(runs: list[Run], asked: str | None) -> list[Metric]:
-    """val/… and test/… of any run; the one asked for, or val/accuracy, or val/loss comes first."""
+    """List val/… and test/… of any run; the one asked for, or val/accuracy, or val/loss comes first."""
     names: dict[str, None] = {}
     for run in runs:
         logged = [name for name in run.columns if name.startswith("val/")]
@@ -151,15 +151,13 @@ def _metrics(runs: list[Run], asked: str | None) -> list[Metric]:
     found = [name for name in preferred if name in names] + sorted(set(names) - set(preferred))
     every = {*found, *(name for run in runs for name in run.columns if name.startswith("train/"))}
     if asked is not None and asked not in every:
-        guess = nearest(asked, sorted(every))
-        hint = f"did you mean `{guess}`? " if guess else ""
-        raise UserError(f"`metric` is {asked}, which no run has: {hint}There is {', '.join(sorted(every)) or 'none'}")
+        raise _unknown(f"`metric` is {asked}", asked, sorted(every))
     first = asked or (found[0] if found else "train/loss")
     return [_metric(runs, name) for name in (first, *(name for name in found if name != first))]
 
 
 def _metric(runs: list[Run], name: str) -> Metric:
-    """Whether more is better is said by the tasks of the runs that have it; where none says so, by its name."""
+    """Make a metric: tasks of runs that have it say whether more is better; where none does, its name."""
     said = [run.more_is_better for run in runs if name in run.last or name in run.summary]
     said = [names for names in said if names is not None]
     leaf = name.partition("/")[2]
@@ -170,17 +168,16 @@ def _drawn(runs: list[Run], asked: Sequence[str]) -> list[str]:
     names = sorted({name for run in runs for name in run.last})
     for pattern in asked:
         if not fnmatch.filter(names, pattern):
-            guess = nearest(pattern, names)
-            hint = f"did you mean `{guess}`? " if guess else ""
-            raise UserError(
-                f"`curves` has {pattern}, which no run has: {hint}There is {', '.join(_short(names)) or 'none'}"
-            )
+            raise _unknown(f"`curves` has {pattern}", pattern, names)
     return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in asked)]
 
 
-def _short(names: list[str]) -> list[str]:
-    """Norms are many, a pair for each layer: they are named by a pattern."""
-    return list(dict.fromkeys(re.sub(r"^(\w+_norm)/.*", r"\1/*", name) for name in names))
+def _unknown(said: str, asked: str, names: list[str]) -> UserError:
+    """Name what there is instead. Norms are many, a pair for each layer, and are named by a pattern."""
+    guess = nearest(asked, names)
+    hint = f"did you mean `{guess}`? " if guess else ""
+    short = dict.fromkeys(re.sub(r"^(\w+_norm)/.*", r"\1/*", name) for name in names)
+    return UserError(f"{said}, which no run has: {hint}There is {', '.join(short) or 'none'}")
 
 
 # ---- what is to be said of them

@@ -1,4 +1,4 @@
-"""The course of a quantity over a group's seeds: their mean, and a band from the lowest to the highest."""
+"""Curves of a quantity over a group's seeds: their mean, and a band from the lowest to the highest."""
 
 from typing import NamedTuple
 
@@ -43,7 +43,7 @@ def curve(runs: list[Run], name: str, points: int = POINTS) -> Curve | None:
 
 
 def along(runs: list[Run], axis: str, steps: np.ndarray) -> np.ndarray | None:
-    """Where these steps lie on an axis: their tokens or minutes, in the mean over the runs."""
+    """Place these steps on an axis: by their tokens or minutes, in the mean over the runs."""
     if axis == "step":
         return steps
     found = [run.columns[axis] for run in runs if axis in run.columns]

@@ -1,4 +1,4 @@
-"""Which keys tell runs apart. A sweep of one key moves others along, and those are named with it, not beside it."""
+"""Find the keys that tell runs apart. A sweep of one key moves others along, which are named with it, not beside it."""
 
 import json
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class Key:
 
 
 def differing(runs: list[Run]) -> tuple[list[Key], list[dict[str, Any]]]:
-    """The keys that differ, without those that only follow others, and the values of each run by key."""
+    """Find the keys that differ, without those that only follow others, and the values of each run by key."""
     choices = _choices(runs)
     values = [{**choice, **run.config} for run, choice in zip(runs, choices, strict=True)]
     names = dict.fromkeys(name for chosen in values for name in chosen if name not in IGNORED)
@@ -64,7 +64,7 @@ def differing(runs: list[Run]) -> tuple[list[Key], list[dict[str, Any]]]:
 
 
 def _leader(name: str, columns: dict[str, Any], groups: Any) -> str | None:
-    """The choice that brings a key with it: `model=gpt_tiny`, experiment=…, or the name of the key's section."""
+    """Find the choice that brings a key with it: `model=gpt_tiny`, experiment=…, or the name of the key's section."""
     section = name.partition(".")[0]
     for choice in (section, "experiment"):
         if choice in groups and choice != name and choice in columns and _decides(columns[choice], columns[name]):
@@ -76,7 +76,7 @@ def _leader(name: str, columns: dict[str, Any], groups: Any) -> str | None:
 
 
 def _choices(runs: list[Run]) -> list[dict[str, str]]:
-    """The options of groups that the command lines chose, where each did, and one that tells configurations apart."""
+    """Collect the options of groups that the command lines chose, where each chose one, and that tell runs apart."""
     sections = {name.partition(".")[0] for run in runs for name in run.config if "." in name} | {"experiment"}
     found = [{key: value for key, value in run.overrides.items() if key in sections} for run in runs]
     everywhere = set.intersection(*(set(choice) for choice in found)) if found else set()
@@ -90,7 +90,7 @@ def _choices(runs: list[Run]) -> list[dict[str, str]]:
 
 
 def _decides(one: Any, other: Any) -> bool:
-    """Whether equal values of one always come with equal values of the other."""
+    """Test whether equal values of one always come with equal values of the other."""
     return len(set(zip(one, other, strict=True))) == len(set(one))
 
 
@@ -99,14 +99,14 @@ def text(value: Any) -> str:
 
 
 def order(value: Any) -> tuple[Any, ...]:
-    """Numbers by size, then the rest by name."""
+    """Make a key that sorts numbers by size, then the rest by name."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return (0, value, "")
     return (1, 0, show(value))
 
 
 def show(value: Any) -> str:
-    """A configured value as one would type it."""
+    """Write a configured value as one would type it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return f"{value:g}" if isinstance(value, float) else str(value)

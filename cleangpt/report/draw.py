@@ -60,13 +60,10 @@ def draw(found: Comparison, folder: Path) -> list[Picture]:
 
 
 def colours(found: Comparison) -> dict[int, str]:
-    """id of a group → its colour: in the order of the one number that was swept, or as many as can be told apart."""
+    """Choose a colour by id of a group: in the order of the one number that was swept, or as many as can be told."""
     groups = found.groups
-    if (
-        len(found.keys) == 1
-        and len(groups) > 4
-        and all(_is_number(group.values[found.keys[0].name]) for group in groups)
-    ):
+    one_key = len(found.keys) == 1 and len(groups) > 4
+    if one_key and all(_is_number(group.values[found.keys[0].name]) for group in groups):
         shades = matplotlib.colormaps["plasma"](np.linspace(0.15, 0.85, len(groups)))
         return {id(group): matplotlib.colors.to_hex(shade) for group, shade in zip(groups, shades, strict=True)}
     if len(groups) <= len(COLOURS):
@@ -98,33 +95,20 @@ def _curves(found: Comparison, metric: Metric, folder: Path) -> Picture | None:
 
     def panel(axis: Any, x: str) -> None:
         for number, group in enumerate(found.groups):
+            look = {"color": colour[id(group)], "gid": f"curve-{number}"}
             line = lines[id(group)]
             if line is not None and (places := reached(group.finished, x, line.steps)) is not None:
-                several = len(group.finished) > 1
-                if several:
-                    band = axis.fill_between(
-                        places, line.low * scale, line.high * scale, color=colour[id(group)], alpha=0.18, linewidth=0
-                    )
-                    band.set_gid(f"curve-{number}")
-                front = 2 if colour[id(group)] == OTHERS else 3
-                (drawn_line,) = axis.plot(
-                    places, line.mean * scale, color=colour[id(group)], linewidth=1.6, zorder=front, label=group.label
-                )
-                drawn_line.set_gid(f"curve-{number}")
-                if len(places) == 1:
-                    drawn_line.set_marker("o")
+                if len(group.finished) > 1:
+                    axis.fill_between(places, line.low * scale, line.high * scale, alpha=0.18, linewidth=0, **look)
+                look_of_mean = {"linewidth": 1.6, "zorder": 2 if colour[id(group)] == OTHERS else 3, **look}
+                marker = "o" if len(places) == 1 else None
+                axis.plot(places, line.mean * scale, marker=marker, label=group.label, **look_of_mean)
             for owner, run, single in alone:
                 if owner is group and (places := reached([run], x, single.steps)) is not None:
-                    (drawn_line,) = axis.plot(
-                        places, single.mean * scale, color=colour[id(group)], linewidth=1, linestyle=(0, (4, 2))
-                    )
-                    drawn_line.set_gid(f"curve-{number}")
-                    last = np.flatnonzero(np.isfinite(single.mean))
+                    axis.plot(places, single.mean * scale, linewidth=1, linestyle=(0, (4, 2)), **look)
+                    last = np.flatnonzero(np.isfinite(single.mean))[-1:]
                     if run.status != "unfinished" and len(last):
-                        (end,) = axis.plot(
-                            places[last[-1]], single.mean[last[-1]] * scale, "x", color=colour[id(group)]
-                        )
-                        end.set_gid(f"curve-{number}")
+                        axis.plot(places[last], single.mean[last] * scale, "x", **look)
         if logarithmic:
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter(PLAIN)
@@ -156,7 +140,7 @@ def _curves(found: Comparison, metric: Metric, folder: Path) -> Picture | None:
 
 
 def _effect(found: Comparison, key: Key, folder: Path) -> Picture | None:
-    """The final value at each value of one key. Lines join settings that are alike in all other keys."""
+    """Draw the final value at each value of one key. Lines join settings that are alike in all other keys."""
     metric = found.metric
     scored = [(group, found.final(group, metric)) for group in found.groups]
     scored = [(group, estimate) for group, estimate in scored if estimate.mean is not None]
@@ -208,7 +192,7 @@ def _effect(found: Comparison, key: Key, folder: Path) -> Picture | None:
 
 
 def _pair(found: Comparison, one: Key, other: Key, folder: Path) -> Picture | None:
-    """A heat map of two keys where most of their combinations were run, otherwise the points that were."""
+    """Draw a heat map of two keys where most of their combinations were run, otherwise the points that were."""
     metric = found.metric
     scale = 100 if metric.is_share else 1
     cells: dict[tuple[Any, Any], list[float]] = {}
@@ -265,7 +249,7 @@ def _pair(found: Comparison, one: Key, other: Key, folder: Path) -> Picture | No
 
 
 def _places(axis: Any, values: list[Any]) -> dict[Any, float]:
-    """Where each value lies: numbers to scale, a logarithmic one where they span a lot, and names side by side."""
+    """Place values on an axis: numbers to scale, a logarithmic one where they span a lot, and names side by side."""
     if not all(map(_is_number, values)):
         _name_ticks(axis, range(len(values)), values)
         return {value: place for place, value in enumerate(values)}
@@ -322,7 +306,7 @@ def _picture(
 
 
 def _svg(figure: Any, prefix: str) -> str:
-    """An SVG element for a page: its colours follow the page, its names are its own, and it points nowhere."""
+    """Make an SVG element for a page: its colours follow the page, its names are its own, and it points nowhere."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True)
     text = buffer.getvalue()

@@ -1,4 +1,4 @@
-"""What a few seeds say about all seeds: mean, standard deviation, and Student's interval of the mean."""
+"""Estimates from a few seeds about all seeds: mean, standard deviation, and Student's interval of the mean."""
 
 import math
 from functools import cache
@@ -10,7 +10,7 @@ LEVEL = 0.95
 
 
 class Estimate(NamedTuple):
-    """Of the values of `count` seeds. One seed has no spread, and so neither `sd` nor an interval."""
+    """A mean over `count` seeds. One seed has no spread, and so neither `sd` nor an interval."""
 
     count: int
     mean: float | None
@@ -20,7 +20,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(values: list[float], limits: tuple[float, float] = (-math.inf, math.inf)) -> Estimate:
-    """`limits` are what the quantity can be at all: an interval is cut there."""
+    """Estimate the mean of all seeds. `limits` are what the quantity can be at all: an interval is cut there."""
     count = len(values)
     if count == 0:
         return Estimate(0, None, None, None, None)
@@ -33,7 +33,7 @@ def estimate(values: list[float], limits: tuple[float, float] = (-math.inf, math
 
 
 def difference(one: Estimate, other: Estimate) -> tuple[float, float, float] | None:
-    """one - other with its 95% interval, spreads not taken to be equal (Welch, 1947).
+    """Estimate one - other with its 95% interval, spreads not taken to be equal (Welch, 1947).
 
     None without two seeds each, or where no seed differs from another: there is no spread to judge by.
     """
@@ -48,7 +48,7 @@ def difference(one: Estimate, other: Estimate) -> tuple[float, float, float] | N
 
 @cache
 def student_t(degrees: float, level: float = LEVEL) -> float:
-    """t with P(|T| < t) = level, for at least 1 degree of freedom.
+    """Find t with P(|T| < t) = level, for at least 1 degree of freedom.
 
     With T = sqrt(degrees) tan(angle) the density of the angle is cos(angle)^(degrees - 1), which is smooth and
     has an end, so that a sum over a fine grid gives six digits.

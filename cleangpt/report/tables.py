@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from cleangpt.basics.shown import cell
+from cleangpt.basics.words import abbreviated
 from cleangpt.report.collect import Run
 from cleangpt.report.columns import AXES
 from cleangpt.report.compare import Comparison, Group
@@ -32,7 +33,7 @@ class Table:
 
 
 def of_groups(found: Comparison) -> Table:
-    """A row a setting, over its seeds."""
+    """Make a table with a row for each setting, over its seeds."""
     main, *others = found.metrics
     titles = [key.name for key in found.keys] or ["setting"]
     titles += ["seeds", f"final {main.name}", "95% interval"]
@@ -56,7 +57,7 @@ def of_groups(found: Comparison) -> Table:
 
 
 def of_runs(found: Comparison) -> Table:
-    """A row a run, whatever became of it."""
+    """Make a table with a row for each run, whatever became of it."""
     main, *others = found.metrics
     titles = ["run", "status", *(key.name for key in found.keys), SEED, "step", f"final {main.name}"]
     titles += [] if main.name.startswith("test/") else [f"best {main.name}", "at step"]
@@ -84,7 +85,7 @@ def of_runs(found: Comparison) -> Table:
 
 
 def _adds(found: Comparison, name: str) -> bool:
-    """Whether it is no key of the table, or was another one in some part of a run."""
+    """Test whether an aspect is no key of the table, or changed within a run."""
     return name not in [key.name for key in found.keys] or any(
         len(run.computed.get(name, [])) > 1 for run in found.runs
     )
@@ -101,7 +102,7 @@ def _final(name: str) -> str:
 
 
 def _table(titles: list[str], rows: list[list[Cell]], groups: list[int | None]) -> Table:
-    """Without columns that say nothing in any row."""
+    """Make a table without the columns that say nothing in any row."""
     kept = [n for n in range(len(titles)) if any(row[n].text not in ("", MISSING) for row in rows)]
     rows = [[row[n] for n in kept] for row in rows]
     numeric = [all(not isinstance(row[n].value, str) for row in rows) for n in range(len(kept))]
@@ -130,12 +131,7 @@ def _time(seconds: float | None) -> Cell:
 
 
 def _tokens(value: float | None) -> Cell:
-    if value is None:
-        return Cell(MISSING, None)
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return Cell(f"{value / size:.3g}{letter}", value)
-    return Cell(f"{value:.0f}", value)
+    return Cell(MISSING if value is None else abbreviated(value), value)
 
 
 # ---- as files
@@ -148,7 +144,7 @@ def markdown(table: Table) -> str:
 
 
 def plain(word: str) -> str:
-    """A word in a table of Markdown: no line, no cell and no tag of its own."""
+    """Escape a word for a table of Markdown: it begins no line, no cell and no tag."""
     word = " ".join(word.split())
     for sign in "\\`|*_<>[]":
         word = word.replace(sign, "\\" + sign)
@@ -156,7 +152,7 @@ def plain(word: str) -> str:
 
 
 def groups_csv(found: Comparison) -> str:
-    """Every digit: a line a setting, and of each quantity its count, mean, deviation and interval."""
+    """Write every digit: a line for each setting, and of each quantity its count, mean, deviation and interval."""
     records = []
     for group in found.groups:
         record = {key.name: _key(group.values[key.name]) for key in found.keys}
@@ -173,7 +169,7 @@ def groups_csv(found: Comparison) -> str:
 
 
 def runs_csv(found: Comparison) -> str:
-    """Every digit: a line a run, with all keys that differ, also those that only follow others."""
+    """Write every digit: a line for each run, with all keys that differ, also those that only follow others."""
     names = [name for key in found.keys for name in (key.name, *key.followers)]
     owner = {id(run): group for group in found.groups for run in group.runs}
     records = []
@@ -205,7 +201,7 @@ def _run_record(found: Comparison, run: Run, values: dict[str, Any]) -> dict[str
 
 
 def _csv(records: list[dict[str, Any]]) -> str:
-    """What is not known is an empty field."""
+    """Write records as CSV. A value that is not known is an empty field."""
     names = list(dict.fromkeys(name for record in records for name in record))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -216,7 +212,7 @@ def _csv(records: list[dict[str, Any]]) -> str:
 
 
 def _key(value: Any) -> Any:
-    """A configured value: null is one, and a key that a run does not have is an empty field."""
+    """Write a configured value: null is one, and a key that a run does not have is an empty field."""
     if value == MISSING:
         return ""
     return value if order(value)[0] == 0 else show(value)

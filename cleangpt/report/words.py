@@ -1,7 +1,9 @@
 """A comparison in words and numbers for people."""
 
 import math
+from collections import Counter
 
+from cleangpt.basics.words import counted
 from cleangpt.report.compare import Comparison, Metric
 from cleangpt.report.differences import MISSING
 from cleangpt.report.estimate import Estimate, difference
@@ -9,7 +11,7 @@ from cleangpt.runs import alike
 
 
 def findings(found: Comparison) -> list[str]:
-    """What the runs show, in sentences, and how surely."""
+    """Say what the runs show, and how surely."""
     ranking, metric = found.ranking(), found.metric
     if len(ranking) < 2:
         return []
@@ -50,7 +52,7 @@ def findings(found: Comparison) -> list[str]:
 
 
 def _seeds(estimate: Estimate) -> str:
-    return " of 1 seed" if estimate.count == 1 else f" over {estimate.count} seeds"
+    return f" {'of' if estimate.count == 1 else 'over'} {counted(estimate.count, 'seed')}"
 
 
 def show_value(value: float | None, metric: Metric) -> str:
@@ -62,7 +64,7 @@ def show_value(value: float | None, metric: Metric) -> str:
 
 
 def show_estimate(found: Estimate, metric: Metric) -> str:
-    """mean ± standard deviation"""
+    """Write mean ± standard deviation."""
     text = show_value(found.mean, metric)
     if found.sd is None:
         return text
@@ -77,23 +79,19 @@ def show_interval(found: Estimate, metric: Metric) -> str:
 
 
 def not_alike(found: Comparison) -> list[str]:
-    """What differs in how these runs were computed, beside their configurations."""
+    """Say what differs in how these runs were computed, beside their configurations."""
     sentence = alike.sentence({run.name: run.computed for run in found.runs if run.computed})
     return [sentence] if sentence else []
 
 
 def remarks(found: Comparison) -> list[str]:
-    """What is to be said of single runs, and of the comparison."""
+    """Collect the notes on single runs, and on the comparison."""
     troubled = [run for run in found.runs if run.notes]
     return [f"{run.name} ({run.status.replace('_', ' ')}): {' '.join(run.notes)}" for run in troubled] + found.notes
 
 
 def statuses(found: Comparison) -> str:
-    """How many runs ended how."""
-    counts: dict[str, int] = {}
-    for run in found.runs:
-        name = run.status.replace("_", " ")
-        counts[name] = counts.get(name, 0) + 1
-    runs = "1 run" if len(found.runs) == 1 else f"{len(found.runs)} runs"
-    settings = "1 setting" if len(found.groups) == 1 else f"{len(found.groups)} settings"
-    return f"{runs}: {', '.join(f'{count} {name}' for name, count in counts.items())}. {settings}."
+    """Count the runs by how they ended."""
+    ends = Counter(run.status.replace("_", " ") for run in found.runs)
+    told = ", ".join(f"{count} {name}" for name, count in ends.items())
+    return f"{counted(len(found.runs), 'run')}: {told}. {counted(len(found.groups), 'setting')}."

@@ -1,4 +1,4 @@
-"""Everything that a report leaves, and what it says on the console."""
+"""The files that a report leaves, and the words that it says on the console."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def folder_for(paths: list[Path], out: str | None) -> Path:
 
 
 def write(found: Comparison, out: Path, title: str | None) -> list[Path]:
-    """The page, its tables and its pictures; their paths."""
+    """Write the page, its tables and its pictures; their paths."""
     from cleangpt.report.draw import draw
     from cleangpt.report.page import page
 
@@ -55,7 +55,7 @@ def write(found: Comparison, out: Path, title: str | None) -> list[Path]:
 
 
 def spoken(found: Comparison) -> list[Any]:
-    """The settings in short, what they show, and what is to be said of single runs."""
+    """Say the settings in short, what they show, and what is to be said of single runs."""
     from rich.markup import escape
 
     from cleangpt.terminal.narrow import Table

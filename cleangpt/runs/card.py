@@ -17,7 +17,7 @@ from cleangpt.terminal.patience import duration
 
 
 def write(run: RunDir) -> Path:
-    """The card of a run that has ended, whichever way."""
+    """Write the card of a run that has ended, whichever way."""
     about, summary = record.begun(run.run), files.read_json(run.summary)
     config = files.read_json(run.config)
     parts = record.parts(about)
@@ -62,7 +62,7 @@ def _status(summary: dict[str, Any], steps: int, at: str) -> str:
 
 
 def _commands(parts: list[dict[str, Any]], processes: int | str) -> str:
-    """One a start: the run's own and each that continued it."""
+    """List a command for each start: the run's own and each that continued it."""
     lines = []
     for part in parts:
         size, here = part["world_size"], part["local_world_size"]
@@ -150,6 +150,6 @@ def _value(value: Any) -> str:
 
 
 def _code(text: str) -> str:
-    """As code in one line, whatever its characters."""
+    """Write a text as code in one line, whatever its characters."""
     text = visible(" ".join(text.split()))
     return f"`` {text} ``" if "`" in text else f"`{text}`" if text else ""

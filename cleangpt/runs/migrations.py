@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-VERSION = 2
+VERSION = 3
 
 
 def stamped(config: dict[str, Any]) -> dict[str, Any]:
@@ -56,4 +56,13 @@ def _from_1(data: dict[str, Any]) -> None:
         _fill(data, "dataset", windows="cover")
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], None]] = {1: _from_1}  # from this version to the next
+def _from_2(data: dict[str, Any]) -> None:
+    """Models lost an option."""
+    if isinstance(data.get("model"), dict) and data["model"].pop("value_embeddings", False) is not False:
+        raise ValueError(
+            "its `model.value_embeddings` is on, which this CleanGPT no longer has: use an earlier one, or train the "
+            "model again without it"
+        )
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], None]] = {1: _from_1, 2: _from_2}  # from this version to the next

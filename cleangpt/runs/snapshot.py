@@ -18,7 +18,7 @@ from cleangpt.basics import files, untrusted
 from cleangpt.basics.errors import UserError
 from cleangpt.config.experiment import Config
 from cleangpt.machine import distributed
-from cleangpt.models.layers import Decoder
+from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim
 from cleangpt.runs import weights
 from cleangpt.runs.rundir import RunDir, read_config
@@ -29,8 +29,8 @@ BEST = "best.safetensors"  # the best weights as of this step
 Tensors = dict[str, torch.Tensor]
 
 
-def copy(model: Decoder, optimizer: optim.Optimizer) -> tuple[Tensors, Tensors]:
-    """Weights and optimizer as they are now."""
+def copy(model: LanguageModel, optimizer: optim.Optimizer) -> tuple[Tensors, Tensors]:
+    """Copy weights and optimizer as they are now."""
     kept = _remembered(model, optimizer)
     return weights.copy(model), {name: value.detach().to("cpu", copy=True).contiguous() for name, value in kept.items()}
 
@@ -38,7 +38,7 @@ def copy(model: Decoder, optimizer: optim.Optimizer) -> tuple[Tensors, Tensors]:
 def save(
     run: RunDir, step: int, tensors: tuple[Tensors, Tensors], state: dict[str, Any], config: Config, tokenizer: Any
 ):
-    """The snapshot of this step, and then no more than `keep_snapshots`. One that is there is left as it is."""
+    """Write the snapshot of this step, then delete all but `keep_snapshots`. One that is there is left as it is."""
     folder = run.snapshots / f"step_{step:08d}"
     if folder.exists():
         return
@@ -85,7 +85,7 @@ def _copy(source: Path, path: Path) -> None:
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a snapshot, or None."""
+    """Find what is wrong with a snapshot; None if nothing is."""
     try:
         manifest = files.read_json(folder / MANIFEST)["files"]
         if lacking := {weights.WEIGHTS, OPTIMIZER, STATE, "config.json", "tokenizer.json"} - set(manifest):
@@ -106,13 +106,13 @@ def damage(folder: Path) -> str | None:
 
 
 def refuse_damage(folder: Path) -> None:
-    """A snapshot says itself whether it is whole; best/ and final/ are looked at when they are read."""
+    """Refuse a damaged snapshot by its manifest; best/ and final/ are looked at when they are read."""
     if (folder / MANIFEST).exists() and (wrong := damage(folder)):
         raise UserError(f"{folder} is damaged ({wrong}): use another snapshot, best/ or final/")
 
 
 def newest_good(run: RunDir) -> tuple[Path | None, list[str]]:
-    """The newest snapshot that verifies, and a sentence on each that did not, which is kept aside."""
+    """Find the newest snapshot that verifies; a sentence on each that did not, which is kept aside."""
     complaints = []
     for folder in reversed(run.snapshot_folders()):
         wrong = damage(folder)
@@ -135,7 +135,7 @@ def _set_aside(folder: Path, why: str) -> Path:
 
 
 def choose(run: RunDir, resume: Path) -> tuple[Path | None, list[str]]:
-    """The snapshot to continue: the one that was named, or the newest good one of the run. Rank 0 decides for all."""
+    """Choose the snapshot to continue: the named one, or the newest good one of the run. Rank 0 decides for all."""
     if not resume.name.startswith("step_"):
         return newest_good(run)
     wrong = damage(resume)
@@ -149,7 +149,7 @@ def choose(run: RunDir, resume: Path) -> tuple[Path | None, list[str]]:
     return resume, complaints
 
 
-def restore_best(folder: Path, run: RunDir, model: Decoder) -> None:
+def restore_best(folder: Path, run: RunDir, model: LanguageModel) -> None:
     """Put best/ back to what it was at this snapshot: the run may have gone on before it was interrupted."""
     if (folder / BEST).exists():
         weights.refuse_others(model, folder / BEST)
@@ -169,12 +169,12 @@ def remove_leftovers(run: RunDir) -> None:
     for leftover in run.snapshots.glob(".step_*"):
         _discard(leftover)
     for folder in (run.path, run.best, run.final, run.plots):
-        files.sweep(folder)
-    files.sweep(run.score, idle=files.LONG)  # where eval/score.py may be writing
+        files.remove_leftovers(folder)
+    files.remove_leftovers(run.score, idle=files.LONG)  # where eval/score.py may be writing
 
 
-def restore(folder: Path, model: Decoder, optimizer: optim.Optimizer) -> dict[str, Any]:
-    """Put weights and optimizer back; the rest of the state is returned. Rank 0 reads, and tells the others."""
+def restore(folder: Path, model: LanguageModel, optimizer: optim.Optimizer) -> dict[str, Any]:
+    """Put weights and optimizer back, and return the rest of the state. Rank 0 reads, and tells the others."""
     weights.load_into(model, folder / weights.WEIGHTS)
     kept = _remembered(model, optimizer)
     tensors = distributed.tensors_from_main(lambda: _read_optimizer(folder / OPTIMIZER, kept))
@@ -198,8 +198,8 @@ def _read_optimizer(path: Path, wanted: Tensors) -> Tensors:
     return tensors
 
 
-def _remembered(model: Decoder, optimizer: optim.Optimizer) -> Tensors:
-    """What the optimizer remembers of each parameter, by the parameter's name."""
+def _remembered(model: LanguageModel, optimizer: optim.Optimizer) -> Tensors:
+    """Collect the state of the optimizer, by the names of its parameters."""
     return {
         f"{name}/{key}": value
         for name, parameter in model.named_parameters()

@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass
 class State:
-    """What a run has to remember, besides weights and optimizer, to go on as if nothing had happened."""
+    """Everything besides weights and optimizer that a run needs to go on as if nothing had happened."""
 
     step: int = 0
     micro_step: int = 0  # where the data stands

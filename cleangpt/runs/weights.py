@@ -17,8 +17,8 @@ from cleangpt.basics.shown import in_line
 from cleangpt.config.experiment import Config, Imported
 from cleangpt.machine import distributed
 from cleangpt.models.build import build, count_parameters
-from cleangpt.models.layers import Decoder
-from cleangpt.models.settings import ModelConfig
+from cleangpt.models.contract import LanguageModel
+from cleangpt.models.settings import ModelSettings
 from cleangpt.runs.rundir import write_config
 from cleangpt.tokens import tokenizers
 
@@ -28,7 +28,7 @@ TYPES = {torch.int64: "I64", torch.float64: "F64", torch.float32: "F32", torch.i
 TYPES |= {torch.float16: "F16", torch.uint8: "U8", torch.bool: "BOOL"}
 
 
-def copy(model: Decoder) -> dict[str, torch.Tensor]:
+def copy(model: LanguageModel) -> dict[str, torch.Tensor]:
     """The weights as they are now, on the CPU: what is written later can't change meanwhile."""
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in model.state_dict().items()}
 
@@ -66,7 +66,7 @@ def write(file: BinaryIO, tensors: dict[str, torch.Tensor], metadata: dict[str, 
 
 
 def about(folder: Path) -> dict[str, Any]:
-    """What the weights say of themselves: their step and scores."""
+    """Read the metadata of a weights file: its step and scores."""
     with reading(folder / WEIGHTS), safe_open(folder / WEIGHTS, framework="pt") as file:
         found = untrusted.parsed_object((file.metadata() or {}).get("cleangpt", "{}"))
         if not isinstance(found.get("step", 0), int):
@@ -82,26 +82,26 @@ def step(folder: Path) -> int | None:
         return None
 
 
-def load_into(model: Decoder, path: Path) -> None:
+def load_into(model: LanguageModel, path: Path) -> None:
     """The tensors of a safetensors file, which has to fit exactly. Rank 0 reads it, and tells the others."""
     put_into(model, lambda: read(path), path)
 
 
-def put_into(model: Decoder, reads: Callable[[], dict[str, torch.Tensor]], where: Path | str) -> None:
+def put_into(model: LanguageModel, reads: Callable[[], dict[str, torch.Tensor]], where: Path | str) -> None:
     """The tensors that rank 0 reads, on every rank."""
     tensors = distributed.tensors_from_main(reads)
     _refuse_others(model, {name: tensor.shape for name, tensor in tensors.items()}, where)
     model.load_state_dict(tensors)
 
 
-def _refuse_others(model: Decoder, shapes: dict[str, torch.Size], where: Path | str) -> None:
+def _refuse_others(model: LanguageModel, shapes: dict[str, torch.Size], where: Path | str) -> None:
     state = model.state_dict()
     wrong = sorted(set(shapes) ^ set(state)) or [n for n in state if state[n].shape != shapes[n]]
     if wrong:
         raise UserError(f"{where} does not fit the model: see {', '.join(wrong[:3])}")
 
 
-def refuse_others(model: Decoder, path: Path) -> None:
+def refuse_others(model: LanguageModel, path: Path) -> None:
     """A file that does not hold weights of this model, told from its header."""
     with reading(path), safe_open(path, framework="pt") as file:
         shapes = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
@@ -116,7 +116,7 @@ def read(path: Path) -> dict[str, torch.Tensor]:
 
 @contextlib.contextmanager
 def reading(path: Path, remedy: str = ": use another snapshot, best/ or final/") -> Iterator[None]:
-    """What is wrong with a safetensors file becomes a sentence."""
+    """Turn what is wrong with a safetensors file into a sentence."""
     try:
         with untrusted.reading(path, "weights", remedy):
             yield
@@ -135,7 +135,7 @@ def usable(tensor: torch.Tensor, name: str, path: Path) -> torch.Tensor:
     return tensor
 
 
-def refuse_another_size(path: Path, model: ModelConfig) -> None:
+def refuse_another_size(path: Path, model: ModelSettings) -> None:
     """Before anything is made of a configuration, which may ask for any size: the weights are there, or it is wrong."""
     with reading(path), safe_open(path, framework="pt") as file:
         stored = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 it is no dict
@@ -145,7 +145,7 @@ def refuse_another_size(path: Path, model: ModelConfig) -> None:
         )
 
 
-def load_model(folder: Path, config: Config | Imported, device: torch.device) -> Decoder:
+def load_model(folder: Path, config: Config | Imported, device: torch.device) -> LanguageModel:
     distributed.from_main(lambda: refuse_another_size(folder / WEIGHTS, config.model))
     model = build(config.model, device)
     load_into(model, folder / WEIGHTS)

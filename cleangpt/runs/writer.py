@@ -26,7 +26,7 @@ class BackgroundWriter:
         self._jobs.put((what, job))
 
     def wait(self) -> None:
-        """Until everything is on the disk."""
+        """Wait until everything is on the disk."""
         self._jobs.join()
         if self._failure is not None:
             raise self._failure

@@ -14,9 +14,8 @@ from cleangpt.basics import schema
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.schema import expected, nearest
 from cleangpt.config.programs import SampleConfig
-from cleangpt.sample.generate import Text
 from cleangpt.sample.prompts import Prompt
-from cleangpt.sample.text_model import Voice, on_screen, slid_note
+from cleangpt.sample.text_model import TextModel, follow, on_screen, slid_note
 from cleangpt.terminal.narrow import entries
 
 KNOBS = (
@@ -38,16 +37,16 @@ def help_for(fields: Sequence[str], width: int) -> str:
 
 
 class Conversation:
-    def __init__(self, voice: Voice, settings: SampleConfig):
-        self.voice, self.settings = voice, settings
+    def __init__(self, model: TextModel, settings: SampleConfig):
+        self.model, self.settings = model, settings
         self.fields = tuple(settings.template.values)  # knobs too: /emotion sad
         self.said: list[int] = []  # all tokens of the conversation
         self.turn = 0  # texts since the seed was set
 
     def run(self) -> int:
-        """Until Ctrl-D or /quit."""
+        """Read lines and answer them until Ctrl-D or /quit."""
         _edit_lines()
-        print(on_screen(f"{self.voice.name}\nType a text to go on with, or /help. Ctrl-D leaves."), flush=True)
+        print(on_screen(f"{self.model.name}\nType a text to go on with, or /help. Ctrl-D leaves."), flush=True)
         while True:
             try:
                 line = input("> ")
@@ -65,7 +64,7 @@ class Conversation:
                 print(error, flush=True)
 
     def take(self, line: str) -> None:
-        """One line that was typed."""
+        """Do what a line that was typed asks for."""
         if line.startswith("/") and not line.startswith("//"):
             print(self.command(line), flush=True)
         elif line.strip():
@@ -101,19 +100,12 @@ class Conversation:
             self.turn = 0
 
     def answer(self, line: str) -> None:
-        prompt = self.voice.reader.read(line, self.settings.template, "that")
+        prompt = self.model.reader.read(line, self.settings.template, "that")
         if prompt.question is None:
-            begin = self.voice.reader.begin if self.said else []
+            begin = self.model.reader.begin if self.said else []
             prompt = Prompt(prompt.text, self.said + self._between() + prompt.tokens[len(begin) :])
-        text = Text(0, 0)
-        interrupted = False
-        try:
-            for piece in self.voice.speak(prompt, self.settings, self.turn):
-                text.add(piece)
-                if prompt.question is None:
-                    print(on_screen(piece.text), end="", flush=True)
-        except KeyboardInterrupt:
-            interrupted = True
+        pieces = self.model.speak(prompt, self.settings, self.turn)
+        text, interrupted = follow(pieces, shows=prompt.question is None)
         self.turn += 1
         if prompt.question is None:
             self.said = prompt.tokens + text.tokens
@@ -121,11 +113,11 @@ class Conversation:
         elif not interrupted:
             print(on_screen(prompt.question.verdict(text.tokens)), flush=True)
         if text.slid:
-            print(slid_note(self.voice.reader.context), flush=True)
+            print(slid_note(self.model.reader.context), flush=True)
 
     def _between(self) -> list[int]:
-        """What stands between the model's text and the next line: a newline, where it is known and not there yet."""
-        tokenizer = self.voice.tokenizer
+        """Put a newline between the model's text and the next line, where it is known and not there yet."""
+        tokenizer = self.model.tokenizer
         if not self.said or self.said[-1] == tokenizer.end:
             return []
         with contextlib.suppress(UserError):
@@ -146,7 +138,7 @@ def _width() -> int:
 
 
 def _plain(value: str) -> Any:
-    """A value as YAML would read it."""
+    """Read a value as YAML would."""
     if value in ("off", "none", "null"):
         return None
     for kind in (int, float):
@@ -156,7 +148,7 @@ def _plain(value: str) -> Any:
 
 
 def _edit_lines() -> None:
-    """Arrow keys and a history, where the terminal has them."""
+    """Have arrow keys and a history, where the terminal has them."""
     with contextlib.suppress(ImportError):
         import readline
 

@@ -10,6 +10,7 @@ and of the numbers of prompt and sample: not of what else is in the batch (but f
 which may turn a choice that is a hair's breadth from being the other way).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,9 +21,9 @@ from torch import Tensor
 
 from cleangpt.basics.seeds import derive
 from cleangpt.machine import compiler
-from cleangpt.models.layers import Decoder, KVCache
+from cleangpt.models.contract import Cache, LanguageModel
 from cleangpt.sample.choose import Chooser, Sampling
-from cleangpt.tokens.as_text import Writer
+from cleangpt.tokens.as_text import Detokenizer
 
 GREEDY = Sampling()
 
@@ -34,8 +35,8 @@ class Reading:
     anew from the newest half of it on, and `slid` says so.
     """
 
-    def __init__(self, model: Decoder, prompts: Sequence[Sequence[int]] | Tensor, new_tokens: int):
-        self.model, self.context = model, model.config.block_size
+    def __init__(self, model: LanguageModel, prompts: Sequence[Sequence[int]] | Tensor, new_tokens: int):
+        self.model, self.context = model, model.config.context or math.inf
         lengths = np.array([len(prompt) for prompt in prompts])
         self.end = int(lengths.max())  # the columns that are filled
         self.starts = self.end - lengths  # the first column that is read of each row
@@ -47,7 +48,7 @@ class Reading:
             tokens = torch.nn.functional.pad(torch.tensor(rows, dtype=torch.int64), (0, new_tokens))
             self.tokens = tokens.to(next(model.parameters()).device)
         self.first = int(self.starts.min())
-        self.cache: KVCache | None = None
+        self.cache: Cache | None = None
 
     def following(self) -> Tensor:
         """Logits (n, V) for the token that comes next in each row."""
@@ -82,13 +83,13 @@ class Reading:
         self.first, self.cache = int(self.starts.min()), None
 
 
-def compile_for_decoding(model: Decoder) -> None:
+def compile_for_decoding(model: LanguageModel) -> None:
     """Let torch.compile make the step of one token faster, which takes a minute at first. Lengths stay variables."""
     eager = model.following
     compiler.without_a_stopwatch()
     compiled = torch.compile(eager, dynamic=True)
 
-    def following(tokens: Tensor, cache: KVCache) -> Tensor:
+    def following(tokens: Tensor, cache: Cache) -> Tensor:
         if not cache.length or tokens.shape[1] > 1:
             return eager(tokens, cache)
         return compiled(tokens.clone(), cache)  # a copy, since where a slice begins would be a case apart
@@ -97,7 +98,7 @@ def compile_for_decoding(model: Decoder) -> None:
 
 
 @torch.inference_mode()
-def greedy(model: Decoder, prompts: Sequence[Sequence[int]] | Tensor, new_tokens: int) -> Tensor:
+def greedy(model: LanguageModel, prompts: Sequence[Sequence[int]] | Tensor, new_tokens: int) -> Tensor:
     """(n, P) prompts, or prompts of any lengths → (n, new_tokens), the likeliest token each time."""
     reading = Reading(model, prompts, new_tokens)
     for _ in range(new_tokens):
@@ -118,7 +119,7 @@ class Piece:
 
 @torch.inference_mode()
 def stream(
-    model: Decoder,
+    model: LanguageModel,
     tokenizer: Any,
     prompts: Sequence[Sequence[int]],
     *,
@@ -131,7 +132,7 @@ def stream(
     after `new_tokens`. Rows with the same prompt and key have the same text."""
     reading = Reading(model, prompts, new_tokens)
     chooser = Chooser(how, keys or [0] * len(prompts), prompts, tokenizer.vocab_size)
-    writers = [Writer(tokenizer, stop) for _ in prompts]
+    writers = [Detokenizer(tokenizer, stop) for _ in prompts]
     rows = list(range(len(prompts)))  # which text each row of the batch is
     live = set(rows)
     for step in range(1, new_tokens + 1):
@@ -183,7 +184,7 @@ def key_of(seed: int, prompt: int, sample: int) -> int:
 
 
 def write(
-    model: Decoder,
+    model: LanguageModel,
     tokenizer: Any,
     prompts: Sequence[Sequence[int]],
     *,
@@ -207,7 +208,7 @@ def write(
 
 
 def continuations(
-    model: Decoder,
+    model: LanguageModel,
     tokenizer: Any,
     prompts: Sequence[Sequence[int]],
     new_tokens: int,

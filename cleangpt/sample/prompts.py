@@ -1,6 +1,5 @@
-"""Where prompts come from, and how a model reads them. Torch is not needed for any of it."""
+"""Prompts: where they come from, and how a model reads them. Torch is not needed for any of it."""
 
-import importlib
 import os
 import re
 import stat
@@ -32,11 +31,11 @@ def around(template: TemplateConfig, text: str) -> str:
 
 
 class Reader:
-    """Text as the model of a folder reads it."""
+    """A reader of text as the model of a folder reads it."""
 
     def __init__(self, folder: Path, trained: Config | Imported):
         self.tokenizer = tokenizers.load(folder / "tokenizer.json")
-        self.context = trained.model.block_size
+        self.context = trained.model.context
         if self.tokenizer.vocab_size > trained.model.vocab_size:
             raise UserError(
                 f"{folder / 'tokenizer.json'} has {counted(self.tokenizer.vocab_size, 'token')} and the model only "
@@ -45,13 +44,13 @@ class Reader:
         begin = exchange.begin(self.tokenizer)
         self.begin = [] if begin is None else [begin]  # stands before every text
         self.task = None
-        if trained.dataset and hasattr(importlib.import_module(type(trained.dataset).__module__).Task, "ask"):
+        if trained.dataset and tasks.of(trained.dataset.name).has_answers:
             task = tasks.make(trained.dataset)
             if task.tokenizer.to_json() == self.tokenizer.to_json():
                 self.task = task
 
     def read(self, text: str, template: TemplateConfig, where: str = "the prompt") -> Prompt:
-        """A prompt that fits the model; a mistake says `where` it stands."""
+        """Read a prompt that fits the model; a mistake says `where` it stands."""
         text = around(template, text)
         try:
             if self.task is not None:
@@ -63,7 +62,7 @@ class Reader:
         if not ids:
             return self.natural()[0]
         ids = ids if ids[: len(self.begin)] == self.begin else self.begin + ids
-        if len(ids) > self.context:
+        if self.context and len(ids) > self.context:
             raise UserError(
                 f"{where} has {len(ids)} tokens, and the model reads {self.context} at most: shorten it, or leave "
                 "out the beginning"
@@ -71,7 +70,7 @@ class Reader:
         return Prompt(text, ids)
 
     def natural(self) -> list[Prompt]:
-        """What the model begins with by itself: a new document, a new line, or problems that it never saw."""
+        """Make prompts where nothing was asked: a new document, a new line, or problems that the model never saw."""
         if self.task is not None:
             return [Prompt(question.text, question.tokens, question) for question in self.task.examples(EXAMPLES)]
         if self.begin or self.tokenizer.end is not None:
@@ -83,7 +82,7 @@ class Reader:
 
 
 def given(settings: SampleConfig, reader: Reader) -> list[Prompt]:
-    """The prompts that a command line asks for."""
+    """Read the prompts that a command line asks for."""
     if settings.prompts is not None:
         return from_lines(settings.prompts, settings.template, reader)
     text, where = settings.prompt, None
@@ -110,7 +109,7 @@ def from_lines(path: str, template: TemplateConfig, reader: Reader) -> list[Prom
 
 
 def _of_lines(text: str, where: str, template: TemplateConfig, reader: Reader) -> list[Prompt]:
-    """A prompt for each line that is not blank."""
+    """Read a prompt from each line that is not blank."""
     lines = [(number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), 1)]
     return [reader.read(line, template, f"{where}, line {number}") for number, line in lines if line.strip()]
 
@@ -130,12 +129,12 @@ def _decode(data: bytes, where: str) -> str:
 
 
 def _without_last_newline(text: str) -> str:
-    """Editors and echo end a text with a newline that nobody means."""
+    """Drop the newline with which editors and echo end a text, and which nobody means."""
     return text.removesuffix("\n").removesuffix("\r")
 
 
 def _stdin_is_piped() -> bool:
-    """Whether something is sent here: a pipe or a file, not a terminal or nothing at all."""
+    """Look whether something is sent here: a pipe or a file, not a terminal or nothing at all."""
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
     except (OSError, ValueError, AttributeError):

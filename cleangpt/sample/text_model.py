@@ -1,4 +1,4 @@
-"""What sample.py does once it knows what is asked: write, show, and keep."""
+"""A trained model that goes on with prompts: it writes, and what it writes is shown or kept."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from cleangpt.basics.shown import visible
 from cleangpt.basics.words import counted
 from cleangpt.config.experiment import Config, Imported
 from cleangpt.config.programs import SampleConfig
-from cleangpt.machine import device
+from cleangpt.machine import session
 from cleangpt.models.build import count_parameters
 from cleangpt.runs import weights
 from cleangpt.runs.rundir import Opened
@@ -24,6 +24,7 @@ from cleangpt.terminal import patience
 
 AUTO_TEMPERATURE = 0.8
 RULE = "-" * 20
+INTERRUPTED = 130
 
 
 def how(settings: SampleConfig, prompt: Prompt) -> Sampling:
@@ -38,14 +39,12 @@ def stops(settings: SampleConfig) -> list[str]:
     return [word.replace("\\n", "\n").replace("\\t", "\t") for word in words]
 
 
-class Voice:
-    """A model that goes on with prompts."""
+class TextModel:
+    """The model of a folder, ready to write."""
 
     def __init__(self, opened: Opened, trained: Config | Imported, reader: Reader, settings: SampleConfig):
         self.reader, self.tokenizer = reader, reader.tokenizer
-        dtype = device.decided_dtype(settings.dtype, settings.device, count_parameters(trained.model))
-        self.compute = device.choose(settings.device, dtype)
-        device.share_threads(1)
+        self.compute = session.alone(settings.device, settings.dtype, count_parameters(trained.model))
         model = weights.load_model(opened.folder, trained, self.compute.device)
         self.model = model.to(self.compute.dtype)
         if settings.compile:
@@ -58,7 +57,7 @@ class Voice:
         return min(longest, settings.max_new_tokens)
 
     def speak(self, prompt: Prompt, settings: SampleConfig, number: int = 0) -> Iterator[Piece]:
-        """One text, token by token. `number` tells it from others of the same seed."""
+        """Write one text, token by token. `number` tells it from others of the same seed."""
         return generate.stream(
             self.model,
             self.tokenizer,
@@ -70,7 +69,7 @@ class Voice:
         )
 
     def write(self, prompts: list[Prompt], settings: SampleConfig) -> Iterator[list[Text]]:
-        """All texts, in batches. The prompts are all questions or all none."""
+        """Write all texts, in batches. The prompts are all questions or all none."""
         return generate.write(
             self.model,
             self.tokenizer,
@@ -85,12 +84,12 @@ class Voice:
 
 
 def note(words: str) -> None:
-    """To the person, apart from the texts."""
+    """Tell the person something, apart from the texts."""
     print(visible(words), file=sys.stderr, flush=True)
 
 
 def on_screen(text: str) -> str:
-    """A model may write what a terminal would obey: there it is shown instead. A pipe gets the text itself."""
+    """Show what a terminal would obey instead of sending it there. A pipe gets the text itself."""
     return visible(text) if sys.stdout.isatty() else text
 
 
@@ -104,20 +103,20 @@ def refuse_unwritable(output: str | None) -> None:
         raise UserError(f"output={output}: there is no folder {Path(output).parent}")
 
 
-def answer(voice: Voice, prompts: list[Prompt], settings: SampleConfig) -> int:
+def answer(model: TextModel, prompts: list[Prompt], settings: SampleConfig) -> int:
     """Show or keep what the model writes after each prompt. An interruption keeps what is there."""
     if settings.output is None and len(prompts) * settings.num_samples == 1:
-        return show_one(voice, prompts[0], settings)
+        return show_one(model, prompts[0], settings)
     texts: list[Text] = []
     wanted, status = len(prompts) * settings.num_samples, 0
     try:
         with patience.doing("Writing", wanted, "texts") as progress:
-            for batch in voice.write(prompts, settings):
+            for batch in model.write(prompts, settings):
                 texts += batch
                 progress.advance(len(batch))
     except KeyboardInterrupt:
         note(f"Interrupted after {len(texts):,} of {counted(wanted, 'text')}.")
-        status = 130
+        status = INTERRUPTED
     texts.sort(key=lambda text: (text.prompt, text.sample))
     if settings.output is None:
         for text in texts:
@@ -130,27 +129,35 @@ def answer(voice: Voice, prompts: list[Prompt], settings: SampleConfig) -> int:
         right = sum(prompts[text.prompt].question.is_right(text.tokens) for text in asked)
         note(f"{right:,} of {len(asked):,} right")
     if any(text.slid for text in texts):
-        note(slid_note(voice.reader.context))
+        note(slid_note(model.reader.context))
     return status
 
 
-def show_one(voice: Voice, prompt: Prompt, settings: SampleConfig) -> int:
-    """One text as it comes, after its prompt."""
-    text = Text(0, 0)
+def show_one(model: TextModel, prompt: Prompt, settings: SampleConfig) -> int:
+    """Show one text as it comes, after its prompt."""
     if prompt.question is None:
         print(on_screen(prompt.text), end="", flush=True)
-    try:
-        for piece in voice.speak(prompt, settings):
-            text.add(piece)
-            if prompt.question is None:
-                print(on_screen(piece.text), end="", flush=True)
-    except KeyboardInterrupt:
+    text, interrupted = follow(model.speak(prompt, settings), shows=prompt.question is None)
+    if interrupted:
         print(flush=True)
-        return 130
+        return INTERRUPTED
     print(on_screen(prompt.question.verdict(text.tokens)) if prompt.question else "", flush=True)
     if text.slid:
-        note(slid_note(voice.reader.context))
+        note(slid_note(model.reader.context))
     return 0
+
+
+def follow(pieces: Iterator[Piece], shows: bool) -> tuple[Text, bool]:
+    """Put the pieces of one text together, and show them as they come; also whether Ctrl-C ended it."""
+    text = Text(0, 0)
+    try:
+        for piece in pieces:
+            text.add(piece)
+            if shows:
+                print(on_screen(piece.text), end="", flush=True)
+    except KeyboardInterrupt:
+        return text, True
+    return text, False
 
 
 def shown(prompt: Prompt, text: Text) -> str:
@@ -158,7 +165,7 @@ def shown(prompt: Prompt, text: Text) -> str:
 
 
 def heading(text: Text, settings: SampleConfig) -> str:
-    """What tells several texts apart."""
+    """Head a text, where there are several after a prompt."""
     if settings.num_samples > 1:
         return f"{RULE} {text.prompt + 1}.{text.sample + 1}\n"
     return ""

@@ -18,9 +18,9 @@ from torch import Tensor
 from cleangpt.machine import distributed
 from cleangpt.machine.distributed import World
 from cleangpt.machine.signals import Stop, Stopped
-from cleangpt.models.layers import Decoder
+from cleangpt.models.contract import LanguageModel
 from cleangpt.sample import generate
-from cleangpt.tasks.contract import Batch
+from cleangpt.tasks.contract import Batch, Task
 from cleangpt.terminal import patience
 
 TOKENS_AT_ONCE = 1 << 14
@@ -33,7 +33,7 @@ WORTH_SHARING = 0.9  # of the tokens may be left to read, where some are read on
 class Judge:
     """A model as it is scored: without dropout, in float32, this process's share of the work."""
 
-    def __init__(self, model: Decoder, device: torch.device, world: World, stop: Stop | None = None):
+    def __init__(self, model: LanguageModel, device: torch.device, world: World, stop: Stop | None = None):
         self.model, self.device, self.world = model, device, world
         self.stop = stop or Stop()  # read between the parts of what takes long
 
@@ -48,7 +48,7 @@ class Judge:
         return max(1, min(tokens // length, LOGITS_AT_ONCE // (length * config.vocab_size)))
 
     @torch.no_grad()
-    def forced(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def teacher_forced(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """In parts, on the device: likeliest tokens (n, T - t), their targets and the losses of the places from t on,
         where t = `first_that_counts(batch)`."""
         since = first_that_counts(batch)
@@ -125,14 +125,14 @@ class Watch:
 ALONE = Watch(voice=patience.Nobody())
 
 
-def validate(judge: Judge, task: Any, watch: Watch = ALONE) -> dict[str, float]:
+def validate(judge: Judge, task: Task, watch: Watch = ALONE) -> dict[str, float]:
     """Loss and accuracy on the fixed validation set: sums over all processes, divided once."""
     unit = "problems" if task.has_answers else "windows"
     with watch.doing("Evaluating", task.val_size, unit) as progress:
         return _validate(judge, task, lambda count: progress.advance(count * judge.world.size))
 
 
-def _validate(judge: Judge, task: Any, seen: Callable[[int], None]) -> dict[str, float]:
+def _validate(judge: Judge, task: Task, seen: Callable[[int], None]) -> dict[str, float]:
     share = judge.share(task.val_size)
     step = 16 * judge.rows_at_once(task.sequence_length)
     sums = torch.zeros(5, dtype=torch.float64, device=judge.device if judge.device.type != "mps" else "cpu")
@@ -143,7 +143,7 @@ def _validate(judge: Judge, task: Any, seen: Callable[[int], None]) -> dict[str,
             None if x is None else on_device(x[:, since:], judge.device) for x in (batch.loss_weights, batch.answer)
         )
         row = 0
-        for likeliest, targets, losses in judge.forced(batch):
+        for likeliest, targets, losses in judge.teacher_forced(batch):
             rows = slice(row, row := row + len(targets))
             weight = torch.ones_like(losses) if weights is None else weights[rows]
             found = [(losses * weight).sum(), weight.sum()]
@@ -159,7 +159,7 @@ def _validate(judge: Judge, task: Any, seen: Callable[[int], None]) -> dict[str,
     scores = {"val/loss": loss / weight}
     if task.has_answers:
         scores["val/accuracy"] = right / count
-    return scores | {f"val/{name}": value for name, value in task.measures(loss / weight).items()}
+    return scores | {f"val/{name}": measure.value for name, measure in task.measures(loss / weight).items()}
 
 
 def first_that_counts(batch: Batch) -> int:

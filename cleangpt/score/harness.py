@@ -29,7 +29,7 @@ NEW_TOKENS = 256  # where a task does not say how many
 
 
 class Model(TemplateLM):
-    """A judge of ours as the harness knows models. Under torchrun each process answers its share of the documents."""
+    """A model of ours as the harness knows models. Under torchrun each process answers its share of the documents."""
 
     def __init__(self, judge: Judge, tokenizer: Any):
         super().__init__()
@@ -47,7 +47,7 @@ class Model(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        """What stands before a text that has nothing before it."""
+        """BOS token, for texts scored from their first token."""
         found = self.ours.end if self.begin is None else self.begin
         if found is None:
             raise UserError(
@@ -67,7 +67,7 @@ class Model(TemplateLM):
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False, **_: Any
     ) -> list[tuple[float, bool]]:
-        """Of each (context, continuation): the log-likelihood, and whether greedy decoding would write it."""
+        """Compute the log-likelihood of each (context, continuation), and whether greedy decoding would write it."""
         places: dict[tuple[int, ...], list[int]] = {}  # what has to be read, and which requests are about it
         for place, (_, context, continuation) in enumerate(requests):
             if len(continuation) > self.max_length:
@@ -90,7 +90,7 @@ class Model(TemplateLM):
         return answers
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
-        """The log-likelihood of whole texts, in windows as long as the context."""
+        """Compute the log-likelihood of whole texts, in windows as long as the context."""
         windows: list[tuple[None, list[int], list[int]]] = []
         belongs = []
         for number, request in enumerate(requests):
@@ -106,7 +106,7 @@ class Model(TemplateLM):
         return sums
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """What greedy decoding writes after each context, up to a stop string or the end token."""
+        """Decode greedily after each context, up to a stop string or the end token."""
         texts: list[tuple[list[int], int, list[str]]] = []
         for request in requests:
             context, asked = request.args
@@ -129,7 +129,7 @@ class Model(TemplateLM):
     # ---- reading
 
     def _batches(self, rows: list[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
-        """Rows of similar length together, the longest first, as many as fit."""
+        """Batch rows of similar length, the longest first, as many as fit."""
         rows = sorted(rows, key=len, reverse=True)
         start = 0
         while start < len(rows):
@@ -139,7 +139,7 @@ class Model(TemplateLM):
 
     @torch.no_grad()
     def _logits(self, rows: list[tuple[int, ...]]) -> torch.Tensor:
-        """(n, T, V) of rows that are filled up behind, where nothing of them looks."""
+        """Compute logits (n, T, V) of rows that are padded on the right, where no token of theirs looks."""
         longest = max(map(len, rows))
         filled = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.judge.device)
         return self.judge.model.forward(filled).float()
@@ -158,7 +158,7 @@ class Model(TemplateLM):
 
 
 def continuations(judge: Judge, tokenizer: Any, asked: list[tuple[list[int], int, list[str]]]) -> list[str]:
-    """What greedy decoding writes after each (prompt, new tokens, stop strings)."""
+    """Decode greedily after each (prompt, new tokens, stop strings)."""
     alike: dict[tuple[int, tuple[str, ...]], list[int]] = {}
     for place, (_, new_tokens, stops) in enumerate(asked):
         alike.setdefault((new_tokens, tuple(stops)), []).append(place)
@@ -179,7 +179,7 @@ def continuations(judge: Judge, tokenizer: Any, asked: list[tuple[list[int], int
 def score(
     judge: Judge, tokenizer: Any, names: list[str], include: str | None, fewshot: int | None, limit: int | None
 ) -> dict[str, Any] | None:
-    """What the harness finds, as a plain dict, on rank 0."""
+    """Have the harness score a model; a plain dict on rank 0."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     began = time.monotonic()
     if include is not None and not Path(include).is_dir():
@@ -223,7 +223,7 @@ def score(
 
 
 def table(score: dict[str, Any]) -> Any:
-    """A row a metric."""
+    """Lay out a score as a table with a row for each metric."""
     from cleangpt.terminal.narrow import Table
 
     made = Table(title="lm-evaluation-harness", title_justify="left", title_style="bold")

@@ -5,6 +5,7 @@ from typing import Any
 
 from cleangpt.basics import files
 from cleangpt.score import of_task
+from cleangpt.tasks.contract import Task
 
 
 def save_suite(score: dict[str, Any], folder: Path, label: str) -> list[Path]:
@@ -23,7 +24,7 @@ def save(score: dict[str, Any], folder: Path, label: str) -> Path:
     return path
 
 
-def draw(task: Any, score: dict[str, Any], folder: Path, label: str) -> list[Path]:
+def draw(task: Task, score: dict[str, Any], folder: Path, label: str) -> list[Path]:
     """Its pictures beside it."""
     return of_task.plots(task, score, folder, _name(score, label))
 

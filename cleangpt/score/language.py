@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from cleangpt.basics.errors import UserError
-from cleangpt.basics.seeds import Permutation, derive
+from cleangpt.basics.seeds import Permutation
 from cleangpt.score.evaluate import ALONE, Judge, Watch
-from cleangpt.tasks.text import Task
+from cleangpt.tasks.contract import Task
 
 SHOWN_PROMPT, SHOWN = 24, 60  # tokens of a sample that a person sees
 
@@ -20,11 +20,12 @@ def score(task: Task, judge: Judge, split: str, limit: int | None, method: str, 
     if method == "generate":
         raise UserError("`method` must be auto or forced for text: there is no one right answer to generate")
     if not task.size(split):
-        raise UserError(f"{task.settings.dir} has no {split} split: use split=val, or set dataset.{split}_fraction")
+        of = getattr(task.settings, "dir", task.settings.name)
+        raise UserError(f"{of} has no {split} split: use split=val, or set dataset.{split}_fraction")
     began = time.monotonic()
     whole = task.size(split)
     count = min(whole, limit or whole)
-    order = Permutation(whole, derive(task.settings.split_seed, "scored")) if count < whole else None
+    order = Permutation(whole, task.key("scored")) if count < whole else None
     share = judge.share(count)
     length = task.sequence_length
     step = 4 * judge.rows_at_once(length)
@@ -36,7 +37,7 @@ def score(task: Task, judge: Judge, split: str, limit: int | None, method: str, 
             batch = task.batch(split, order(index) if order else index)
             real = np.ones(batch.targets.shape, bool) if batch.real is None else batch.real
             row = 0
-            for likeliest, targets, found in judge.forced(batch):
+            for likeliest, targets, found in judge.teacher_forced(batch):
                 mask = torch.from_numpy(real[row : row + len(targets)]).to(found.device)
                 found = (found * mask).double().cpu().numpy()
                 losses += found.sum(axis=0)
@@ -60,8 +61,8 @@ def score(task: Task, judge: Judge, split: str, limit: int | None, method: str, 
         "tokens": tokens,
         "loss": loss,
         "interval": [loss - 1.96 * spread, loss + 1.96 * spread],
-        **task.measures(loss, split),
-        "bytes_per_token": task.bytes_per_token(split),
+        **{name: measure.value for name, measure in task.measures(loss, split).items()},
+        **task.facts(split),
         "next_token_accuracy": float(places[1].sum() / tokens),
         "by_place": _by_place(places),
         "forced_equals_decoded": None,
@@ -110,28 +111,34 @@ def _line(task: Task, tokens: list[int]) -> str:
     return task.tokenizer.decode(known).replace("\n", "⏎")
 
 
+def headline(task: Task, score: dict[str, Any]) -> dict[str, Any]:
+    """What of it goes into summary.json."""
+    return {key: score[key] for key in ("loss", *task.measures(1.0), "tokens")}
+
+
 def _broken(head: str) -> str:
     """Over a narrow column of numbers a head of several words stands in two lines."""
     return head.replace("bits per ", "bits per\n").replace("token ", "token\n")
 
 
-def tables(score: dict[str, Any]) -> list:
+def tables(task: Task, score: dict[str, Any]) -> list:
     from cleangpt.terminal.narrow import Table
 
     whole = "all" if score["complete"] else "a sample of the"
     title = f"{score['task']}, {whole} tokens of the {score['split']} split, in windows of {score['window']}"
     made = Table(title=title, title_justify="left", title_style="bold")
-    for name in ("tokens", "loss", "95% interval", "perplexity", "bits per byte", "next token right"):
-        made.add_column(_broken(name), justify="right", overflow="fold", no_wrap=name != "95% interval")
     low, high = score["interval"]
-    made.add_row(
-        f"{score['tokens']:,}",
-        f"{score['loss']:.4f}",
-        f"{low:.4f} to {high:.4f}",
-        f"{score['perplexity']:.3f}",
-        f"{score['bits_per_byte']:.4f}",
-        f"{score['next_token_accuracy']:.2%}",
-    )
+    shown = {
+        "tokens": f"{score['tokens']:,}",
+        "loss": f"{score['loss']:.4f}",
+        "95% interval": f"{low:.4f} to {high:.4f}",
+    }
+    for name in task.measures(score["loss"]):
+        shown[name.replace("_", " ")] = f"{score[name]:.{3 if name == 'perplexity' else 4}f}"
+    shown["next token right"] = f"{score['next_token_accuracy']:.2%}"
+    for name in shown:
+        made.add_column(_broken(name), justify="right", overflow="fold", no_wrap=name != "95% interval")
+    made.add_row(*shown.values())
     places = Table(title="By tokens of context", title_justify="left", title_style="bold")
     for name in ("context", "tokens", "loss", "next token right"):
         places.add_column(name, justify="right")
@@ -140,7 +147,7 @@ def tables(score: dict[str, Any]) -> list:
     return [made, places]
 
 
-def plots(score: dict[str, Any], folder: Path, name: str) -> list[Path]:
+def plots(task: Task, score: dict[str, Any], folder: Path, name: str) -> list[Path]:
     from cleangpt.watch.plots import bars
 
     labels = [row["context"] for row in score["by_place"]]

@@ -17,14 +17,14 @@ Compose = Callable[[int, Sequence[str], str], tuple[dict[str, Any], Path]]
 
 
 def given(params: dict[str, Any] | None, arguments: Sequence[str]) -> list[Override]:
-    """The overrides of a preset and of the command line, which wins where both have a key."""
+    """Join the overrides of a preset and of the command line, which wins where both have a key."""
     lines = [f"{key}={value}" for key, value in (params or {}).items()] + list(arguments)
     parsed = OverridesParser.create().parse_overrides(lines)
     return list({override.get_key_element(): override for override in parsed}.values())
 
 
 def values(override: Override) -> list[str]:
-    """An override as words, one for each of its values."""
+    """Write an override as words, one for each of its values."""
     if not override.is_sweep_override():
         return [override.input_line]
     return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
@@ -53,12 +53,12 @@ class Grid:
         return self.waiting.pop(0) if self.waiting else None
 
     def watched(self, job: Job, rows: list[dict[str, Any]]) -> bool:
-        """Whether to stop a job for what it has shown so far."""
+        """Decide whether to stop a job for what it has shown so far."""
         return False
 
     def ended(self, job: Job, outcome: Outcome) -> None:
         pass
 
     def report(self) -> list[str]:
-        """What is to be said at the end, besides the table."""
+        """Say what belongs to the end, besides the table."""
         return []

@@ -10,6 +10,7 @@ from typing import Any
 
 from cleangpt.basics import files, untrusted
 from cleangpt.basics.errors import UserError
+from cleangpt.basics.schema import leaves
 from cleangpt.runs import migrations
 from cleangpt.runs.rundir import RunDir, read_row
 
@@ -35,7 +36,7 @@ class Job:
 
     @property
     def log(self) -> Path:
-        """What the processes of the job wrote to stdout and stderr."""
+        """The file with what the processes of the job wrote to stdout and stderr."""
         return self.folder / "job.log"
 
     @property
@@ -65,7 +66,7 @@ def prepare(job: Job) -> None:
 
 
 def conflict(job: Job) -> str | None:
-    """Why this job can't lie in its folder, if another one does."""
+    """Say why this job can't lie in its folder, if another one does."""
     if not job.folder.exists():
         # Sweeps have `0003_…`: another name behind the same number is another job.
         same = sorted(job.folder.parent.glob(f"{job.number:04}_*")) if job.folder.parent.exists() else []
@@ -86,8 +87,8 @@ def conflict(job: Job) -> str | None:
 
 
 def differences(stored: dict[str, Any], config: dict[str, Any]) -> str:
-    """In what a configuration differs from a stored one, as far as that changes what is computed."""
-    old, new = _leaves(stored), _leaves(json.loads(json.dumps(config)))
+    """Say in what a configuration differs from a stored one, as far as that changes what is computed."""
+    old, new = leaves(stored), leaves(json.loads(json.dumps(config)))
     changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     changed = [key for key in changed if key.split(".")[0] not in MAY_CHANGE]
     shown = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in changed[:3]]
@@ -99,22 +100,15 @@ def _refusal(what: str, job: Job) -> str:
     return f"the sweep in {shown} can't be continued by this command: {what}: choose another hydra.sweep.dir"
 
 
-def _leaves(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in data.items():
-        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
-
-
 def number_in(folder: Path) -> int | None:
-    """The number of the job whose folder this is, if it is one's: as it says, or in older sweeps as the folder says."""
+    """Read the number of the job whose folder this is, if it is one's: in older sweeps it is the folder's name."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, OverflowError):
         return int(files.read_json(folder / ABOUT)["number"])
     return int(folder.name) if folder.name.isdecimal() else None
 
 
 def count_in(folder: Path) -> int:
-    """How many jobs the sweep in this folder has, as far as it says so."""
+    """Read how many jobs the sweep in this folder has, as far as it says so."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, OverflowError):
         return int(files.read_json(folder / SWEEP)["of"])
     return 0
@@ -127,7 +121,7 @@ def summary(job: Job) -> dict[str, Any]:
 
 
 def machines(job: Job) -> list[dict[str, Any]]:
-    """Where each part of a job was computed."""
+    """Read where each part of a job was computed."""
     with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
         record = files.read_json(job.run.run)
         return [part.get("machine", {}) for part in [record, *record.get("resumed", [])]]
@@ -164,7 +158,7 @@ class Watched:
 
 
 def outcome(job: Job, status: int, log_began: int) -> Outcome:
-    """How a job ended, from the exit status of its processes and what they left."""
+    """Tell how a job ended, from the exit status of its processes and what they left."""
     found = summary(job)
     if status == 0 and found.get("status") in DONE:
         return Outcome(found["status"], summary=found)
@@ -174,7 +168,7 @@ def outcome(job: Job, status: int, log_began: int) -> Outcome:
 
 
 def _why(job: Job, status: int, found: dict[str, Any], log_began: int) -> str:
-    """The words with which a job failed: those of its summary, or the last ones that it wrote."""
+    """Find the words with which a job failed: those of its summary, or the last ones that it wrote."""
     lines = []
     with contextlib.suppress(OSError), job.log.open("rb") as file:
         file.seek(log_began)

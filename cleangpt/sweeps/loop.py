@@ -1,11 +1,14 @@
 """The loop around all jobs of a sweep: start them, watch them, stop them, say how they ended."""
 
+import contextlib
 import os
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,11 +56,11 @@ class Executor(Protocol):
 
 
 def sweep(loader: Any, config: Any, arguments: list[str]) -> int:
-    """Every combination of the values that were given, or a search among them; the exit status."""
+    """Run every combination of the values that were given, or a search among them; the exit status."""
     chosen = settings.sweeper(OmegaConf.to_container(config.hydra.sweeper, resolve=True))
     folder = Path(str(config.hydra.sweep.dir)).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    with _Alone(folder):
+    with _alone_in(folder):
         if chosen.name == "grid":
             plan = Grid(chosen.params, arguments, composer(loader, config, folder))
             return run(plan, _executor(config, plan.waiting, folder), folder)
@@ -68,7 +71,7 @@ def sweep(loader: Any, config: Any, arguments: list[str]) -> int:
 
 
 def composer(loader: Any, config: Any, sweep_folder: Path) -> Compose:
-    """Composes jobs as Hydra would; all of them lie in one folder."""
+    """Make a function that composes jobs as Hydra would; all of them lie in one folder."""
 
     def compose(number: int, words: Sequence[str], name: str) -> tuple[dict[str, Any], Path]:
         composed = loader.load_sweep_config(config, list(words))
@@ -81,20 +84,17 @@ def composer(loader: Any, config: Any, sweep_folder: Path) -> Compose:
     return compose
 
 
-class _Alone:
-    """No two sweeps write to one directory."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        self.handle = files.lock(self.folder)
-        if self.handle is None:
-            shown = RunDir(self.folder).shown()
-            raise UserError(f"another process runs the sweep in {shown}: wait until it has ended, or stop it")
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self.handle)
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Have the directory of a sweep for this process: no two sweeps write to one."""
+    handle = files.lock(folder)
+    if handle is None:
+        shown = RunDir(folder).shown()
+        raise UserError(f"another process runs the sweep in {shown}: wait until it has ended, or stop it")
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def _executor(config: Any, waiting: list[Job], folder: Path) -> Executor:
@@ -138,7 +138,7 @@ def run(plan: Plan, executor: Executor, folder: Path) -> int:
 
 
 def _work(plan: Plan, executor: Executor, board: Board, asked: list[int]) -> None:
-    """Until every job has ended, or those that run have after a signal."""
+    """Start and watch jobs until all have ended, or those that run have after a signal."""
     running: dict[int, _Run] = {}
     told = 0  # signals that were passed on
     try:
@@ -154,7 +154,7 @@ def _work(plan: Plan, executor: Executor, board: Board, asked: list[int]) -> Non
             if not running:
                 return
             if len(asked) > told:
-                _pass_on(asked, told, list(running.values()), board)
+                _pass_on(asked, told > 0, list(running.values()), board)
                 told = len(asked)
             time.sleep(LOOK_EVERY)
             for one in list(running.values()):
@@ -181,26 +181,25 @@ def _ended(job: Job, outcome: Outcome, plan: Plan, board: Board) -> None:
     board.ended(job, outcome)
 
 
+@dataclass
 class _Run:
     """A job that runs."""
 
-    def __init__(self, job: Job, processes: Any, watched: jobs.Watched, log_began: int):
-        self.job, self.processes, self.watched, self.log_began = job, processes, watched, log_began
-        self.pruned = False
+    job: Job
+    processes: Any  # what the executor has started
+    watched: jobs.Watched
+    log_began: int  # bytes of its log that are of earlier parts
+    pruned: bool = False
 
 
-def _pass_on(asked: list[int], told: int, running: list[_Run], board: Board) -> None:
+def _pass_on(asked: list[int], again: bool, running: list[_Run], board: Board) -> None:
     name = signal.Signals(asked[-1]).name
-    again = told > 0
     if again:
         board.say(f"{name} again: killing {_jobs(len(running))}")
     else:
         board.say(f"{name}: waiting for {_jobs(len(running))} to save a snapshot (again: kill at once)")
     for one in running:
-        if again:
-            one.processes.kill()
-        else:
-            one.processes.stop()
+        (one.processes.kill if again else one.processes.stop)()
 
 
 # ---- what is said
@@ -215,10 +214,7 @@ def _introduction(plan: Plan, executor: Executor, folder: Path) -> str:
 def _report(plan: Plan, board: Board, folder: Path, asked: int) -> int:
     shown = RunDir(folder).shown()
     rows = sorted(board.rows.values(), key=lambda row: row.job.number)
-    counts: dict[str, int] = {}
-    for row in rows:
-        word = "finished" if row.status in (*DONE, "done before") else row.status
-        counts[word] = counts.get(word, 0) + 1
+    counts = Counter("finished" if row.status in (*DONE, "done before") else row.status for row in rows)
     if waiting := plan.total - len(rows):
         counts["not started"] = waiting
     board.console.print(board.table())
@@ -240,14 +236,14 @@ def _report(plan: Plan, board: Board, folder: Path, asked: int) -> int:
 
 
 def _not_alike(rows: list[Any]) -> list[str]:
-    """What differs in how the jobs were computed: dtype, device, threads."""
+    """Say what differs in how the jobs were computed: dtype, device, threads."""
     computed = {f"{row.job.number:04}": alike.throughout(jobs.machines(row.job)) for row in rows}
     sentence = alike.sentence({name: told for name, told in computed.items() if told}, "jobs")
     return [sentence] if sentence else []
 
 
 def _write(folder: Path, total: int, rows: list[Any]) -> None:
-    """sweep.json: what was run, of how many jobs, and how it ended, for programs and people."""
+    """Write sweep.json: what was run, of how many jobs, and how it ended, for programs and people."""
     told = [
         {
             "job": row.job.number,
@@ -264,13 +260,13 @@ def _write(folder: Path, total: int, rows: list[Any]) -> None:
 
 
 def continuing(shown: str) -> str:
-    """The command that goes on with this sweep."""
+    """Write the command that goes on with this sweep."""
     words = [word for word in sys.argv if not word.startswith("hydra.sweep.dir=")]
     return shlex.join(["python", *words, f"hydra.sweep.dir={_as_value(shown)}"])
 
 
 def _as_value(path: str) -> str:
-    """A path as a value of Hydra's, quoted where it has to be."""
+    """Write a path as a value of Hydra's, quoted where it has to be."""
     return cli.quoted(Path(path)) if set(path) & set("=,'\"[]{}() \t$:") else path
 
 

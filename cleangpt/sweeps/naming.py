@@ -1,4 +1,4 @@
-"""What differs between jobs, as a short and clean name: 0003_model=llama,optimizer.lr=3e-4,seed=1"""
+"""Names of jobs, short and clean, by what differs between them: 0003_model=llama,optimizer.lr=3e-4,seed=1"""
 
 import hashlib
 import re
@@ -8,7 +8,7 @@ LONGEST = 120  # of a name; file systems take 255 bytes
 
 
 def differing(jobs: Sequence[Sequence[str]]) -> set[str]:
-    """The keys whose values are not the same in all jobs. A job is its words, `key=value`."""
+    """Find the keys whose values are not the same in all jobs. A job is its words, `key=value`."""
     values: dict[str, set[str]] = {}
     for words in jobs:
         for word in words:
@@ -18,12 +18,12 @@ def differing(jobs: Sequence[Sequence[str]]) -> set[str]:
 
 
 def label(words: Sequence[str], keys: set[str]) -> str:
-    """What of a job differs from others: `model=llama,seed=1`."""
+    """Write what of a job differs from others: `model=llama,seed=1`."""
     return ",".join(word.lstrip("+~") for word in words if word.partition("=")[0] in keys)
 
 
 def name(number: int, told: str) -> str:
-    """The folder of a job: its number, and what differs as far as a file system, a shell and a person like it."""
+    """Name the folder of a job: its number, and what differs as far as a file system, a shell and a person like it."""
     clean = re.sub(r"['\"\[\]{}()]", "", told)
     clean = re.sub(r"[^A-Za-z0-9._=,+-]+", "-", clean).strip("-")
     whole = f"{number:04}_{clean}" if clean else f"{number:04}"

@@ -4,9 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cleangpt.basics import files
 from cleangpt.config import cli
@@ -19,7 +18,7 @@ SECONDS_TO_LEAVE = 120  # for what an earlier sweep left running, which saves a 
 
 
 def command(job: Job) -> list[str]:
-    """What trains a job, and continues it where it has begun."""
+    """Write the command that trains a job, and continues it where it has begun."""
     words = [word for word in job.overrides if word.partition("=")[0].lstrip("+") != "resume"]
     there = f"hydra.run.dir={cli.quoted(job.folder)}"
     return [sys.executable, sys.argv[0], *cli.hydra_words(sys.argv[1:]), *words, "resume=auto", "hydra.mode=RUN", there]
@@ -32,14 +31,14 @@ def until_free(job: Job, say=print) -> None:
 
 @dataclass
 class Share:
-    """What one of the jobs that run at once may use."""
+    """The threads and GPUs of one of the jobs that run at once."""
 
     threads: int
     gpus: str | None  # for CUDA_VISIBLE_DEVICES
 
 
 def shares(settings: Processes, jobs: int, processes: int, gpus: Sequence[str], cores: int) -> list[Share]:
-    """A share for each job that may run at once, where `jobs` are to be run and each has so many processes.
+    """Divide the machine among the jobs that run at once, where `jobs` are to be run and each has so many processes.
 
     `gpus` are those that the jobs may use, none where they compute on the CPU.
     """
@@ -58,7 +57,7 @@ def shares(settings: Processes, jobs: int, processes: int, gpus: Sequence[str], 
 
 
 def usable_gpus() -> list[str]:
-    """GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """List the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
     count = torch.cuda.device_count()
@@ -70,7 +69,6 @@ def usable_gpus() -> list[str]:
 class Running:
     process: subprocess.Popen
     share: Share
-    began: float = field(default_factory=time.monotonic)
 
     def poll(self) -> int | None:
         return self.process.poll()

@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from cleangpt import tasks
 from cleangpt.basics.errors import ConfigError, UserError
+from cleangpt.basics.schema import parse
 from cleangpt.sweeps import jobs, naming
 from cleangpt.sweeps.grid import Compose, given, values
 from cleangpt.sweeps.jobs import DONE, Job, Outcome
@@ -39,7 +40,8 @@ class Search:
         self.example = self._job(0, first)
         self.direction = chosen.direction
         if self.direction == "auto":
-            higher = tasks.of(self.example.config["dataset"]["name"]).more_is_better
+            dataset, context = self.example.config["dataset"], self.example.config["model"]["block_size"]
+            higher = tasks.make(parse(dataset, tasks.SETTINGS[dataset["name"]]), context).more_is_better
             self.direction = "maximize" if chosen.metric.partition("/")[2] in higher else "minimize"
         self.study = self._study(folder)
         self.total = max(chosen.trials, len(self.study.trials))
@@ -114,7 +116,7 @@ class Search:
         return [*self.fixed, *(f"{key}={written(params[key])}" for key in self.space)]
 
     def _study(self, folder: Path) -> Any:
-        """The study of this directory, begun or continued."""
+        """Begin the study of this directory, or continue it."""
         optuna, chosen = self.optuna, self.chosen
         storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}")
         pruners = optuna.pruners
@@ -148,7 +150,7 @@ class Search:
 
 
 def distribution(override: Override, kinds: Any) -> Any:
-    """The values of one key, as optuna names them."""
+    """Translate the values of one key into a distribution of optuna's."""
     sweep = override.value()
     if isinstance(sweep, IntervalSweep):
         log = "log" in sweep.tags
@@ -165,5 +167,5 @@ def distribution(override: Override, kinds: Any) -> Any:
 
 
 def written(value: Any) -> str:
-    """A value as a word of the command line."""
+    """Write a value as a word of the command line."""
     return f"{value:.{DIGITS}g}" if isinstance(value, float) else str(value)

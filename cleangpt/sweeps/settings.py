@@ -14,7 +14,7 @@ PLUGIN_CLASS = "_" + "target_"  # Hydra's own key in its own sections: which plu
 
 
 class Processes(Section):
-    """conf/hydra/launcher/processes.yaml"""
+    """The keys of conf/hydra/launcher/processes.yaml."""
 
     name: Literal["processes"] = Field(description="how jobs are started")
     jobs: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
@@ -34,7 +34,7 @@ class Processes(Section):
 
 
 class Submitit(Section):
-    """conf/hydra/launcher/submitit_slurm.yaml and submitit_local.yaml"""
+    """The keys of conf/hydra/launcher/submitit_slurm.yaml and submitit_local.yaml."""
 
     name: Literal["submitit"] = Field(description="how jobs are started")
     cluster: Literal["slurm", "local"] = Field(description="hand jobs to Slurm, or run them here as Slurm would")
@@ -63,7 +63,7 @@ class Submitit(Section):
 
 
 class Sweeper(Section):
-    """conf/hydra/sweeper/"""
+    """The keys of conf/hydra/sweeper/."""
 
     name: Literal["grid", "optuna"] = Field(description="every combination of the values, or a search among them")
     params: dict[str, Any] | None = Field(description="key: values, as in a preset of conf/sweep/")
@@ -86,17 +86,17 @@ SWEEPERS = {"grid": Sweeper, "optuna": Sweeper}
 
 
 def launcher(data: dict[str, Any]) -> Any:
-    """The checked hydra.launcher."""
+    """Check hydra.launcher."""
     return _part("launcher", data, LAUNCHERS)
 
 
 def sweeper(data: dict[str, Any]) -> Any:
-    """The checked hydra.sweeper."""
+    """Check hydra.sweeper."""
     return _part("sweeper", data, SWEEPERS)
 
 
 def mistakes(hydra: dict[str, Any]) -> list[str]:
-    """What is wrong with hydra.launcher and hydra.sweeper, a sentence each."""
+    """Say what is wrong with hydra.launcher and hydra.sweeper, a sentence each."""
     found = []
     for read, data in ((launcher, hydra["launcher"]), (sweeper, hydra["sweeper"])):
         try:
@@ -107,7 +107,7 @@ def mistakes(hydra: dict[str, Any]) -> list[str]:
 
 
 def _lacking(chosen: Section) -> list[str]:
-    """What this machine lacks for what was chosen."""
+    """Say what this machine lacks for what was chosen."""
     if isinstance(chosen, Sweeper) and chosen.name == "optuna" and find_spec("optuna") is None:
         return [f"`hydra/sweeper=optuna` needs optuna: install it by `{extras.command('search')}`"]
     if isinstance(chosen, Submitit) and find_spec("submitit") is None:
@@ -130,7 +130,7 @@ def _part(part: str, data: dict[str, Any], known: dict[str, type[Section]]) -> A
 
 
 def help_keys() -> dict[str, Any]:
-    """The keys that --help explains, with their fields."""
+    """List the keys that --help explains, with their fields."""
     found = {}
     for part, section in (("launcher", Processes), ("sweeper", Sweeper)):
         found |= {

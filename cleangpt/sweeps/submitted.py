@@ -28,7 +28,7 @@ SECONDS_TO_BE_TAKEN = 600  # in which Slurm, having said so, takes a node away
 
 
 def executor(settings: Submitit, folder: Path) -> Any:
-    """What submits jobs, and writes its own files to this folder."""
+    """Make submitit's executor, which submits jobs and writes its own files to this folder."""
     import submitit
 
     made = submitit.AutoExecutor(folder, settings.cluster, slurm_max_num_timeout=settings.max_requeues)
@@ -56,7 +56,7 @@ def executor(settings: Submitit, folder: Path) -> Any:
 
 @dataclass
 class Training:
-    """What each task of a job runs: one process of the training, as torchrun would start it."""
+    """The work of each task of a job: one process of the training, as torchrun would start it."""
 
     words: list[str]
     folder: str
@@ -91,7 +91,7 @@ class Training:
         return self._child.returncode
 
     def _group(self) -> dict[str, str]:
-        """Where the processes of this job meet."""
+        """Say where the processes of this job meet."""
         job = self._job
         if job.num_tasks == 1:
             return {}
@@ -110,7 +110,7 @@ class Training:
             os.kill(self._child.pid, signal.SIGTERM)
 
     def checkpoint(self) -> Any:
-        """Called by submitit when the job is about to lose its nodes: save, and go on when there are nodes again."""
+        """Save when submitit says that the job is about to lose its nodes, and go on when there are nodes again."""
         from submitit.helpers import DelayedSubmission
 
         self._stop()
@@ -180,7 +180,7 @@ class Cluster:
         return Submitted(job, ticket, local=self.settings.cluster == "local")
 
     def _still_there(self, job: Job) -> Any:
-        """The job of an earlier sweep process that Slurm still has: it is not submitted twice."""
+        """Find the job of an earlier sweep process that Slurm still has: it is not submitted twice."""
         try:
             known = files.read_json(job.folder / TICKET)
         except (OSError, ValueError):

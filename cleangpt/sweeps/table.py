@@ -1,11 +1,10 @@
-"""What a person sees of a sweep: a table that moves on a terminal, plain lines in a log."""
+"""A sweep as a person watches it: a table that moves on a terminal, plain lines in a log."""
 
 import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich import box
 from rich.live import Live
 from rich.markup import escape
 
@@ -15,7 +14,6 @@ from cleangpt.terminal.narrow import Table
 from cleangpt.terminal.patience import duration
 
 COLORS = {"running": "cyan", "failed": "red", "stopped": "yellow", "pruned": "yellow", "waiting": "dim"}
-WIDE = 100  # columns: on a narrower terminal there are no lines between the columns
 REFRESH = 4  # times a second
 SHOWN = ("val/loss", "val/accuracy")
 
@@ -39,7 +37,7 @@ class Row:
         return (self.outcome and self.outcome.summary.get("step")) or self.watched.last.get("step", 0)
 
     def values(self) -> str:
-        """The values of the last evaluation, for a line."""
+        """Write the values of the last evaluation, for a line."""
         found = [(name, self.value(name)) for name in SHOWN]
         return ", ".join(f"{name} {_number(name, value)}" for name, value in found if value is not None)
 
@@ -63,7 +61,7 @@ class Board:
         self.console.file.flush()
 
     def before(self, job: Job, outcome: Outcome) -> None:
-        """A job that an earlier part of the sweep has done."""
+        """Show a job that an earlier part of the sweep has done."""
         row = self.rows[job.number] = Row(job, outcome.status, Watched(job.run.metrics), outcome=outcome)
         row.seconds = outcome.summary.get("seconds")
         self._line(row, f"{outcome.status}: {row.values()}" if row.values() else outcome.status)
@@ -88,7 +86,7 @@ class Board:
             self.say(" ".join(filter(None, [f"{row.job.number:04}", row.job.label, what])))
 
     def best(self) -> list[str]:
-        """Of several jobs that finished, the one with the best values: the accuracy, then the loss."""
+        """Name the best of several jobs that finished: by accuracy, then by loss."""
         found = [row for row in self.rows.values() if row.status in (*DONE, "done before")]
         found = [row for row in found if row.value("val/loss") is not None]
         if len(found) < 2:
@@ -102,7 +100,7 @@ class Board:
             self.live = None
 
     def picture(self) -> Table:
-        """What fits on the terminal: first what runs, then what ended last."""
+        """Choose what fits on the terminal: first what runs, then what ended last."""
         room = max(3, self.console.size.height - 6)
         rows = list(self.rows.values())
         running = [row for row in rows if row.status == "running"]
@@ -113,15 +111,12 @@ class Board:
         return self.table(kept, caption + (f"; {hidden} not shown" if hidden else ""))
 
     def table(self, rows: list[Row] | None = None, caption: str | None = None) -> Table:
-        narrow = self.console.width < WIDE
-        lines = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False} if narrow else {}
-        table = Table(caption=caption, caption_justify="left", **lines)
+        table = Table(caption=caption, caption_justify="left")
         table.add_column("job", justify="right", no_wrap=True)
         table.add_column("what differs", overflow="fold")
         table.add_column("status", overflow="fold")
         for name in ("step", *SHOWN, "time"):
-            head = name.replace("/", "/\n") if narrow else name
-            table.add_column(head, justify="right", overflow="fold", no_wrap=True)
+            table.add_column(name, justify="right", no_wrap=True)
         for row in sorted(self.rows.values() if rows is None else rows, key=lambda row: row.job.number):
             seconds = time.monotonic() - row.began if row.status == "running" else row.seconds
             color = COLORS.get(row.status)

@@ -1,45 +1,32 @@
-"""What can be learned. A task is one file (or folder) here and one YAML in conf/dataset/.
+"""What can be learned. A task is one file here and one YAML in conf/dataset/; docs/new_task.md shows how to add one.
 
-Its file defines `Settings`, the keys of its YAML, whose `name` lists the names that it answers to, and `Task`,
-which is made from them. Nothing else has to be told about it: the files of this folder are found by looking.
-A task has
+    contract.py     what a task is: `Batch`, `Question`, `Task`, `TaskWithAnswers`
+    held_out.py     questions by number, cut into train, val and test by a permutation: `NumberedTask`
+    strings.py      strings over an alphabet, by number
+    copy.py         strings that are said again
+    sort.py         digits that are put in order
+    arithmetic.py   sums and products, with
+        pairs.py        all pairs of numbers, cut into train, val and test
+        digits.py       decimal arithmetic on whole batches
+        strata.py       a fixed sample of a huge split, with short and long numbers
+    text.py         windows of prepared text
 
-    tokenizer            text ↔ tokens, with `vocab_size`
-    sequence_length      the tokens that a model reads of one sample
-    size(split)          how many samples train, val and test have; 0 where there is no such split
-    batch(split, index, epoch_keys)  the samples of these indices, as a `Batch`. In training each comes with a key
-                         of its epoch, by which a task may vary its samples
-    place(device)        bring data to the device, if there is any
-    reads_disk           whether to make samples ahead, since reading them may take a while
-    fingerprint()        what tells this data from other data, for a run that is resumed
-    val_size             how many samples of val an evaluation looks at
-    has_answers          whether a sample is right or wrong, so that there is an accuracy
-    guessing()           without answers: the loss of knowing only how often each token comes
-    measures(loss)       what a loss of validation means in other measures, by name
-    more_is_better       the names of its scores (accuracy, …) that are better when they are higher; others when lower
-    headline(score)      what of it goes into summary.json, by name
-
-where its samples are questions with one right answer, for sample.py
-
-    ask(text)            a person's question as a `Question`
-    examples(count)      a few held-out ones
-
-and knows nothing of the trainer.
+Nothing else has to be told about a task: the files of this folder are found by looking, and so are the modules that
+installed packages name under the entry point group `cleangpt.tasks`. A task knows nothing of what is done with it.
 """
-
-from typing import Any
 
 from cleangpt.basics import found
 from cleangpt.basics.schema import Section
+from cleangpt.tasks.contract import Task
 
 SETTINGS = found.settings(__name__, "cleangpt.tasks")  # by name
 
 
-def make(settings: Section, context: int | None = None) -> Any:
+def make(settings: Section, context: int | None = None) -> Task:
     """Make the task that these settings describe. `context` is what the model can read at once, if that is given."""
     return found.module_of(type(settings)).Task(settings, context)
 
 
-def of(name: str) -> type:
+def of(name: str) -> type[Task]:
     """Return the class of the task that answers to this name."""
     return found.module_of(SETTINGS[name]).Task

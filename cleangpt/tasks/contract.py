@@ -1,10 +1,25 @@
-"""What a task gives: samples as batches, and questions to which one answer is right."""
+"""What a task is: samples to learn from as batches, and what the rooms above ask about them.
 
+A task's file defines `Settings`, the keys of its YAML, whose `name` lists the names that it answers to, and `Task`,
+which is made from them: a `Task` of this file for samples of any kind, a `TaskWithAnswers` where each sample is a
+question with one right answer, or a `NumberedTask` of held_out.py, which is told how questions are written and what
+they are numbered by. What is abstract has to be defined; all else has a default.
+"""
+
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+
+from cleangpt.basics.seeds import Permutation, derive
+
+COMPLETE = 1_000_000  # a held-out set of questions up to this size is looked at whole
+AT_ONCE = 1 << 12  # samples in one batch where many are looked at
+GUESSED_FROM = 1 << 12  # training samples that tell how often each token comes
 
 
 @dataclass(frozen=True)
@@ -16,10 +31,34 @@ class Batch:
 
     inputs: Any  # (n, T) int64
     targets: Any  # (n, T) int64, the token that follows
-    loss_weights: np.ndarray | None  # (n, T) float32, what a target counts in the loss; None: 1
-    answer: np.ndarray | None  # (n, T) bool, targets that have to be right for the sample to be right; None: no answer
-    real: np.ndarray | None  # (n, T) bool, inputs that are not padding; None: all
+    loss_weights: np.ndarray | None = None  # (n, T) float32, what a target counts in the loss; None: 1
+    answer: np.ndarray | None = None  # (n, T) bool, targets that have to be right for the sample to be; None: no answer
+    real: np.ndarray | None = None  # (n, T) bool, inputs that are not padding; None: all
     documents: Any = None  # (n, T) int64, the number of each token's document, where attention stays within it
+
+    @classmethod
+    def of(cls, questions: np.ndarray, answers: np.ndarray, pad: int, loss: str = "answer") -> "Batch":
+        """Write (n, P) questions and (n, A) answers, tokens or -1, in rows: a -1 moves behind the end and is padding.
+
+        With `loss="all"` the questions are learned too.
+        """
+        tokens = np.concatenate([questions, answers], axis=1)  # (n, L)
+        is_answer = np.zeros(tokens.shape, bool)
+        is_answer[:, questions.shape[1] :] = True
+        real = tokens >= 0
+        if not real.all():
+            order = np.argsort(~real, axis=1, kind="stable")
+            tokens, is_answer, real = (np.take_along_axis(x, order, axis=1) for x in (tokens, is_answer, real))
+            tokens = np.where(real, tokens, pad)
+            is_answer &= real
+        counted = is_answer if loss == "answer" else real
+        return cls(
+            inputs=tokens[:, :-1],
+            targets=tokens[:, 1:],
+            loss_weights=counted[:, 1:].astype(np.float32),
+            answer=is_answer[:, 1:],
+            real=real[:, :-1],
+        )
 
 
 @dataclass(frozen=True)
@@ -38,3 +77,159 @@ class Question:
     def verdict(self, answer: list[int]) -> str:
         marked = "✓" if self.is_right(answer) else f"✗ it is {self.read(self.right)}"
         return f"{self.text} = {self.read(answer)} {marked}"
+
+
+class Measure(NamedTuple):
+    """What a loss means in another measure."""
+
+    value: float
+    more_is_better: bool = False
+
+
+class Task(ABC):
+    """Samples of any kind. They are scored by their loss, token by token, as text is."""
+
+    has_answers: ClassVar[bool] = False  # whether a sample is right or wrong, so that there is an accuracy
+    reads_disk: bool = False  # whether to make samples ahead, since reading them may take a while
+    tokenizer: Any  # text ↔ tokens, with `vocab_size`: one of cleangpt/tokens/tokenizers.py
+
+    def __init__(self, settings: Any, context: int | None = None):
+        """Make the task that these settings describe. `context` is what the model reads at once, where that is set."""
+        self.settings = settings
+
+    @abstractmethod
+    def size(self, split: str) -> int:
+        """Count the samples of train, val or test; 0 where there is no such split."""
+
+    @abstractmethod
+    def batch(self, split: str, index: np.ndarray, epoch_keys: np.ndarray | None = None) -> Batch:
+        """Make the samples of these indices. In training each comes with a key of its epoch, to vary it by."""
+
+    @cached_property
+    def sequence_length(self) -> int:
+        """The tokens that a model reads of one sample."""
+        return self.settings.sequence_length
+
+    @cached_property
+    def val_size(self) -> int:
+        """How many samples of val an evaluation looks at: the first ones."""
+        return min(self.size("val"), getattr(self.settings, "val_size", None) or self.size("val"))
+
+    def place(self, device: Any) -> None:  # noqa: B027
+        """Bring data to the device, if there is any."""
+
+    def fingerprint(self) -> dict[str, str]:
+        """Tell this data from other data, for a run that is resumed; {} where the settings say it all."""
+        return {}
+
+    def guessing(self) -> float:
+        """The loss of knowing only how often each token comes, in nats."""
+        batch = self.batch("train", np.arange(min(self.size("train"), GUESSED_FROM)))
+        targets = np.asarray(batch.targets)
+        return entropy(np.bincount(targets.ravel() if batch.loss_weights is None else targets[batch.loss_weights > 0]))
+
+    def measures(self, loss: float, split: str = "val") -> dict[str, Measure]:
+        """What a loss means in other measures, by name."""
+        return {"perplexity": Measure(math.exp(min(loss, 700.0)))}
+
+    @property
+    def more_is_better(self) -> tuple[str, ...]:
+        """The scores that are better when they are higher; others when they are lower."""
+        return tuple(name for name, measure in self.measures(1.0).items() if measure.more_is_better)
+
+    def facts(self, split: str) -> dict[str, Any]:
+        """What the JSON of a score says beside what it says of every task."""
+        return {}
+
+    def key(self, *purpose: str | int) -> int:
+        """A key for what is drawn, apart from the seed of the run."""
+        return derive(getattr(self.settings, "split_seed", 0), *purpose)
+
+
+class TaskWithAnswers(Task):
+    """Questions with one right answer, which counts only as a whole."""
+
+    has_answers = True
+    words: ClassVar[dict[str, str]] = {}  # how tables and pictures call what a score calls by a key; else by that key
+
+    @abstractmethod
+    def ask(self, text: str) -> Question:
+        """What a person typed, as a question; a UserError where the model could not have learned it."""
+
+    def read_question(self, tokens: list[int]) -> str:
+        """A question as a person writes it."""
+        return self.tokenizer.decode(tokens)
+
+    def read_answer(self, tokens: list[int]) -> str:
+        """An answer as a person writes it, whatever a model may have given."""
+        if self.tokenizer.end in tokens:
+            tokens = tokens[: tokens.index(self.tokenizer.end)]
+        return self.tokenizer.decode(tokens)
+
+    @property
+    def title(self) -> str:
+        """What is asked, as the heading of a score says it."""
+        return self.settings.name
+
+    @property
+    def answer_length(self) -> int:
+        """The most tokens of an answer, its end included."""
+        return self.sequence_length
+
+    def count(self, split: str) -> int:
+        """How many questions a split has, even if that is more than can be numbered."""
+        return self.size(split)
+
+    def sample(self, split: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        """So many questions that stand for a split, always the same: their indices, and what each stands for."""
+        order = Permutation(self.size(split), self.key("score", split))
+        return order(np.arange(limit)), np.ones(limit)
+
+    def slices(self, split: str, index: np.ndarray) -> dict[str, np.ndarray | dict[str, np.ndarray]]:
+        """(n,) whole numbers by which a score is cut, by name: one for each question, or a dict of two."""
+        return {}
+
+    def positions(self, split: str, index: np.ndarray) -> dict[str, np.ndarray]:
+        """(n,) which token of its answer each question has at a place, by the place's name; -1 where it has none."""
+        lengths, ended = [], []
+        for part in np.array_split(index, len(index) // AT_ONCE + 1):
+            batch = self.batch(split, part)
+            last = batch.answer.shape[1] - 1 - batch.answer[:, ::-1].argmax(axis=1)
+            lengths.append(batch.answer.sum(axis=1))
+            ended.append(batch.targets[np.arange(len(part)), last] == self.tokenizer.end)
+        ends = np.where(np.concatenate(ended), np.concatenate(lengths) - 1, -1)
+        counts = np.concatenate(lengths) - (ends >= 0)
+        found = {str(k + 1): np.where(k < counts, k, -1) for k in range(counts.max(initial=0))}
+        return {**found, "end": ends} if (ends >= 0).any() else found
+
+    def leaked(self, split: str, index: np.ndarray) -> np.ndarray | None:
+        """(n,) whether a question is trained on in other words; None where that can't be."""
+        return None
+
+    def measures(self, loss: float, split: str = "val") -> dict[str, Measure]:
+        return {}
+
+    @property
+    def more_is_better(self) -> tuple[str, ...]:
+        return ("accuracy", *super().more_is_better)
+
+    def questions(self, batch: Batch) -> list[Question]:
+        """The samples of a batch as questions."""
+        tokens = np.concatenate([batch.inputs[:, :1], batch.targets], axis=1)  # (n, T + 1)
+        found = []
+        for row, targets, answer in zip(tokens.tolist(), batch.targets, batch.answer, strict=True):
+            prompt = row[: int(answer.argmax()) + 1]
+            longest = min(self.answer_length, len(row) - len(prompt))
+            right = targets[answer].tolist()
+            found.append(Question(self.read_question(prompt), prompt, right, longest, self.read_answer))
+        return found
+
+    def examples(self, count: int) -> list[Question]:
+        """A few questions that are held out."""
+        return self.questions(self.batch("val", np.arange(min(count, self.size("val")))))
+
+
+def entropy(counts: np.ndarray) -> float:
+    """The loss of guessing by these frequencies, in nats."""
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())

@@ -1,4 +1,4 @@
-"""What fits on a narrow terminal: tables that stay whole, long names, and lines that break between words."""
+"""Tables, names and lines for a narrow terminal: whole, and broken between words."""
 
 import copy
 import textwrap
@@ -51,7 +51,7 @@ class Name:
 
 
 def _width(table: rich.table.Table, console: Console, options: ConsoleOptions) -> int:
-    """What it takes to show it whole."""
+    """Measure the width that shows a table whole."""
     return rich.table.Table.__rich_measure__(table, console, options.update(max_width=UNBOUNDED)).maximum
 
 
@@ -89,7 +89,7 @@ def _row_by_row(table: rich.table.Table) -> rich.table.Table:
 
 
 def entries(lines: list[tuple[str, str]], width: int, indent: int = 4, head: int = 20) -> str:
-    """Lines of help: a head and what it means, which begins in one column and breaks between words."""
+    """Lay out lines of help: a head and what it means, which begins in one column and breaks between words."""
     found = []
     for name, meaning in lines:
         first, rest = f"{' ' * indent}{name:<{head}}", " " * (indent + head)

@@ -1,4 +1,4 @@
-"""Against silence: what takes longer than two seconds says what it is doing.
+"""Progress of whatever takes longer than two seconds: it says what it is doing.
 
     with patience.doing("Drawing the pictures"):
         ...
@@ -32,7 +32,7 @@ BAR = 16  # characters
 
 
 def after() -> float:
-    """Seconds of silence that a person bears."""
+    """Read how many seconds of silence a person bears."""
     try:
         return float(os.environ.get("CLEANGPT_PATIENCE", 2.0))
     except ValueError:
@@ -46,7 +46,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes as a person says them."""
+    """Write a number of bytes as a person says it."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= factor:
             return f"{count / factor:.1f} {unit}"
@@ -54,7 +54,7 @@ def size(count: int) -> str:
 
 
 class Voice:
-    """Where it is said: on standard error, by the first process."""
+    """The place where progress is said: standard error, by the first process."""
 
     @property
     def speaks(self) -> bool:
@@ -62,7 +62,7 @@ class Voice:
 
     @property
     def draws(self) -> bool:
-        """Whether a line may move."""
+        """Whether a line may move here."""
         return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
     @property
@@ -71,14 +71,14 @@ class Voice:
         return shutil.get_terminal_size().columns - 1
 
     def line(self, text: str) -> None:
-        """A line that stays."""
+        """Write a line that stays."""
         self._write(f"{visible(text)}\n")
 
     def log(self, text: str) -> None:
-        """What a log gets while a line moves."""
+        """Write to a log, if there is one, while a line moves."""
 
     def draw(self, text: str) -> None:
-        """In the place of what was drawn before."""
+        """Draw a line in the place of what was drawn before."""
         self._write(f"\r\033[K{visible(text)}")
 
     def _write(self, text: str) -> None:
@@ -88,7 +88,7 @@ class Voice:
 
 
 class Nobody(Voice):
-    """Where nothing is said."""
+    """A place where nothing is said."""
 
     speaks = False
 
@@ -98,7 +98,7 @@ def _shows_dots() -> bool:
 
 
 class Progress:
-    """What is being done, and how much of it."""
+    """The progress of a work: what is being done, and how much of it."""
 
     _all: list["Progress"] = []  # noqa: RUF012  those under way; the innermost one speaks
 
@@ -113,7 +113,7 @@ class Progress:
         self.done = min(self.done + count, self.total or self.done + count)
 
     def turn_to(self, what: str, done: int, total: int | None, now: float) -> None:
-        """So much of this is done; what is new begins now."""
+        """Note how much is done of what; what is new begins now."""
         if what != self.what:
             self.what, self.counted_since = what, now
         self.done, self.total = done, total
@@ -149,7 +149,7 @@ class Progress:
         return [f", {duration((now - self.counted_since) / self.done * max(0, self.total - self.done))} left"]
 
     def picture(self, now: float, width: int) -> str:
-        """One line of a terminal, which must not be wider."""
+        """Draw the progress as one line of a terminal, which must not be wider."""
         if not self.total:
             frame = SPINNER[int((now - self.began) / BETWEEN_FRAMES) % len(SPINNER)]
             return f"{frame} {self.what} … {duration(now - self.began)}"[:width]
@@ -205,7 +205,7 @@ _teller: tuple[int, int] | None = None  # the process that speaks while this one
 
 
 def starting(what: str = "Starting") -> None:
-    """From here on until `started` the start of this program is announced, if it takes long: from a cold disk some
+    """Announce the start of this program, if it takes long, until `started` is called: from a cold disk some
     libraries take ten seconds and more.
 
     Another process says it. A thread of ours could not: the interpreter's lock is held while a library is loaded.
@@ -226,7 +226,7 @@ def starting(what: str = "Starting") -> None:
 
 
 def started() -> None:
-    """Whoever goes on says himself what he does."""
+    """End what `starting` announces: whoever goes on says himself what he does."""
     global _teller
     if _teller is not None:
         (child, told), _teller = _teller, None

@@ -1,4 +1,4 @@
-"""Standard output and standard error, for readers that leave, disks that are full, and encodings that know little.
+"""Standard output and standard error for readers that leave, disks that are full, and encodings that know little.
 
 A training goes on without its console, and says so in train.log. Other programs exist for what they print: they end,
 without a word where the reader has had enough, otherwise with one sentence and status 1.
@@ -58,7 +58,7 @@ class _Raw(io.RawIOBase):
 
 
 def losses() -> list[str]:
-    """A sentence on each stream that was lost since the last time."""
+    """Write a sentence on each stream that was lost since the last time."""
     found = _lost[:]
     _lost.clear()
     return found
@@ -78,7 +78,7 @@ def fill() -> None:
 
 
 def settle(goes_on: bool) -> None:
-    """From here on streams do what is said above. What an encoding has no characters for is shown as escapes."""
+    """Have streams do what this file says. What an encoding has no characters for is shown as escapes."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
         if not isinstance(stream, io.TextIOWrapper):  # that of a program which runs us

@@ -43,7 +43,7 @@ class DecodedText:
         return text[len(known) :]
 
 
-class Writer:
+class Detokenizer:
     """The text of tokens that come one by one, up to a stop string."""
 
     def __init__(self, tokenizer: Any, stop: Sequence[str] = ()):

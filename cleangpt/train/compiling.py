@@ -8,10 +8,9 @@ import torch
 
 from cleangpt.basics.errors import UserError
 from cleangpt.config.experiment import Config
-from cleangpt.machine import compiler
+from cleangpt.machine import compiler, peaks
 from cleangpt.machine.device import Compute
-from cleangpt.models import flops
-from cleangpt.models.layers import Decoder
+from cleangpt.models.contract import LanguageModel
 
 COLD_SECONDS = 60.0  # a first compilation takes about so long
 GAIN = 0.3  # of the time of a step, on a GPU
@@ -21,12 +20,12 @@ UNKNOWN_PEAK = 50e12
 
 
 def eager_seconds(
-    config: Config, model: Decoder, length: int, compute: Compute, processes: int, micro_steps: int
+    config: Config, model: LanguageModel, length: int, compute: Compute, processes: int, micro_steps: int
 ) -> float:
     """About how long so many micro-steps take on a GPU without compilation, from what is known of the card."""
     rows = -(-config.train.batch_size // processes)
-    peak = flops.peak(compute) or UNKNOWN_PEAK
-    arithmetic = rows * length * flops.flops_per_token(model, length) / (UTILISATION * peak)
+    peak = peaks.peak(compute) or UNKNOWN_PEAK
+    arithmetic = rows * length * model.flops_per_token(length) / (UTILISATION * peak)
     parts = -(-rows // (config.train.micro_batch_size or rows))
     return micro_steps * max(arithmetic, parts * config.model.n_layer * LAUNCH_SECONDS)
 
@@ -51,12 +50,12 @@ def decide(choice: bool | str, compute: Compute, seconds: float) -> tuple[bool |
     return pays, f"compile=auto: {'on' if pays else 'off'}, a run of about {seconds:,.0f} s {verb} the compilation"
 
 
-def apply(choice: bool | str, model: Decoder) -> None:
+def apply(choice: bool | str, model: LanguageModel) -> None:
     if choice:
         compiler.without_a_stopwatch()
     if choice == "graphs":  # the whole step of the model is launched at once
         model.compile(dynamic=False, mode="reduce-overhead")
     elif choice:
-        for block in model.blocks:
-            block.compile(dynamic=False)
+        for module in model.compiled():
+            module.compile(dynamic=False)
         model.loss = torch.compile(model.loss, dynamic=False)

@@ -20,7 +20,7 @@ from cleangpt.train.loop import Trainer
 
 
 def finish(trainer: Trainer, status: str) -> int:
-    """Write what a run leaves, and say it; the exit status. Without its weights a run is not complete."""
+    """Write what a run leaves, say it, and return the exit status. Without its weights a run is not complete."""
     config, run, task, tracker, state = trainer.config, trainer.run, trainer.task, trainer.tracker, trainer.state
     with patience.doing("Writing the final weights", voice=tracker.voice):
         trainer.save_weights(run.final)
@@ -112,7 +112,7 @@ def failed(trainer: Trainer, error: Exception) -> None:
 
 
 def is_gone(trainer: Trainer) -> bool:
-    """Whether the run directory was taken away, which is said and not made good: a new one would hold half a run."""
+    """Tell whether the run directory was taken away; it is not made anew, since that would hold half a run."""
     gone = distributed.from_main(trainer.tracker.is_gone)
     if gone:
         where, step = trainer.run.shown(), trainer.state.step
@@ -133,7 +133,7 @@ def _say_how_to_go_on(trainer: Trainer, found: kept.Kept) -> None:
 
 
 def _end(trainer: Trainer, status: str, score: dict[str, Any] | None) -> verdict.End:
-    """What a run is judged by: the test split, or where that was not scored, the last evaluation."""
+    """Collect what a run is judged by: the test split, or the last evaluation where that was not scored."""
     accuracy = guessing = None
     if trainer.task.has_answers:
         accuracy = score["accuracy"] if score is not None else (trainer.state.scores or {}).get("val/accuracy", 0.0)
@@ -151,11 +151,11 @@ def _summary(
     summary |= {f"best/{name}": value for name, value in (state.best or {}).items()}
     summary |= {"best/step": state.best_step, **(state.scores or {})}
     if score is not None:
-        summary |= {f"test/{name}": value for name, value in trainer.task.headline(score).items()}
+        summary |= {f"test/{name}": value for name, value in of_task.headline(trainer.task, score).items()}
     if judged is not None:
         summary["verdict"] = judged
     speed = state.tokens / max(state.train_seconds, 1e-9)
-    mfu = trainer.watch.mfu(speed)
+    mfu = trainer.health.mfu(speed)
     summary |= {
         "tokens": state.tokens,
         "epochs": trainer.stream.epochs(state.micro_step),
@@ -168,7 +168,7 @@ def _summary(
 
 
 def _write_summary(trainer: Trainer, summary: dict[str, Any]) -> bool:
-    """Whether summary.json tells how the run ended. That of an earlier part does not stay where it can't."""
+    """Write summary.json; tell whether that worked. An earlier one does not stay where it can't be replaced."""
     if not trainer.world.is_main:
         return True
     try:
@@ -186,7 +186,7 @@ def _write_summary(trainer: Trainer, summary: dict[str, Any]) -> bool:
 
 
 def _leave_card(trainer: Trainer) -> None:
-    """The page about the run, and its plots once more. What stands in the way is said, and costs nothing else."""
+    """Draw the plots once more and write card.md. What stands in the way is said, and costs nothing else."""
     if not trainer.world.is_main:
         return
     with patience.doing("Drawing the plots", voice=trainer.tracker.voice):

@@ -38,7 +38,7 @@ class Gradients:
         self._add_from_here()
         self.last_pass = False
         self.buckets: list[Bucket] = []
-        if self.flat.numel() > self.SMALL and distributed.several():
+        if self.flat.numel() > self.SMALL and distributed.is_distributed():
             self._cut(sizes)
 
     def begin(self) -> None:

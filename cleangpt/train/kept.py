@@ -1,7 +1,8 @@
-"""What of a run lies on the disk, as it is there and not as it was meant to be: a full disk keeps nothing."""
+"""Look at what of a run lies on the disk, as it is there and not as it was meant to be: a full disk keeps nothing."""
 
 from typing import NamedTuple
 
+from cleangpt.basics.words import listed
 from cleangpt.runs import weights
 from cleangpt.train.loop import Trainer
 
@@ -14,12 +15,13 @@ class Kept(NamedTuple):
     goes_on: int | None  # the step from which the run can be resumed
 
     def sentence(self) -> str:
-        there = f"there {'are' if self.there[1:] else 'is'} {_listed(self.there)}" if self.there else "nothing is there"
-        return f"{_listed(self.lacking)} could not be written; {there}"
+        are = "are" if len(self.there) > 1 else "is"
+        there = f"there {are} {listed(self.there)}" if self.there else "nothing is there"
+        return f"{listed(self.lacking)} could not be written; {there}"
 
 
 def look(trainer: Trainer, ended: bool) -> Kept:
-    """What there is of a run at its present step. One that `ended` has final/ too."""
+    """Look at what the disk has of a run at its present step. One that `ended` has final/ too."""
     run, state, tracker = trainer.run, trainer.state, trainer.tracker
     there, lacking = [], []
     snapshots = [int(folder.name.removeprefix("step_")) for folder in run.snapshot_folders()]
@@ -37,7 +39,3 @@ def look(trainer: Trainer, ended: bool) -> Kept:
     if lines := tracker.waiting():
         lacking.append(f"the last {lines} lines of metrics.jsonl" if lines > 1 else "the last line of metrics.jsonl")
     return Kept(there, lacking, snapshots[-1] if snapshots else None)
-
-
-def _listed(names: list[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -82,7 +82,7 @@ def _decide(
         distributed.note("begun")
         return json.dumps([str(run.path), decided.model_dump(mode="json"), resume and str(resume)])
 
-    path, decided, resume = json.loads(distributed.told_by_main("decision", say))
+    path, decided, resume = json.loads(distributed.broadcast_from_rank0("decision", say))
     return RunDir(Path(path)), parse(decided), resume and Path(resume)
 
 

@@ -20,17 +20,18 @@ from cleangpt.machine import distributed
 from cleangpt.machine.device import Compute
 from cleangpt.machine.distributed import World
 from cleangpt.machine.signals import Stop, Stopped
-from cleangpt.models.layers import Decoder
+from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim, schedule
 from cleangpt.runs import snapshot, weights, writer
 from cleangpt.runs.rundir import RunDir
 from cleangpt.runs.state import State
 from cleangpt.score import evaluate, of_task
+from cleangpt.tasks.contract import Task
 from cleangpt.terminal import patience
 from cleangpt.train.gradients import Gradients
 from cleangpt.train.stream import Stream
 from cleangpt.watch import profiling
-from cleangpt.watch.health import Watch
+from cleangpt.watch.health import StepHealth
 from cleangpt.watch.tracking import Tracker, only_finite
 
 NARROW = 80  # characters of a line on many terminals
@@ -41,7 +42,7 @@ class NonFinite(Exception):
 
 
 class Sums(NamedTuple):
-    """What the all-reduce of a step brings besides gradients."""
+    """The sums that the all-reduce of a step brings besides gradients."""
 
     loss: float
     weight: float  # supervised tokens
@@ -54,8 +55,8 @@ class Trainer:
     def __init__(
         self,
         config: Config,
-        task: Any,
-        model: Decoder,
+        task: Task,
+        model: LanguageModel,
         compute: Compute,
         world: World,
         run: RunDir,
@@ -73,7 +74,7 @@ class Trainer:
         self.judge = evaluate.Judge(model, compute.device, world, stop)
         self.writer = writer.BackgroundWriter()
         self.unwritten_best: Callable[[], None] | None = None  # writes the best weights, until it has
-        self.watch = Watch(model, task.sequence_length, compute, world, config.logger.norms)
+        self.health = StepHealth(model, task.sequence_length, compute, world, config.logger.norms)
         profiles = config.profile and world.is_main
         self.profiler = profiling.Profiler(run, train, compute, tracker.say) if profiles else profiling.Off()
         self.launches_graphs = False
@@ -105,7 +106,7 @@ class Trainer:
         distributed.from_main(lambda: self.tracker.start(behind))
         self.tracker.log_to(self.config, behind)
         self.first_micro_step, self.first_step_began = state.micro_step, time.monotonic()
-        self.watch.start(state)
+        self.health.start(state)
         self.snapshot_at = time.monotonic()
         stopping = state.unevaluated is not None and not self.finish_step(state.unevaluated, evaluates=True)
         while state.step < train.steps and not (stopping or self.is_solved() or self.stops_early()):
@@ -128,7 +129,7 @@ class Trainer:
         return "early_stopped" if self.stops_early() and not self.is_solved() else "completed"
 
     def _long_step(self) -> contextlib.AbstractContextManager:
-        """Says what a step does that may take long: the first one, and those after a slow one."""
+        """Announce a step that may take long: the first one, and those after a slow one."""
         first = self.state.micro_step == self.first_micro_step
         if not first and time.monotonic() - self.step_began < 1.0:
             self.step_began = time.monotonic()
@@ -143,11 +144,11 @@ class Trainer:
         if self.tracker.is_gone():
             self.stop.number = self.stop.number or signal.SIGTERM  # which the next step tells all processes
         logs = state.step % train.log_every == 0 or state.step in (1, train.steps)
-        logs = logs or self.watch.measures_norms(state.step)
+        logs = logs or self.health.measures_norms(state.step)
         if "tokens" not in row:  # a row that waited for its evaluation has all this
-            row |= self.watch.speed(state)
+            row |= self.health.speed(state)
             if logs:
-                row |= self.watch.line(state, clips=train.grad_clip is not None)
+                row |= self.health.line(state, clips=train.grad_clip is not None)
         row = only_finite(row)
         left = self.seconds_left()
         self.tracker.progress(state.step, row, left)
@@ -170,7 +171,7 @@ class Trainer:
         return True
 
     def is_solved(self) -> bool:
-        """Whether train.stop_when has been reached."""
+        """Tell whether train.stop_when has been reached."""
         asked = self.config.train.stop_when
         return asked is not None and self.state.asked == asked.question() and self.state.met >= asked.times
 
@@ -208,7 +209,7 @@ class Trainer:
         self.writer.submit(f"the snapshot of step {step}", write)
 
     def say_complaints(self, and_then: str = "") -> None:
-        """What could not be written since the last time."""
+        """Say what could not be written since the last time."""
         while not self.writer.complaints.empty():
             self.tracker.say(self.writer.complaints.get() + and_then)
 
@@ -216,7 +217,7 @@ class Trainer:
         return self.earlier_seconds + time.monotonic() - self.began
 
     def seconds_left(self) -> float | None:
-        """From the time of the micro-steps since this process began, and the number of those to come."""
+        """Estimate the time left from that of the micro-steps since this process began."""
         done = self.state.micro_step - self.first_micro_step
         if self.state.step < 10 or not done:
             return None
@@ -225,16 +226,16 @@ class Trainer:
     # ---- one step
 
     def step(self, step: int) -> tuple[dict[str, Any] | None, bool]:
-        """One optimizer step over all its micro-steps and processes. What it was like, and whether to stop.
+        """Make one optimizer step over all its micro-steps and processes; its row of metrics, and whether to stop.
 
-        A signal between micro-steps drops the step, on all processes alike: it is None then, nothing of it was
+        A signal between micro-steps drops the step on all processes alike: the row is None then, nothing of it was
         done, and a resumed run makes it whole.
         """
         config, state, gradients, phase = self.config, self.state, self.gradients, self.profiler.phase
         started = time.perf_counter()
         now = schedule.at(config.schedule, step)
         optim.set_schedule(self.optimizer, now.lr, now.weight_decay)
-        if config.model.dropout > 0:  # masks are a function of the step too, so no random state has to be saved
+        if config.model.is_random:  # masks are a function of the step too, so no random state has to be saved
             torch.manual_seed(derive(config.seed, "dropout", step, self.world.rank))
         if not self.model.training:
             self.model.train()
@@ -249,13 +250,13 @@ class Trainer:
         last = now.grad_accum * self.stream.parts
         incomplete = False
         with self.compute.autocast():  # once a step: until the weights change, they are cast only once
-            for number, rows in enumerate(self.watch.waiting(parts, phase), start=1):
+            for number, rows in enumerate(self.health.waiting(parts, phase), start=1):
                 if incomplete := self.stop.number > 0:
                     break
                 if self.launches_graphs:
                     torch.compiler.cudagraph_mark_step_begin()
                 with phase("forward"):
-                    loss = self.model(**rows.given())
+                    loss = self.model(**rows.model_inputs())
                 if number == last:
                     gradients.before_last_pass()
                 with phase("backward"), self.compute.no_autocast():
@@ -282,7 +283,7 @@ class Trainer:
             state.clipped += clipping < 1
             with phase("update"):
                 gradients.flat.mul_(mean / scale * clipping)
-                norms = self.watch.update(self.optimizer, step)
+                norms = self.health.update(self.optimizer, step)
         state.step, state.micro_step = step, state.micro_step + now.grad_accum
         state.tokens += int(sums.tokens)
         state.train_loss = loss if math.isfinite(loss) else None
@@ -304,7 +305,7 @@ class Trainer:
         return row, sums.stop > 0
 
     def _is_finite(self, step: int, loss: float, norm: float, lr: float) -> bool:
-        """Whether to take the step. With float16 a gradient that overflows only lowers the loss scale."""
+        """Decide whether to take the step. With float16 a gradient that overflows only lowers the loss scale."""
         state = self.state
         finite = math.isfinite(norm) and math.isfinite(loss)
         if self.scales_loss and finite:
@@ -373,15 +374,14 @@ class Trainer:
         self.writer.submit(f"{folder.name}/", write)
 
     def finish_writing(self) -> None:
-        """Until all is on the disk, best/ at a second try perhaps."""
+        """Wait until all is on the disk, and try a best/ that found no room once more."""
         self.writer.wait()
         if self.unwritten_best is not None:
             self.writer.submit("best/", self.unwritten_best)
             self.writer.wait()
 
     def has_best(self) -> bool:
-        """Whether best/ holds the weights that were evaluated best: a full disk may have kept them from it."""
-
+        """Tell whether best/ holds the weights that were evaluated best: a full disk may have kept them from it."""
         self.writer.wait()
         return distributed.from_main(lambda: weights.step(self.run.best) == self.state.best_step is not None)
 

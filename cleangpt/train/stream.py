@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cleangpt.basics.seeds import Permutation, derive
 from cleangpt.machine.distributed import World
-from cleangpt.tasks.contract import Batch
+from cleangpt.tasks.contract import Batch, Task
 
 CHUNK = 8192  # samples that are made at a time: many small micro-steps cost no more than one
 CHUNK_TOKENS = 1 << 20  # of long samples fewer
@@ -34,8 +34,8 @@ class Rows:
     weight: float  # the sum of the weights
     tokens: int  # inputs that are not padding
 
-    def given(self) -> dict[str, Tensor | None]:
-        """What the model reads of them."""
+    def model_inputs(self) -> dict[str, Tensor | None]:
+        """Return the arguments of the model's forward pass."""
         within = {} if self.documents is None else {"documents": self.documents}
         return {"tokens": self.inputs, "targets": self.targets, "loss_weights": self.loss_weights, **within}
 
@@ -43,7 +43,7 @@ class Rows:
 class Stream:
     def __init__(
         self,
-        task: Any,
+        task: Task,
         seed: int,
         batch_size: int,
         micro_batch_size: int | None,
@@ -66,7 +66,7 @@ class Stream:
         self._next: tuple[int, Future | None] = (-1, None)
 
     def indices(self, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Samples k of the run → which samples of the training set they are, and the keys of their epochs."""
+        """Map samples k of the run to samples of the training set, and to the keys of their epochs."""
         epoch, place = k // self.size, k % self.size
         index, keys = np.empty(k.shape, np.int64), np.empty(k.shape, np.int64)
         for e in np.unique(epoch):
@@ -76,11 +76,11 @@ class Stream:
         return index, keys
 
     def epochs(self, micro_steps: int) -> float:
-        """How often the training set was seen after so many micro-steps."""
+        """Tell how often the training set was seen after so many micro-steps."""
         return micro_steps * self.batch_size / self.size
 
     def micro_step(self, m: int) -> list[Rows]:
-        """This process's samples of micro-step m, in as many parts as the device needs."""
+        """Return this process's samples of micro-step m, in as many parts as the device needs."""
         number, place = divmod(m, self.chunk_steps)
         if self._chunk[0] != number:
             waiting, made = self._next
@@ -98,7 +98,7 @@ class Stream:
         return self._upload(self.task.batch("train", *self.indices(k)))
 
     def _upload(self, batch: Batch) -> list[list[Rows]]:
-        """One copy for the whole chunk; its micro-steps and their parts are views of it."""
+        """Copy a whole chunk to the device at once; its micro-steps and their parts are views of it."""
         inputs, targets, loss_weights, documents = (
             self._on_device(x) for x in (batch.inputs, batch.targets, batch.loss_weights, batch.documents)
         )

@@ -17,7 +17,7 @@ from cleangpt.train.verdict import Verdict
 
 
 def introduce(trainer: Trainer, parameters: dict[str, int], snapshot_folder: Path | None, remarks: list[str]) -> None:
-    """What is trained on what, where, and what is going to happen. `remarks` are about the machine."""
+    """Say what is trained on what, where, and what is going to happen. `remarks` are about the machine."""
     config, task, world, say = trainer.config, trainer.task, trainer.world, trainer.tracker.say
     model, before = config.model, trainer.state.world_size
     shape = f"{counted(model.n_layer, 'layer')}, {model.n_embd} wide, context {model.block_size}"
@@ -40,14 +40,14 @@ def introduce(trainer: Trainer, parameters: dict[str, int], snapshot_folder: Pat
         say(sentence)
     for sentence in schedule.ignored(config.schedule, config.train.steps):
         say(sentence)
-    if model.dropout > 0 and world.size > 1:
+    if model.is_random and world.size > 1:
         say("dropout is on: its masks depend on the number of processes, all else does not")
     for remark in remarks:
         say(remark)
 
 
 def outlook(trainer: Trainer) -> list[str]:
-    """What is going to happen; how long it takes is said as soon as some steps have shown it."""
+    """Say what is going to happen; how long it takes is said as soon as some steps have shown it."""
     train, task, schedules = trainer.config.train, trainer.task, trainer.config.schedule
     most, last = (schedule.at(schedules, step).grad_accum * train.batch_size for step in (1, train.steps))
     batch = f"{most:,}" if most == last else f"{most:,} to {last:,}"
@@ -63,7 +63,7 @@ def outlook(trainer: Trainer) -> list[str]:
 
 
 def stretching(before: Config, now: Config, step: int, parts: list[dict[str, Any]]) -> list[str]:
-    """Where a run that goes on has a schedule over another number of steps: what leaps, and how it would not.
+    """Say what leaps where a resumed run has a schedule over another number of steps, and how it would not.
 
     `parts` are the records of the run so far, as in run.json.
     """
@@ -85,7 +85,7 @@ def _over(config: Config, steps: int) -> ScheduleConfig:
 
 
 def _from_the_beginning(config: Config, parts: list[dict[str, Any]], steps: int) -> str:
-    """The command of a run that is the same but for its number of steps."""
+    """Write the command of a run that is the same but for its number of steps."""
     words = {word.partition("=")[0]: word for part in parts for word in part.get("overrides", [])}
     kept = [word for key, word in words.items() if key.lstrip("+") not in ("resume", "train.steps")]
     where = cli.hydra_words(parts[0].get("command", [])[1:])
@@ -93,13 +93,13 @@ def _from_the_beginning(config: Config, parts: list[dict[str, Any]], steps: int)
 
 
 def starter(config: Config, world: distributed.World) -> str:
-    """How a training like this one is started."""
+    """Write how a training like this one is started."""
     by_itself = world.size == 1 or config.processes == world.size
     return "python train.py" if by_itself else f"torchrun --nproc-per-node={world.local_size} train.py"
 
 
 def end(trainer: Trainer, status: str) -> list[str]:
-    """Why training ended where it did."""
+    """Say why training ended where it did."""
     asked, state, steps = trainer.config.train.stop_when, trainer.state, trainer.config.train.steps
     if status == "early_stopped":
         return [f"Stopped early: no better val/loss in {counted(state.worse, 'evaluation')}."]

@@ -14,12 +14,13 @@ from cleangpt.config.cli import FAILED
 from cleangpt.config.experiment import Config, resolve
 from cleangpt.corpus.store import NotPrepared
 from cleangpt.hf import pretrained
-from cleangpt.machine import device, distributed, process
+from cleangpt.machine import device, distributed, process, session
 from cleangpt.machine.signals import Stop, Stopped
 from cleangpt.models.build import build, count_parameters, parameter_counts
 from cleangpt.optimizers import optim
 from cleangpt.runs import alike, migrations, record, snapshot
 from cleangpt.runs.rundir import RunDir, point_latest_to, read_config, refuse_links_outside, writable, write_config
+from cleangpt.tasks.contract import Task
 from cleangpt.terminal import patience
 from cleangpt.train import compiling, ending, memory, telling
 from cleangpt.train.loop import Trainer
@@ -32,15 +33,11 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
     Whoever calls this has claimed the run directory.
     """
     process.keep_memory()
-    device.share_threads(distributed.world().local_size)
     task = _task(config, overrides)
     asked, config = config, resolve(config, task)
     _refuse_unknown_goal(config, task)
     config = config.model_copy(update={"dtype": _dtype(config, run, resume)})
-    compute = device.choose(config.device, config.dtype, distributed.world().local_rank)
-    with patience.doing("Waiting for the other processes"):
-        world = distributed.start(compute.device)
-    try:
+    with session.together(config.device, config.dtype) as (compute, world):
         if config.train.batch_size < world.size:
             raise UserError(
                 f"`train.batch_size` must be at least {world.size}, one sequence for each process, "
@@ -70,9 +67,6 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
                 trainer.writer.close()
                 tracker.close()
                 del trainer
-    finally:
-        process.release_garbage()
-        distributed.stop()
 
 
 def _begin_log(run: RunDir) -> None:
@@ -94,10 +88,10 @@ def _dtype(config: Config, run: RunDir, resume: Path | None) -> str:
             return machine["dtype"]
         return device.fastest_dtype(device.fastest(config.device), count_parameters(config.model))
 
-    return config.dtype if config.dtype != "auto" else distributed.told_by_main("dtype", say)
+    return config.dtype if config.dtype != "auto" else distributed.broadcast_from_rank0("dtype", say)
 
 
-def _task(config: Config, overrides: list[str]) -> Any:
+def _task(config: Config, overrides: list[str]) -> Task:
     """The task. Text has to be prepared, and what was prepared is what is trained on."""
     try:
         task = tasks.make(config.dataset, config.model.block_size)
@@ -116,7 +110,7 @@ def _task(config: Config, overrides: list[str]) -> Any:
     return task
 
 
-def _refuse_unknown_goal(config: Config, task: Any) -> None:
+def _refuse_unknown_goal(config: Config, task: Task) -> None:
     """What ends a run has to be among the scores of its evaluations."""
     rule = config.train.stop_when
     scores = ["val/loss", *(["val/accuracy"] if task.has_answers else [])]

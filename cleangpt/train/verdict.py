@@ -25,7 +25,7 @@ class End(NamedTuple):
 
 
 def of(config: Config, rows: list[dict[str, Any]], end: End) -> Verdict:
-    """`rows` are those of metrics.jsonl."""
+    """Judge a run by its end and the rows of metrics.jsonl."""
     seen = [row["val/loss"] for row in rows if row.get("val/loss") is not None]
     made = [row["train/loss"] for row in rows if row.get("train/loss") is not None]
     if end.accuracy is not None:
@@ -62,7 +62,7 @@ def of(config: Config, rows: list[dict[str, Any]], end: End) -> Verdict:
 
 
 def _levers(config: Config) -> list[str]:
-    """What helps where nothing moves, as far as it is not set already."""
+    """List what helps on a plateau, as far as it is not set already."""
     found = {
         "optimizer=muon": config.optimizer.name != "muon",
         "model.qk_norm=true": not config.model.qk_norm,

@@ -1,6 +1,6 @@
-"""What a line of metrics.jsonl says of a run's health: speed, MFU, memory, waiting for data, clipping, norms by layer.
+"""The health of a run in a line of metrics.jsonl: speed, MFU, memory, waiting for data, clipping, norms by layer.
 
-All of it is read off clocks and counters, so a step waits for the device no oftener than without. Only the norms are
+All of it is read off clocks and counters, so logging adds no device synchronisation. Only the norms are
 computed, at the steps that `logger.norms` asks for.
 """
 
@@ -11,11 +11,12 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from cleangpt.machine import peaks
 from cleangpt.machine.device import Compute
 from cleangpt.machine.distributed import World
-from cleangpt.models import flops
+from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim
 from cleangpt.runs.state import State
 
@@ -23,13 +24,13 @@ from cleangpt.runs.state import State
 OF_THE_MACHINE = ("seconds", "tokens_per_second", "mfu", "memory_gb", "data_wait")
 
 
-class Watch:
+class StepHealth:
     """Counts since the last line of metrics.jsonl. What a resumed run must know of them is in the trainer's State."""
 
-    def __init__(self, model: nn.Module, length: int, compute: Compute, world: World, norms_every: int | None):
+    def __init__(self, model: LanguageModel, length: int, compute: Compute, world: World, norms_every: int | None):
         self.model, self.compute, self.world, self.norms_every = model, compute, world, norms_every
-        self.flops_per_token = flops.flops_per_token(model, length)
-        peak = flops.peak(compute)
+        self.flops_per_token = model.flops_per_token(length)
+        peak = peaks.peak(compute)
         self.peak = None if peak is None else peak * world.size
         self.tokens, self.seconds, self.data_seconds = 0, 0.0, 0.0
 
@@ -37,18 +38,18 @@ class Watch:
         self.tokens, self.seconds, self.data_seconds = state.tokens, state.train_seconds, 0.0
 
     def mfu(self, tokens_per_second: float) -> float | None:
-        """The share of what the devices could do that the model's own arithmetic is, where their peak is known."""
+        """Compute the share of the devices' peak that the model's own arithmetic is, where that peak is known."""
         return None if self.peak is None else tokens_per_second * self.flops_per_token / self.peak
 
     def speed(self, state: State) -> dict[str, float]:
-        """Since the last line; the time of evaluations and snapshots is not in it."""
+        """Compute the speed since the last line; the time of evaluations and snapshots is not in it."""
         speed = (state.tokens - self.tokens) / max(state.train_seconds - self.seconds, 1e-9)
         found = {"tokens": state.tokens, "tokens_per_second": speed}
         mfu = self.mfu(speed)
         return found if mfu is None else {**found, "mfu": mfu}
 
     def line(self, state: State, clips: bool) -> dict[str, float]:
-        """What a line has besides, and begin anew. Memory and waiting are those of this process."""
+        """Sum up since the last line, and begin anew. Memory and waiting are those of this process."""
         spent = max(state.train_seconds - self.seconds, 1e-9)
         found = {"data_wait": min(1.0, self.data_seconds / spent)}
         if (memory := peak_memory(self.compute)) is not None:
@@ -60,7 +61,7 @@ class Watch:
         return found
 
     def waiting(self, parts: Iterator[Any], phase: Callable[[str], AbstractContextManager]) -> Iterator[Any]:
-        """The same parts; the time that they take to come is counted."""
+        """Pass on the parts of a step, and count the time that they take to come."""
         while True:
             began = time.perf_counter()
             with phase("data"):
@@ -100,12 +101,12 @@ def layer_of(parameter: str) -> str:
 
 
 def _norm(tensors: list[Tensor]) -> Tensor:
-    """Of all of them together."""
+    """Compute the norm of all these tensors together."""
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
 
 
 def peak_memory(compute: Compute) -> int | None:
-    """Bytes: the most that tensors took on a GPU, elsewhere the most that the process took."""
+    """Read the most bytes that tensors took on a GPU, or elsewhere that the process took."""
     if compute.device.type == "cuda":
         return torch.cuda.max_memory_allocated(compute.device)
     try:

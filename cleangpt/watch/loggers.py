@@ -1,4 +1,4 @@
-"""Where the rows of metrics.jsonl go besides: TensorBoard, Weights & Biases, a CSV table.
+"""Loggers that get the rows of metrics.jsonl too: TensorBoard, Weights & Biases, a CSV table.
 
 Each is asked for by a file of conf/logger/. One that is not installed or fails warns once, and the training goes on
 without it. After a resume each continues the same run, from the step that the snapshot holds.
@@ -27,7 +27,7 @@ def numbers(row: dict[str, Any]) -> dict[str, float]:
 
 
 class TensorBoard:
-    """Event files in tensorboard/. What was logged behind the snapshot is purged."""
+    """Event files in tensorboard/, from which everything behind the snapshot is purged."""
 
     def __init__(self, run: RunDir, config: Config, step: int):
         from torch.utils.tensorboard import SummaryWriter
@@ -103,7 +103,7 @@ LOGGERS: dict[str, Callable[[RunDir, Config, int], Logger]] = {"tensorboard": Te
 
 
 class Loggers:
-    """All that were asked for. `say` gets one sentence on each that fails."""
+    """The loggers that were asked for. `say` gets one sentence on each that fails."""
 
     def __init__(self, run: RunDir, config: Config, step: int, say: Callable[[str], None]):
         self.say = say

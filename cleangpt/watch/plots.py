@@ -24,14 +24,14 @@ def new_figure(width: float, height: float, columns: int = 1, rows: int = 1) -> 
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """At once: whoever looks sees the old picture or the new one."""
+    """Put a picture in its place at once: whoever looks sees the old one or the new one."""
     path.parent.mkdir(exist_ok=True)
     files.replace(path, lambda file: figure.savefig(file, format="png"))
     return path
 
 
 def limits(low: float, high: float, is_share: bool = False) -> tuple[float, float] | None:
-    """Of an axis whose values all are the same, but for rounding: not that rounding. None where they differ.
+    """Widen an axis whose values all are the same, but for rounding, beyond that rounding. None where they differ.
 
     Shares are in percent.
     """
@@ -48,7 +48,7 @@ def _column(rows: list[dict[str, Any]], key: str) -> tuple[list[int], list[float
 
 
 def run_plots(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
-    """loss.png, accuracy.png where there is one, and schedule.png, from the rows of metrics.jsonl."""
+    """Draw loss.png, accuracy.png where there is one, and schedule.png, from the rows of metrics.jsonl."""
     made = []
     values = [value for key in ("train/loss", "val/loss") for value in _column(rows, key)[1]]
     if values:
@@ -87,7 +87,7 @@ def run_plots(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
 
 
 def points(path: Path, panels: dict[str, list[tuple[str, dict[str, Any]]]], title: str) -> Path:
-    """A panel a slicing: the accuracy of each slice with its interval, and how many problems it has."""
+    """Draw a panel for each slicing: the accuracy of each slice with its interval."""
     figure, axes = new_figure(4 * len(panels), 4, columns=len(panels))
     for axis, (name, slices) in zip(axes, panels.items(), strict=True):
         slices = [(label, row) for label, row in slices if row["problems"]]
@@ -113,8 +113,13 @@ def bars(path: Path, labels: list[str], heights: list[float], xlabel: str, ylabe
     return save_figure(figure, path)
 
 
-def heat_map(path: Path, grid: np.ndarray, rows: str, columns: str, title: str) -> Path:
-    """(R, C) accuracies counted from 1 → a picture with the percentages written into it."""
+def heat_map(path: Path, cells: dict[tuple[int, int], float], rows: str, columns: str, title: str) -> Path:
+    """Draw accuracies by two whole numbers, with the percentages written into the picture."""
+    places = np.array(list(cells))
+    first, last = np.minimum(places.min(axis=0), 1), places.max(axis=0)
+    grid = np.full(last - first + 1, np.nan)
+    for place, value in cells.items():
+        grid[tuple(place - first)] = value
     size = max(3.6, 0.62 * max(grid.shape) + 1.6)
     figure, (axis,) = new_figure(size + 0.8, size)
     axis.grid(False)
@@ -124,7 +129,7 @@ def heat_map(path: Path, grid: np.ndarray, rows: str, columns: str, title: str) 
         if not np.isnan(value):
             shade = "black" if value > 0.6 else "white"
             axis.text(column, row, f"{value * 100:.4g}", ha="center", va="center", fontsize=7, color=shade)
-    axis.set_xticks(range(grid.shape[1]), range(1, grid.shape[1] + 1))
-    axis.set_yticks(range(grid.shape[0]), range(1, grid.shape[0] + 1))
+    axis.set_xticks(range(grid.shape[1]), range(first[1], last[1] + 1))
+    axis.set_yticks(range(grid.shape[0]), range(first[0], last[0] + 1))
     axis.set(title=title, xlabel=columns, ylabel=rows)
     return save_figure(figure, path)

@@ -22,7 +22,7 @@ WARM_UP, STEPS, OPERATIONS = 5, 3, 15
 
 
 class Off:
-    """What a step sees of a profiler when nobody asked for one."""
+    """The profiler of a training for which nobody asked for one."""
 
     def step(self, number: int) -> contextlib.AbstractContextManager:
         return contextlib.nullcontext()
@@ -57,7 +57,7 @@ class Profiler:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """A part of a step, by name in the trace and in the table."""
+        """Record a part of a step, by name in the trace and in the table."""
         if self.recorder is None:
             yield
             return
@@ -67,7 +67,7 @@ class Profiler:
         self.spans.append((name, began, self._now()))
 
     def close(self) -> None:
-        """A run that ends while it is recorded has no profile."""
+        """Stop recording: a run that ends while it is recorded has no profile."""
         if self.recorder is not None:
             self._try(self.recorder.stop)
             self.recorder = None
@@ -109,7 +109,7 @@ class Profiler:
         return table
 
     def _operations(self, recorder: torch.profiler.profile) -> Table:
-        """Those that take longest, without the operations inside them; on a GPU, by what they have it do."""
+        """List the operations that take longest, without those inside them; on a GPU, by what they have it do."""
         on_gpu = self.compute.device.type == "cuda"
         own = [
             (event.self_device_time_total if on_gpu else event.self_cpu_time_total, event.count, event.key)
@@ -133,7 +133,7 @@ class Profiler:
         return event
 
     def _between(self, began: Any, ended: Any) -> float:
-        """Seconds."""
+        """Compute the seconds between two times."""
         return ended - began if isinstance(began, float) else began.elapsed_time(ended) / 1000
 
     def _try(self, action: Callable[[], None]) -> None:
@@ -153,7 +153,7 @@ def _table(title: str, first: str) -> Table:
 
 
 def window(first: int, last: int, breaks: tuple[int | None, ...]) -> range:
-    """The steps to record, of those from `first` to `last`: some in a row that no break falls between, once warm."""
+    """Choose the steps to record from `first` to `last`: some in a row that no break falls between, once warm."""
     start = first + WARM_UP if first + WARM_UP + STEPS - 1 <= last else max(first, last - STEPS + 1)
     for count in range(min(STEPS, last - start + 1), 0, -1):
         for begin in range(start, min(start + 100, last - count + 2)):

@@ -1,4 +1,4 @@
-"""What a run says: to the console, to train.log, and as JSON lines.
+"""The tracker of a run: what it says to the console, to train.log, and as JSON lines.
 
 Only rank 0 has a Tracker that speaks; the others have a silent one, so that nobody asks who is who.
 """
@@ -18,6 +18,7 @@ from rich.table import Column
 from rich.text import Text
 
 from cleangpt.basics import files
+from cleangpt.basics.words import abbreviated
 from cleangpt.config.experiment import Config, LoggerConfig
 from cleangpt.runs.rundir import RunDir, read_metrics, writable
 from cleangpt.terminal import patience, streams
@@ -30,7 +31,7 @@ SECONDS_BETWEEN_LINES = 5.0  # in a log or a pipe, where there is no bar
 
 
 class RunVoice(patience.Voice):
-    """Says what takes long in a training: in the bar where there is one, and as lines in train.log."""
+    """Says in the bar what takes long in a training, where there is one, and as lines in train.log."""
 
     def __init__(self, tracker: "Tracker", shows: bool):
         self.tracker, self.shows = tracker, shows
@@ -61,7 +62,7 @@ class RunVoice(patience.Voice):
 
 
 class _Words(ProgressColumn):
-    """What is said beside the bar, in one line: where the terminal has become narrower this gives way."""
+    """The words beside the bar, in one line: where the terminal has become narrower they give way."""
 
     def render(self, task: Task) -> Text:
         return Text(task.description, no_wrap=True, overflow="ellipsis")
@@ -120,14 +121,14 @@ class Tracker:
             self.loggers = None
 
     def say(self, what: Any = "") -> None:
-        """A line, or a table, for the person at the console and for train.log."""
+        """Print a line, or a table, for the person at the console and for train.log."""
         if not self.speaks:
             return
         self.console.print(what, markup=not isinstance(what, str))
         self.log(what)
 
     def row(self, row: dict[str, Any]) -> None:
-        """One line of metrics.jsonl. On a full disk the lines are kept until there is room again."""
+        """Write one line of metrics.jsonl. On a full disk the lines are kept until there is room again."""
         if not self.speaks:
             return
         clean = only_finite(row)
@@ -150,13 +151,13 @@ class Tracker:
                 self.say(f"metrics.jsonl could not be written ({error.strerror}): its lines wait until it can be")
 
     def waiting(self) -> int:
-        """Lines of metrics.jsonl that wait until they can be written."""
+        """Count the lines of metrics.jsonl that wait until they can be written."""
         if self.speaks and self.unwritten:
             self._write()
         return self.unwritten.count(b"\n") if self.speaks else 0
 
     def is_gone(self) -> bool:
-        """Whether the run directory was deleted or moved away, or emptied, though it may be open still."""
+        """Look whether the run directory was deleted or moved away, or emptied, though it may be open still."""
         if self.speaks and not self.gone:
             try:
                 self.gone = _identity(self.run.path) != self.place
@@ -194,19 +195,19 @@ class Tracker:
                 self.console.print(line, markup=False)
 
     def room(self) -> int:
-        """Characters of the bar's line that are free for words."""
+        """Count the characters of the bar's line that are free for words."""
         return self.console.width - self._bar_width() - 2 * len(str(self.steps)) - 3
 
     def _bar_width(self) -> int:
         return 16 if self.console.width >= 110 else 6
 
     def renew_plots(self) -> None:
-        """In the background."""
+        """Begin to draw the plots in the background."""
         if self.drawer:
             self.drawer.renew()
 
     def finish_plots(self) -> None:
-        """Here and now."""
+        """Draw the plots here and now."""
         if self.drawer:
             self.drawer.finish()
 
@@ -217,7 +218,7 @@ class Tracker:
             self.log_file.flush()
 
     def pause(self) -> None:
-        """No bar from here on."""
+        """Take the bar away for good."""
         if self.bar:
             self.bar.stop()
             self.bar = None
@@ -236,13 +237,13 @@ class Tracker:
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    """What tells a folder from a new one of its name, as long as somebody has it open: a training has it locked."""
+    """Tell a folder from a new one of its name, as long as somebody has it open: a training has it locked."""
     status = os.stat(folder)
     return status.st_dev, status.st_ino
 
 
 def only_finite(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity: what is not finite becomes null."""
+    """Put null in the place of what is not finite: JSON has no infinity."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
@@ -251,7 +252,7 @@ def status(row: dict[str, Any]) -> str:
 
 
 def fitting(row: dict[str, Any], left: float | None, room: int) -> str:
-    """The status and the time left in one line of so many characters: in shorter words, then in fewer, if need be."""
+    """Fit the status and the time left into so many characters: in shorter words, then in fewer, if need be."""
     parts = _parts(row)
     if left is not None:
         parts["left"] = (f"{duration(left)} left",) * 2
@@ -265,20 +266,13 @@ def fitting(row: dict[str, Any], left: float | None, room: int) -> str:
 
 
 def _parts(row: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """What there is to say of a step, in many words and in few."""
+    """Write what there is to say of a step, in many words and in few."""
     loss, speed = row["train/loss"], row["tokens_per_second"]
     said = "loss not finite" if loss is None else f"loss {loss:.4f}"
     parts = {
         "loss": (said, said),
         "lr": (f"lr {row['lr']:.2e}", f"lr {row['lr']:.1e}"),
         "batch": (f"batch {row['batch']}", f"batch {row['batch']}"),
-        "speed": (f"{speed:,.0f} tokens/s", f"{_thousands(speed)} tok/s"),
+        "speed": (f"{speed:,.0f} tokens/s", f"{abbreviated(speed)} tok/s"),
     }
     return parts | ({"mfu": (f"MFU {row['mfu']:.1%}", f"MFU {row['mfu']:.0%}")} if "mfu" in row else {})
-
-
-def _thousands(number: float) -> str:
-    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= factor:
-            return f"{number / factor:.3g}{letter}"
-    return f"{number:.0f}"

@@ -127,7 +127,7 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
     files.write_json(tmp_path / "a.json", 1)  # which removes what is old, of its own
     assert not (tmp_path / ours[1]).exists()
     assert (tmp_path / ours[0]).exists()
-    files.sweep(tmp_path)
+    files.remove_leftovers(tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted([*others, ".a.json.0000000000000000.tmp", "a.json"])
 
 
@@ -239,12 +239,12 @@ def test_a_run_whose_links_stay_inside_goes_on_also_through_a_link_to_all_of_it(
 
 
 def test_scores_and_exports_are_not_written_through_links(run, victim, monkeypatch):
-    from eval import score
+    from cleangpt.score import run as scoring
 
     monkeypatch.chdir(run.parent)
     plant(run / "score", victim)
     with pytest.raises(UserError, match=r"score .*leads out of the run"):
-        score.score(programs.ScoreConfig(**settings("score", run=str(run), device="cpu")))
+        scoring.score(programs.ScoreConfig(**settings("score", run=str(run), device="cpu")))
     (run / "hf").symlink_to(victim.parent)
     with pytest.raises(UserError, match="leads out of the run"):
         export.export(programs.ExportConfig(**settings("export", run=str(run))))

@@ -55,11 +55,11 @@ def test_a_sweep_skips_it_too(metrics):
 
 
 def test_a_report_skips_it_and_counts_it(metrics):
-    found, bad = columns.read(metrics)
-    assert bad == 2
-    np.testing.assert_array_equal(found["train/loss"].steps, [1, 2])
-    np.testing.assert_array_equal(found["train/loss"].values, [2.5, np.nan])
-    np.testing.assert_array_equal(found["val/loss"].values, [2.0])
+    found = columns.read(metrics)
+    assert found.bad == 2
+    np.testing.assert_array_equal(found.columns["train/loss"].steps, [1, 2])
+    np.testing.assert_array_equal(found.columns["train/loss"].values, [2.5, np.nan])
+    np.testing.assert_array_equal(found.columns["val/loss"].values, [2.0])
 
 
 def test_plots_skip_all_of_them(tmp_path):

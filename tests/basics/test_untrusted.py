@@ -217,7 +217,7 @@ def test_layers_are_counted_and_not_made():
         section = experiment.parse(data).model.model_copy(update={"block_size": 8, "vocab_size": 11})
         more = {"n_kv_head": 4, "head_dim": 4, "ffn_dim": 40} if name == "llama" else {}
         for count in (1, 2, 3, 4, 9):
-            for options in ({}, {"value_embeddings": True, "bigram_embedding": 7, "qk_norm": True, "tied": False}):
+            for options in ({}, {"bigram_embedding": 7, "qk_norm": True, "tied": False}):
                 one = section.model_copy(update={"n_layer": count, **more, **options})
                 assert count_parameters(one) == parameter_counts(build(one, "meta"))["total"]
 

@@ -230,7 +230,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("the power is gone")
 
-    monkeypatch.setattr(store.Writer, "close", fail)
+    monkeypatch.setattr(store.TokenWriter, "close", fail)
     with pytest.raises(RuntimeError):
         prepared(tmp_path, prose(500))
     assert [path.name for path in tmp_path.iterdir()] == ["source.txt"]

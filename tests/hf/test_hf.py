@@ -23,7 +23,7 @@ from cleangpt.basics.errors import UserError
 from cleangpt.config import experiment
 from cleangpt.hf import architecture, folder, hub, tensors
 from cleangpt.hf import pretrained as starts
-from cleangpt.models import settings
+from cleangpt.models import gpt, llama, lstm
 from cleangpt.models.build import build, parameter_counts
 from cleangpt.runs import weights
 from cleangpt.runs.rundir import find, read_config
@@ -113,9 +113,9 @@ def our_section(**changes):
     common = {"n_layer": 2, "n_embd": 32, "n_head": 4, "block_size": 40, "dropout": 0.1, "attention": "auto"}
     common |= {"vocab_size": VOCABULARY}
     if changes["name"] == "gpt":
-        return settings.GPTConfig(**{**common, **PLAIN["gpt"], **changes})
-    llama = {"head_dim": 8, "n_kv_head": 4, "ffn_dim": 48, "rope_base": 1e4, "rope_scaling": None, "norm_eps": 1e-5}
-    return settings.LlamaConfig(**{**common, **llama, **PLAIN["llama"], **changes})
+        return gpt.Settings(**{**common, **PLAIN["gpt"], **changes})
+    own = {"head_dim": 8, "n_kv_head": 4, "ffn_dim": 48, "rope_base": 1e4, "rope_scaling": None, "norm_eps": 1e-5}
+    return llama.Settings(**{**common, **own, **PLAIN["llama"], **changes})
 
 
 def save_ours(path, section, tokenizer):
@@ -297,7 +297,6 @@ def test_older_spellings_of_the_rotary_angles_mean_the_same():
         ("llama", "activation", "relu2"),
         ("gpt", "qk_norm", True),
         ("gpt", "logit_softcap", 15.0),
-        ("llama", "value_embeddings", True),
         ("llama", "bigram_embedding", 100),
     ],
 )
@@ -306,6 +305,12 @@ def test_options_that_no_class_of_transformers_has_are_refused_by_name(name, key
     architecture.configuration(our_section(**plain), "float32", {})
     with pytest.raises(UserError, match=f"no class of transformers has model.{key}={str(value).lower()}"):
         architecture.configuration(our_section(**plain, **{key: value}), "float32", {})
+
+
+def test_a_model_that_does_not_say_who_holds_it_is_refused_in_a_sentence(tmp_path):
+    section = lstm.Settings(name="lstm", n_layer=1, n_embd=8, block_size=9, vocab_size=14, dropout=0.0, tied=True)
+    with pytest.raises(UserError, match=r"no class of transformers holds a model\.name=lstm: use the run as it is"):
+        architecture.configuration(section, "float32", {})
 
 
 def test_what_transformers_classes_have_not_is_refused_on_the_way_out(tokenizer, tmp_path):

@@ -138,7 +138,7 @@ def test_a_dtype_that_this_machine_would_not_choose_is_told(tmp_path, monkeypatc
 def test_rank_0_decides_and_the_others_take_what_it_says(tmp_path, monkeypatch):
     cpuinfo(monkeypatch, tmp_path, OLD)
     settings = experiment.parse({**composed(), "dtype": "auto"})
-    monkeypatch.setattr(distributed, "told_by_main", lambda key, say: "bfloat16")
+    monkeypatch.setattr(distributed, "broadcast_from_rank0", lambda key, say: "bfloat16")
     assert training._dtype(settings, RunDir(tmp_path), None) == "bfloat16"
 
 

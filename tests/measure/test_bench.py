@@ -2,7 +2,10 @@
 
 import json
 import math
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,17 +14,17 @@ from omegaconf import OmegaConf
 from runs import AMX, cpuinfo
 
 from bench import bench
+from benchmark import peers, random_tokens, sides, suite
+from benchmark.plain_loop import Loop, mean_loss
 from cleangpt import tasks
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import parse
 from cleangpt.config.experiment import resolve
 from cleangpt.config.programs import BenchConfig
 from cleangpt.machine import device
-from cleangpt.measure import matmul, peers, score, stand_in, suite, turns
-from cleangpt.measure.plain_loop import Loop, mean_loss
-from cleangpt.measure.run import measure
+from cleangpt.measure import matmul, run, score, turns
 from cleangpt.models.build import build
-from cleangpt.models.layers import Decoder
+from cleangpt.models.contract import LanguageModel
 
 CPU = device.Compute(torch.device("cpu"), torch.float32)
 QUICK = {"rounds": 1, "seconds": 0.02, "startup": False, "suite": None, "batches": [1, 2]}
@@ -40,7 +43,7 @@ def settings(*options: str, what: str = "train", against: str | None = "plain", 
     return parse({**toy(*options, **changes), **QUICK, "what": what, "against": against}, BenchConfig)
 
 
-def telling(config: BenchConfig, task) -> Decoder:
+def telling(config: BenchConfig, task) -> LanguageModel:
     """A model whose weights are so large that every part of it shows in the loss."""
     model = build(resolve(config, task).model)
     model.initialise(torch.Generator().manual_seed(0))
@@ -89,7 +92,7 @@ def test_what_is_not_the_same_is_not_compared(monkeypatch):
 @pytest.mark.parametrize("dataset", ["adder", "shakespeare_char"])
 def test_the_plain_loop_learns(dataset):
     config = settings(f"dataset={dataset}", "model=gpt", **{"optimizer.lr": 0.01, "train.steps": 30})
-    with stand_in.data(config) as (config, _):
+    with random_tokens.data(config) as (config, _):
         task = tasks.make(config.dataset, 16)
         if dataset != "adder":
             task.ids["train"] = task.ids["train"] % 4  # something to be learned of random tokens
@@ -103,26 +106,27 @@ def test_the_plain_loop_learns(dataset):
 # ---- turns
 
 
-def test_sides_take_turns_in_an_order_that_changes():
-    order = []
+def test_sides_take_turns_in_an_order_that_changes(monkeypatch):
+    order, clock = [], [0.0]
+    monkeypatch.setattr(turns.time, "perf_counter", lambda: clock[0])
 
     def side(name, seconds, group=""):
         def work():
             order.append(name)
-            time.sleep(seconds)
+            clock[0] += seconds
             return 100
 
         return turns.Side(name, lambda: work, torch.float32, group)
 
-    sides = [side(turns.OURS, 0.002), side("slow", 0.02)]
-    turns.run(sides, 3, 0.001, 1, CPU)
+    both = [side(turns.OURS, 0.002), side("slow", 0.02)]
+    turns.run(both, 3, 0.001, 1, CPU)
     assert order[:2] == [turns.OURS, "slow"]  # warm up
     rest = order[2:]
     assert rest == [turns.OURS, "slow", "slow", turns.OURS, turns.OURS, "slow"]
-    found = turns.found(sides)
-    assert 5 < found["slow"]["ratio"]["median"] < 12
+    found = turns.found(both)
+    assert found["slow"]["ratio"]["median"] == pytest.approx(10)
     assert "ratio" not in found[turns.OURS]
-    assert found["slow"]["step_ms"]["median"] == pytest.approx(20, rel=0.5)
+    assert found["slow"]["step_ms"]["median"] == pytest.approx(20)
     assert 0.05 < found[turns.OURS]["memory_gb"] < 20
 
 
@@ -145,10 +149,11 @@ def test_the_peak_is_that_of_a_matmul():
 
 def test_dtype_auto_is_decided_as_for_a_training(tmp_path, monkeypatch):
     cpuinfo(monkeypatch, tmp_path, AMX)
-    with stand_in.data(settings("dataset=shakespeare_char", what="decode", against=None, dtype="auto")) as (config, _):
+    asked = settings("dataset=shakespeare_char", what="decode", against=None, dtype="auto")
+    with random_tokens.data(asked) as (config, _):
         for large, wanted in ((0, "bfloat16"), (10**9, "float32")):
             monkeypatch.setattr(device, "LARGE", large)
-            assert measure(config)["dtype"] == wanted
+            assert run.measure(config)["dtype"] == wanted
 
 
 @pytest.mark.parametrize(
@@ -187,14 +192,14 @@ def test_scoring_is_that_of_the_task(monkeypatch, capsys):
     config = settings("dataset=adder", "model=llama", what="score", **{"dataset.digits": 2})
     assert bench(config, []) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert list(result["sides"]) == ["cleangpt", score.DECODED]
+    assert list(result["sides"]) == ["cleangpt", sides.DECODED]
     whole = tasks.make(config.dataset).size("test")
     complete = result["complete"]
     assert (complete["of"], complete["measured"], complete["split"]) == (whole, True, "test")
     assert 0 < complete["seconds"] <= 1.01 * whole / result["sides"]["cleangpt"]["median"]
     monkeypatch.setattr(score, "LONGEST", 0.0)
     monkeypatch.setattr(score, "ENOUGH", 0.0)
-    assert measure(config)["complete"]["measured"] is False
+    assert run.measure(config)["complete"]["measured"] is False
 
 
 def test_scoring_of_text_counts_windows(capsys):
@@ -240,11 +245,28 @@ def test_a_key_that_would_change_nothing_is_refused():
 @pytest.mark.parametrize(("tokenizer", "size"), [("gpt2", 50257), ("bpe", 4096), ("bytes", 257), ("characters", 65)])
 def test_random_tokens_have_the_vocabulary_of_the_text(tokenizer, size, tmp_path):
     config = settings("dataset=text", **{"dataset.tokenizer": tokenizer})
-    stand_in.write(tmp_path, config.dataset, 10, seed=0)
+    random_tokens.write(tmp_path, config.dataset, 10, seed=0)
     task = tasks.make(config.dataset.model_copy(update={"dir": str(tmp_path)}), 16)
     assert task.tokenizer.vocab_size == size
     tokens = task.batch("train", torch.arange(1000).numpy()).inputs
     assert 0.9 * size < tokens.max() < size
+
+
+def test_what_is_not_in_the_package_is_refused_in_a_sentence_and_ours_is_measured(monkeypatch, tmp_path):
+    monkeypatch.delitem(sys.modules, "benchmark")
+    monkeypatch.delitem(sys.modules, "benchmark.sides")
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if Path(place or ".").resolve() != ROOT])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="against=plain needs benchmark/"):
+        run.measure(settings("dataset=adder"))
+    assert list(run.measure(settings("dataset=adder", against=None))["sides"]) == ["cleangpt"]
+
+
+def test_the_package_imports_nothing_of_the_benchmark():
+    """Also by a way that the contract of rooms can't see: only when `against=` asks for it."""
+    seen = "import sys, cleangpt.measure.run; print([name for name in sys.modules if name.startswith('benchmark')])"
+    done = subprocess.run([sys.executable, "-c", seen], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
 
 
 # ---- the program

@@ -1,6 +1,4 @@
-"""The arithmetic of a token is what torch counts, and a peak is that of the very device, or none."""
-
-from types import SimpleNamespace
+"""The arithmetic of a token is what torch counts."""
 
 import pytest
 import torch
@@ -8,12 +6,9 @@ from helpers import toy
 from torch.utils.flop_counter import FlopCounterMode
 
 from cleangpt.config import experiment
-from cleangpt.machine.device import Compute
-from cleangpt.models import flops
 from cleangpt.models.build import build
 
-OPTIONS = {"qk_norm": True, "activation": "relu2", "logit_softcap": 9.0}
-OPTIONS |= {"value_embeddings": True, "bigram_embedding": 70}
+OPTIONS = {"qk_norm": True, "activation": "relu2", "logit_softcap": 9.0, "bigram_embedding": 70}
 SHAPES = {
     "gpt, tied": ("gpt", {"tied": True}),
     "gpt, untied, heads of an odd width": ("gpt", {"tied": False, "n_embd": 21, "n_head": 3, "n_layer": 3}),
@@ -37,35 +32,10 @@ def test_a_token_costs_what_torch_counts(name, changes, attention):
     tokens = torch.zeros(rows, length, dtype=torch.long, device="meta")
     with FlopCounterMode(display=False) as counter:
         model(tokens, tokens).backward()
-    assert counter.get_total_flops() == rows * length * flops.flops_per_token(model, length)
+    assert counter.get_total_flops() == rows * length * model.flops_per_token(length)
 
 
 def _resolved(settings):
     from cleangpt import tasks
 
     return experiment.resolve(settings, tasks.make(settings.dataset))
-
-
-def card(name, dtype):
-    """A GPU of this name, which this machine need not have."""
-    return SimpleNamespace(device=torch.device("cuda"), dtype=dtype, name=name)
-
-
-def test_a_peak_is_that_of_the_device_and_the_dtype():
-    assert flops.peak(card("NVIDIA H100 80GB HBM3", torch.bfloat16)) == 989.4e12
-    assert flops.peak(card("NVIDIA H100 PCIe", torch.bfloat16)) == 756e12
-    assert flops.peak(card("NVIDIA A100-SXM4-80GB", torch.float16)) == 312e12
-    assert flops.peak(card("Tesla T4", torch.float16)) == 65e12
-
-
-def test_float32_has_the_peak_of_the_cores_that_compute_it(monkeypatch):
-    a100 = card("NVIDIA A100-SXM4-80GB", torch.float32)
-    assert flops.peak(a100) == 19.5e12
-    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
-    assert flops.peak(a100) == 156e12
-
-
-def test_what_is_not_known_has_no_peak():
-    assert flops.peak(Compute(torch.device("cpu"), torch.float32)) is None
-    assert flops.peak(card("NVIDIA H100 of next year", torch.bfloat16)) is None
-    assert flops.peak(card("Tesla T4", torch.bfloat16)) is None, "it has no such cores"

@@ -5,52 +5,13 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from architectures import TOKENS, a_gpt, a_llama, each_shape
 from helpers import PLAIN
 
-from cleangpt.models import layers
+from cleangpt.models import attention, gpt, llama
 from cleangpt.models.build import build, parameter_counts
 from cleangpt.models.llama import rotary_angles, rotate
 from cleangpt.models.norm import RMSNorm
-from cleangpt.models.settings import GPTConfig, LlamaConfig
-
-COMMON = {"n_layer": 2, "n_embd": 32, "n_head": 4, "block_size": 24, "vocab_size": 15, "dropout": 0.0}
-
-
-def gpt(**changes):
-    config = {"name": "gpt", **COMMON, **PLAIN["gpt"], "tied": True, "bias": True, "attention": "auto", **changes}
-    return make(GPTConfig(**config))
-
-
-def llama(**changes):
-    config = {"name": "llama", **COMMON, **PLAIN["llama"], "tied": False, "attention": "auto"}
-    config |= {"head_dim": 8, "n_kv_head": 4, "ffn_dim": 64, "rope_base": 10000.0, "rope_scaling": None}
-    return make(LlamaConfig(**{**config, "norm_eps": 1e-5, **changes}))
-
-
-def make(config):
-    model = build(config)
-    model.initialise(torch.Generator().manual_seed(0))
-    with torch.no_grad():  # away from initialisation, so that every weight matters
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
-    return model
-
-
-# Every option that changes what a model computes; with as many rows as this, pairs of tokens share some.
-OPTIONS = {"qk_norm": True, "activation": "relu2", "logit_softcap": 5.0, "value_embeddings": True}
-OPTIONS |= {"bigram_embedding": 50}
-SHAPES = [
-    lambda **c: gpt(**c),
-    lambda **c: gpt(bias=False, tied=False, **c),
-    lambda **c: llama(**c),
-    lambda **c: llama(n_kv_head=2, tied=True, **c),
-    lambda **c: llama(n_kv_head=1, head_dim=12, qk_norm=True, **c),
-    lambda **c: gpt(**OPTIONS, **c),
-    lambda **c: llama(n_kv_head=2, tied=True, **OPTIONS, **c),
-]
-IDS = ["gpt", "gpt-untied", "llama", "llama-gqa", "llama-wide-heads", "gpt-options", "llama-options"]
-each_shape = pytest.mark.parametrize("build", SHAPES, ids=IDS)
-TOKENS = torch.randint(15, (3, 20), generator=torch.Generator().manual_seed(2))
 
 
 @each_shape
@@ -113,7 +74,7 @@ def test_the_loss_is_the_weighted_sum_of_cross_entropies(build):
 
 
 def test_grouped_heads_equal_full_heads_with_repeated_weights():
-    grouped, full = llama(n_kv_head=2), llama(n_kv_head=4)
+    grouped, full = a_llama(n_kv_head=2), a_llama(n_kv_head=4)
     state = grouped.state_dict()
     for name, weight in state.items():
         if name.endswith(("key.weight", "value.weight")):
@@ -134,12 +95,12 @@ def test_rotation_keeps_lengths_and_depends_on_distances_only():
 
 
 def test_rotary_base_and_qk_norm_change_the_model():
-    assert not torch.allclose(llama(rope_base=10000.0)(TOKENS), llama(rope_base=100.0)(TOKENS))
-    assert not torch.allclose(llama(qk_norm=True)(TOKENS), llama(qk_norm=False)(TOKENS))
+    assert not torch.allclose(a_llama(rope_base=10000.0)(TOKENS), a_llama(rope_base=100.0)(TOKENS))
+    assert not torch.allclose(a_llama(qk_norm=True)(TOKENS), a_llama(qk_norm=False)(TOKENS))
 
 
 def test_gpt2_has_its_published_number_of_parameters():
-    config = GPTConfig(
+    config = gpt.Settings(
         name="gpt", n_layer=12, n_head=12, n_embd=768, block_size=1024, vocab_size=50257, dropout=0.0, tied=True,
         bias=True, attention="auto", **PLAIN["gpt"],
     )  # fmt: skip
@@ -151,7 +112,7 @@ def test_gpt2_has_its_published_number_of_parameters():
 
 
 def test_llama_3_2_1b_has_its_published_number_of_parameters():
-    config = LlamaConfig(
+    config = llama.Settings(
         name="llama", n_layer=16, n_head=32, n_kv_head=8, head_dim=64, n_embd=2048, ffn_dim=8192, block_size=8192,
         vocab_size=128256, dropout=0.0, tied=True, rope_base=500000.0, rope_scaling=None, norm_eps=1e-5,
         attention="auto", **PLAIN["llama"],
@@ -163,7 +124,7 @@ def test_llama_3_2_1b_has_its_published_number_of_parameters():
 def test_initialisation_is_gpt2s(name):
     changes = {"n_layer": 8, "n_embd": 128, "vocab_size": 512}
     changes |= {"head_dim": 32, "ffn_dim": 352} if name == "llama" else {}
-    model = {"gpt": gpt, "llama": llama}[name](**changes)
+    model = {"gpt": a_gpt, "llama": a_llama}[name](**changes)
     model.initialise(torch.Generator().manual_seed(0))
     for key, parameter in model.named_parameters():
         if parameter.dim() == 1:
@@ -174,13 +135,13 @@ def test_initialisation_is_gpt2s(name):
             assert parameter.std().item() == pytest.approx(wanted, rel=0.05), key
 
 
-@pytest.mark.parametrize("build", [gpt, llama])
+@pytest.mark.parametrize("build", [a_gpt, a_llama])
 def test_a_tied_head_is_the_embedding_and_an_untied_one_is_not(build):
     tied, untied = (parameter_counts(build(tied=tied))["total"] for tied in (True, False))
     assert untied - tied == 15 * 32
 
 
-@pytest.mark.parametrize("build", [gpt, llama])
+@pytest.mark.parametrize("build", [a_gpt, a_llama])
 def test_dropout_acts_in_training_only(build):
     model = build(dropout=0.5)
     assert not torch.equal(model.train()(TOKENS), model(TOKENS))
@@ -191,10 +152,10 @@ def test_auto_takes_a_kernel_that_gives_the_same(monkeypatch):
     q, k, v = torch.randn(3, 2, 4, 6, 8, generator=torch.Generator().manual_seed(5))
     taken = []
     for name in ("plain_attention", "sdpa_attention"):
-        real = getattr(layers, name)
-        monkeypatch.setattr(layers, name, lambda *a, real=real, name=name: (taken.append(name), real(*a))[1])
-    full = layers.auto_attention(q, k, v, 0.0)
-    half = layers.auto_attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), 0.0)
+        real = getattr(attention, name)
+        monkeypatch.setattr(attention, name, lambda *a, real=real, name=name: (taken.append(name), real(*a))[1])
+    full = attention.auto_attention(q, k, v, 0.0)
+    half = attention.auto_attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), 0.0)
     torch.testing.assert_close(half.float(), full, rtol=0.05, atol=0.05)
     assert taken == ["sdpa_attention", "plain_attention"]
 

@@ -39,7 +39,7 @@ def reference(model, nesterov, ns_steps):
 @pytest.mark.parametrize(("nesterov", "ns_steps"), [(True, 5), (False, 3)])
 def test_steps_are_those_of_torchs_muon_and_adamw(tmp_path, monkeypatch, model_name, nesterov, ns_steps):
     monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)  # torch's has no other precision
-    words = (f"model={model_name}", "model.n_layer=2", "model.value_embeddings=true", f"optimizer.nesterov={nesterov}")
+    words = (f"model={model_name}", "model.n_layer=2", f"optimizer.nesterov={nesterov}")
     model, optimizer = trainer_of(tmp_path, *words, f"optimizer.ns_steps={ns_steps}")
     copies, theirs = reference(model, nesterov, ns_steps)
     optim.set_schedule(optimizer, 0.005, DECAY)

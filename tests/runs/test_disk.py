@@ -272,10 +272,10 @@ def test_a_training_whose_directory_is_taken_away_stops_and_says_so(monkeypatch,
 
 
 def test_a_directory_that_goes_while_the_score_is_computed_is_not_made_anew(monkeypatch, capsys):
-    from cleangpt.tasks.arithmetic import Task
+    from cleangpt.score import of_task
 
-    real = Task.score
-    monkeypatch.setattr(Task, "score", lambda *a, **k: (real(*a, **k), shutil.rmtree("run"))[0])
+    real = of_task.score
+    monkeypatch.setattr(of_task, "score", lambda *a, **k: (real(*a, **k), shutil.rmtree("run"))[0])
     status, run = train("logger=default")
     assert status == 1
     assert not run.path.exists()

@@ -20,7 +20,8 @@ def test_there_is_a_run_of_each_version():
     assert versions == list(range(1, migrations.VERSION + 1)), "python tests/versions/make.py makes the newest"
     for path in KEPT.glob("*/**/config.json"):
         stored = json.loads(path.read_text()).get("version")
-        assert stored == (None if path.is_relative_to(KEPT / "1") else migrations.VERSION)
+        version = path.relative_to(KEPT).parts[0]
+        assert stored == (None if version == "1" else int(version))
 
 
 @pytest.mark.parametrize("version", range(1, migrations.VERSION + 1))
@@ -54,7 +55,7 @@ def test_keys_that_the_first_versions_lacked_mean_as_before(tmp_path):
     new = {
         "profile": False,
         "init_from": None,
-        "model": {"zero_init": False, "logit_softcap": None, "value_embeddings": False, "bigram_embedding": None},
+        "model": {"zero_init": False, "logit_softcap": None, "bigram_embedding": None},
         "optimizer": {"layer_decay": 1.0},
         "train": {"stop_when": None, "freeze": []},
         "schedule": {"steps": None},
@@ -72,6 +73,19 @@ def test_keys_that_the_first_versions_lacked_mean_as_before(tmp_path):
     found = rundir.read_config(path).model_dump(mode="json")
     for key, value in new.items():
         assert found[key] == (found[key] | value if isinstance(value, dict) else value)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_option_that_models_no_longer_have_is_refused_where_it_was_on(tmp_path, version):
+    data = json.loads((KEPT / str(version) / "config.json").read_text())
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(data))
+    assert "value_embeddings" not in rundir.read_config(path).model_dump()["model"]
+    for value in (True, None, "yes"):
+        data["model"]["value_embeddings"] = value
+        path.write_text(json.dumps(data))
+        with pytest.raises(UserError, match=r"its `model\.value_embeddings` is on, which this CleanGPT no longer has"):
+            rundir.read_config(path)
 
 
 @pytest.mark.parametrize(

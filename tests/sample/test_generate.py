@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_models import IDS, SHAPES
+from architectures import IDS, SHAPES
 from voices import LETTERS, lively
 
 from cleangpt.basics.seeds import uniforms
 from cleangpt.sample import generate
 from cleangpt.sample.choose import Chooser, Sampling, choose, least_of_nucleus
 from cleangpt.sample.generate import Reading, greedy, key_of, stream, write
-from cleangpt.tokens.as_text import Writer
+from cleangpt.tokens.as_text import Detokenizer
 from cleangpt.tokens.tokenizers import Bytes, Characters, train_bpe
 
 V, CONTEXT = LETTERS.vocab_size, 24
@@ -282,7 +282,7 @@ def test_each_row_ends_by_itself_and_the_others_go_on():
 def test_no_part_of_a_stop_string_is_ever_shown():
     for words in (["ab"], ["aab", "b,"], ["abc", "bcd"], ["c,c"]):
         for text in ("aaab,c", "ababcd", "abcabd,", "c,bc,c,", "dcba"):
-            writer, seen = Writer(LETTERS, words), ""
+            writer, seen = Detokenizer(LETTERS, words), ""
             for token in LETTERS.encode(text):
                 seen += writer.push(token)
                 cut = min((place for word in words if (place := text.find(word)) >= 0), default=len(text))
@@ -318,7 +318,7 @@ TEXT = "naïve café — 10 € 😀 日本語\n"
     ids=["bytes", "bpe", "chars"],
 )
 def test_characters_are_shown_whole_and_nothing_is_lost(tokenizer):
-    writer, seen = Writer(tokenizer), []
+    writer, seen = Detokenizer(tokenizer), []
     tokens = tokenizer.encode(TEXT)
     for token in tokens:
         seen.append(writer.push(token))
@@ -329,7 +329,7 @@ def test_characters_are_shown_whole_and_nothing_is_lost(tokenizer):
 
 @pytest.mark.parametrize("data", [b"\xe2\x82", b"a\xff\xfeb", b"\xf0\x9f\x98", b"\xe2\x28\xa1", bytes(range(256))])
 def test_bytes_that_are_no_text_are_shown_as_decoding_shows_them(data):
-    writer = Writer(Bytes())
+    writer = Detokenizer(Bytes())
     seen = "".join(writer.push(byte) for byte in data) + writer.finish()
     assert seen == data.decode(errors="replace")
 
@@ -339,7 +339,7 @@ def test_bytes_that_are_no_text_are_shown_as_decoding_shows_them(data):
 
 @pytest.mark.parametrize("name", IDS[:-2])  # transformers has no class with all options
 def test_what_is_compared_writes_the_same(name):
-    from cleangpt.measure.of_transformers import build
+    from benchmark.transformers_model import build
 
     prompts = torch.tensor(prompts_of(5, 5))
     theirs = build(MODELS[name]).generate(prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=15)

@@ -62,7 +62,7 @@ def say(run: str, *words: str, capsys) -> list[str]:
     settings = asked(f"run={run}", *words)
     found, trained, reader = opened(run)
     given = prompts.given(settings, reader)
-    assert text_model.answer(text_model.Voice(found, trained, reader, settings), given, settings) == 0
+    assert text_model.answer(text_model.TextModel(found, trained, reader, settings), given, settings) == 0
     return capsys.readouterr().out.split("\n")
 
 
@@ -200,7 +200,7 @@ def test_without_a_prompt_a_model_begins_by_itself(runs, tmp_path):
     task = arithmetic(digits=2)
     for prompt in found:
         a, b = map(int, prompt.text.split("+"))
-        assert task.belongs("val", *(prompts_of([x]) for x in (a, b)))
+        assert task.locate("val", *(prompts_of([x]) for x in (a, b)))[0]
 
 
 def prompts_of(values):
@@ -210,7 +210,7 @@ def prompts_of(values):
 
 
 def test_a_token_that_begins_every_text_is_put_there(runs, monkeypatch):
-    monkeypatch.setattr(prompts.tokens, "begin", lambda tokenizer: 5)
+    monkeypatch.setattr(prompts.exchange, "begin", lambda tokenizer: 5)
     reader = opened(runs.letters)[2]
     assert reader.read("ab", asked().template).tokens == [5, *LETTERS.encode("ab")]
     assert reader.natural()[0].tokens == [5]
@@ -306,7 +306,7 @@ def test_stop_strings_and_penalties_act(runs, capsys):
 def test_a_text_that_outgrows_the_context_says_so(runs, capsys):
     settings = asked(f"run={runs.letters}", "prompt=a", "max_new_tokens=60")
     found, trained, reader = opened(runs.letters)
-    text_model.answer(text_model.Voice(found, trained, reader, settings), prompts.given(settings, reader), settings)
+    text_model.answer(text_model.TextModel(found, trained, reader, settings), prompts.given(settings, reader), settings)
     assert "outgrew the context of 48 tokens" in capsys.readouterr().err
 
 
@@ -316,7 +316,7 @@ def test_dtype_and_compile_are_honoured(runs, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda step, **how: (compiled.append(how), step)[1])
     found, trained, reader = opened(runs.letters)
-    voice = text_model.Voice(found, trained, reader, asked("dtype=bfloat16", "compile=true"))
+    voice = text_model.TextModel(found, trained, reader, asked("dtype=bfloat16", "compile=true"))
     assert {parameter.dtype for parameter in voice.model.parameters()} == {torch.bfloat16}
     assert compiled == [{"dynamic": True}]
 
@@ -326,7 +326,8 @@ def test_dtype_auto_is_decided_by_the_processor_and_the_size_of_the_model(runs, 
     cpuinfo(monkeypatch, tmp_path, AMX)
     for large, wanted in ((0, "bfloat16"), (10**9, "float32")):
         monkeypatch.setattr(device, "LARGE", large)
-        assert text_model.Voice(found, trained, reader, asked("dtype=auto", "device=cpu")).compute.dtype_name == wanted
+        model = text_model.TextModel(found, trained, reader, asked("dtype=auto", "device=cpu"))
+        assert model.compute.dtype_name == wanted
 
 
 # ---- mistakes
@@ -364,7 +365,7 @@ def test_weights_that_are_missing_or_damaged_are_refused(tmp_path):
     os.truncate(run / "best" / "model.safetensors", 1000)
     found, trained, reader = opened(str(run))
     with pytest.raises(UserError, match="can't be read as weights"):
-        text_model.Voice(found, trained, reader, asked())
+        text_model.TextModel(found, trained, reader, asked())
     (run / "best" / snapshot.MANIFEST).write_text("{}")
     with pytest.raises(UserError, match=r"is damaged .*use another snapshot"):
         snapshot.refuse_damage(run / "best")
@@ -409,7 +410,7 @@ def talk(run: str, *lines: str, words=(), monkeypatch) -> str:
 
     monkeypatch.setattr("builtins.input", input_)
     out = io.StringIO()
-    conversation = Conversation(text_model.Voice(found, trained, reader, settings), settings)
+    conversation = Conversation(text_model.TextModel(found, trained, reader, settings), settings)
     with contextlib.redirect_stdout(out):
         assert conversation.run() == 0
     return out.getvalue().partition("leaves.\n")[2]

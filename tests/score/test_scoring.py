@@ -1,28 +1,27 @@
 """Scores: the fast way equals real decoding, only well-formed answers count, and parts add up to the whole."""
 
 import re
-from collections import ChainMap, Counter
-from collections.abc import Mapping
+from collections import Counter
 from functools import cache
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from helpers import PLAIN, arithmetic, written
+from rote import ALONE, Rote, by_heart, judge, rote, steps
 
 from cleangpt.machine.distributed import World
 from cleangpt.machine.signals import Stopped
+from cleangpt.models import gpt, llama
 from cleangpt.models.build import build
-from cleangpt.models.settings import GPTConfig, LlamaConfig
-from cleangpt.score import arithmetic as scoring
-from cleangpt.score import evaluate, held_out, of_task
+from cleangpt.score import evaluate, of_task
+from cleangpt.score import exact_match as scoring
 from cleangpt.score.evaluate import Judge, wilson
+from cleangpt.tasks import digits as decimal
 from cleangpt.tasks.arithmetic import Settings, Task
-from cleangpt.tasks.arithmetic import digits as decimal
 from cleangpt.terminal import patience
 
-ALONE = World(0, 1, 0, 1)
+SPLITS = ("train", "val", "test")
 FORMATS = [
     {"padded": padded, "reversed": reversed_, "symbols": symbols, "end_token": end}
     for reversed_ in (True, False)
@@ -32,90 +31,17 @@ MODELS = ["llama", "gpt"]
 
 
 @cache
-def by_heart(s: Settings) -> dict[tuple[int, ...], int]:
-    """What follows each part of each right answer."""
-    task, follows = Task(s), {}
-    for a, b in np.ndindex(task.universe.numbers, task.universe.numbers):
-        follows |= steps(task, *written(s, a, b))
-    return follows
-
-
-def steps(task: Task, prompt: str, answer: str) -> dict[tuple[int, ...], int]:
-    tokens = tuple(task.tokenizer.encode(prompt + answer))
-    return {tokens[:place]: tokens[place] for place in range(len(prompt), len(tokens))}
-
-
-class Read(list):
-    """Tokens that were read, in the place of keys and values."""
-
-    def keep(self, rows):
-        self[:] = [tokens[rows] for tokens in self]
-
-
-class Rote:
-    """A model that knows by heart what follows each text; what it does not know is followed by a zero.
-
-    It answers each prompt of its task right, but where `says` gives another answer.
-    """
-
-    def __init__(self, task: Task, says: dict[tuple[int, int], str] | None = None, follows: Mapping | None = None):
-        self.config = SimpleNamespace(vocab_size=task.tokenizer.vocab_size, block_size=task.sequence_length, n_embd=1)
-        self.training = True
-        told = {}
-        for (a, b), answer in (says or {}).items():
-            told |= steps(task, written(task.settings, a, b)[0], answer)
-        self.follows = ChainMap(told, by_heart(task.settings) if follows is None else follows)
-
-    def forward(self, tokens, cache=None, since=0):
-        return self.hidden(tokens, cache)[:, since:]
-
-    def hidden(self, tokens, cache=None):
-        assert not self.training
-        read = tokens
-        if cache is not None:
-            cache.append(tokens)
-            read = torch.cat(list(cache), dim=1)
-        logits = torch.zeros(*tokens.shape, self.config.vocab_size)
-        first = read.shape[1] - tokens.shape[1]
-        for n, row in enumerate(read.tolist()):
-            for place in range(tokens.shape[1]):
-                logits[n, place, self.follows.get(tuple(row[: first + place + 1]), 0)] = 1
-        return logits
-
-    def following(self, tokens, cache):
-        return self.forward(tokens, cache)[:, -1]
-
-    def new_cache(self, batch, length, starts=None):
-        assert starts is None
-        return Read()
-
-    def eval(self):
-        self.training = False
-
-    def train(self, mode=True):
-        self.training = mode
-
-
-def judge(model, world: World = ALONE) -> Judge:
-    return Judge(model, torch.device("cpu"), world)
-
-
-def rote(task: Task, says: dict[tuple[int, int], str] | None = None) -> Judge:
-    return judge(Rote(task, says))
-
-
-@cache
 def half_trained(s: Settings, name: str) -> Judge:
     """A real model that gets some of the problems right."""
     task = Task(s)
     common = {"n_layer": 1, "n_embd": 32, "n_head": 2, "dropout": 0.0, "tied": False, "attention": "auto"}
     common |= {"block_size": task.sequence_length, "vocab_size": task.tokenizer.vocab_size}
     if name == "gpt":
-        config = GPTConfig(name="gpt", bias=True, **PLAIN["gpt"], **common)
+        config = gpt.Settings(name="gpt", bias=True, **PLAIN["gpt"], **common)
     else:
-        llama = {"head_dim": 16, "n_kv_head": 1, "ffn_dim": 64, "rope_base": 1e4, "norm_eps": 1e-5}
-        llama |= {"rope_scaling": None, **PLAIN["llama"]}
-        config = LlamaConfig(name="llama", **llama, **common)
+        own = {"head_dim": 16, "n_kv_head": 1, "ffn_dim": 64, "rope_base": 1e4, "norm_eps": 1e-5}
+        own |= {"rope_scaling": None, **PLAIN["llama"]}
+        config = llama.Settings(name="llama", **own, **common)
     model = build(config)
     model.initialise(torch.Generator().manual_seed(0))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
@@ -126,11 +52,6 @@ def half_trained(s: Settings, name: str) -> Judge:
         optimizer.step()
         optimizer.zero_grad()
     return judge(model)
-
-
-def whole(task) -> held_out.Sample:
-    a, b = (x.reshape(-1) for x in np.indices((task.universe.numbers, task.universe.numbers)))
-    return held_out.Sample(a, b, np.ones(len(a)), len(a), complete=True)
 
 
 def without_time(score: dict) -> dict:
@@ -146,14 +67,17 @@ def without_time(score: dict) -> dict:
 def test_one_pass_gives_the_verdicts_of_real_decoding_on_every_problem(name, changes):
     task = arithmetic(digits=1, **changes)
     model = half_trained(task.settings, name)
-    sample = whole(task)
-    forced = scoring._forced(task, model, sample.a, sample.b).all(axis=1)
-    decoded = scoring._generated(task, model, sample.a, sample.b).all(axis=1)
+    samples = [scoring.choose(task, split, None) for split in SPLITS]
+    forced, decoded = (
+        np.concatenate([judged(task, model, sample).all(axis=1) for sample in samples])
+        for judged in (scoring._teacher_forced, scoring._generated)
+    )
     assert np.array_equal(forced, decoded)
     assert 5 < forced.sum() < 95  # it has to say something about right and about wrong answers
-    texts = [written(task.settings, a, b) for a, b in zip(sample.a, sample.b, strict=True)]
+    problems = [pair for sample in samples for pair in zip(*task.problems(sample.split, sample.index), strict=True)]
+    texts = [written(task.settings, a, b) for a, b in problems]
     tokens = torch.tensor([task.tokenizer.encode(prompt) for prompt, _ in texts])  # all of one length
-    for _ in range(scoring.answer_width(task)):  # without a cache
+    for _ in range(task.answer_length):  # without a cache
         tokens = torch.cat([tokens, model.model.forward(tokens)[:, -1:].argmax(dim=-1)], dim=1)
     given = [task.tokenizer.decode(row) for row in tokens.tolist()]
     slow = [text.startswith(prompt + answer) for text, (prompt, answer) in zip(given, texts, strict=True)]
@@ -299,17 +223,18 @@ def test_a_single_right_answer_that_is_called_wrong_is_found_out():
 
 def test_prove_compares_so_many_problems_as_there_are_but_no_more_than_its_limit():
     task = arithmetic(digits=2)
-    sample = held_out.problems(task, "test", None)
-    right = np.ones(len(sample.a), bool)
+    sample = scoring.choose(task, "test", None)
+    right = np.ones(len(sample.index), bool)
     assert scoring.prove(task, rote(task), sample, right) == scoring.PROOF
-    few = held_out.problems(task, "test", 30)
+    few = scoring.choose(task, "test", 30)
     assert scoring.prove(task, rote(task), few, right[:30]) == 30
 
 
 def test_prove_finds_one_false_verdict_among_many_wrong_answers():
     task = arithmetic(digits=2)
-    sample = held_out.problems(task, "test", 200)
-    wrong = {(int(a), int(b)): "999\n" for a, b in zip(sample.a, sample.b, strict=True)}
+    sample = scoring.choose(task, "test", 200)
+    problems = zip(*task.problems("test", sample.index), strict=True)
+    wrong = {(int(a), int(b)): "999\n" for a, b in problems}
     right = np.zeros(200, bool)
     assert scoring.prove(task, rote(task, wrong), sample, right) == 200
     for lie in (0, 199):
@@ -321,9 +246,9 @@ def test_prove_finds_one_false_verdict_among_many_wrong_answers():
 
 def test_prove_looks_at_all_of_a_sample_even_when_many_answers_are_wrong():
     task = arithmetic()
-    sample = held_out.problems(task, "test", 5000)
+    sample = scoring.choose(task, "test", 5000)
     ignorant = judge(Rote(task, follows={}))
-    full_length = (sample.a >= 100) & (sample.b >= 100)
+    full_length = np.min(task.problems("test", sample.index), axis=0) >= 100
     assert scoring.prove(task, ignorant, sample, np.zeros(5000, bool)) == scoring.PROOF
     with pytest.raises(scoring.Disagreement) as error:
         scoring.prove(task, ignorant, sample, full_length)  # as if it were right there
@@ -495,7 +420,8 @@ def test_each_position_counts_the_wrong_tokens_at_its_power_of_ten(changes, meth
 
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_split_by_unordered_pair_no_mirror_is_in_training(split):
-    score = arithmetic(digits=2).score(rote(arithmetic(digits=2)), split, None, "forced")
+    task = arithmetic(digits=2)
+    score = of_task.score(task, rote(task), split, None, "forced")
     assert score["leak"]["mirrored_in_training"] == score["leak"]["leaked"]["problems"] == 0
     assert score["leak"]["clean"]["problems"] == score["problems"]
 
@@ -517,8 +443,8 @@ def test_a_sample_is_scored_by_its_weights():
     assert not score["complete"]
     assert score["problems"] == 500
     assert score["universe"] == task.size("test")
-    whole = held_out.problems(task, "test", None)
-    share = ((whole.a >= 10) & (whole.b >= 10)).mean()  # of the problems without a short operand
+    whole = scoring.choose(task, "test", None)
+    share = (np.min(task.problems("test", whole.index), axis=0) >= 10).mean()  # of the problems without a short operand
     assert score["accuracy"] == pytest.approx(share)
     assert score["correct"] / score["problems"] < 0.7
     low, high = score["interval"]
@@ -528,9 +454,9 @@ def test_a_sample_is_scored_by_its_weights():
 
 def test_a_score_of_twenty_digits_is_computed_by_the_same_code():
     task = arithmetic(digits=20)
-    sample = held_out.problems(task, "test", 40)
+    sample = scoring.choose(task, "test", 40)
     follows = {}
-    for a, b in zip(sample.a, sample.b, strict=True):
+    for a, b in zip(*task.problems("test", sample.index), strict=True):
         follows |= steps(task, *written(task.settings, int(a), int(b)))
     score = of_task.score(task, judge(Rote(task, follows=follows)), "test", 40, "forced")
     assert score["correct"] == score["problems"] == score["forced_equals_decoded"] == 40

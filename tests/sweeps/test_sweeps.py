@@ -446,9 +446,9 @@ def test_a_second_signal_kills(tmp_path, quick):
 
 
 def test_two_sweeps_do_not_share_a_directory(tmp_path):
-    with loop._Alone(tmp_path), pytest.raises(UserError, match="another process runs the sweep in"):
-        loop._Alone(tmp_path).__enter__()
-    with loop._Alone(tmp_path):
+    with loop._alone_in(tmp_path), pytest.raises(UserError, match="another process runs the sweep in"):
+        loop._alone_in(tmp_path).__enter__()
+    with loop._alone_in(tmp_path):
         pass
 
 

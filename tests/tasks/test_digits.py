@@ -6,7 +6,7 @@ from itertools import groupby
 import numpy as np
 import pytest
 
-from cleangpt.tasks.arithmetic import digits as decimal
+from cleangpt.tasks import digits as decimal
 
 WIDTHS = range(1, 21)
 

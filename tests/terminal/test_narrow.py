@@ -11,7 +11,7 @@ from cleangpt.config.experiment import LoggerConfig
 from cleangpt.report import write
 from cleangpt.runs.rundir import RunDir
 from cleangpt.sample import conversation
-from cleangpt.score import arithmetic as scoring
+from cleangpt.score import exact_match as scoring
 from cleangpt.sweeps.jobs import Job, Outcome
 from cleangpt.sweeps.table import Board
 from cleangpt.terminal import narrow

@@ -10,7 +10,7 @@ import torch
 from runs import fit, make_trainer, rows
 from runs import weights as flat_weights
 
-from cleangpt.models import flops
+from cleangpt.machine import peaks
 from cleangpt.runs.rundir import RunDir
 from cleangpt.watch import drawing, health, profiling, tracking
 
@@ -74,19 +74,19 @@ def test_waiting_for_data_is_told_from_the_work_on_it(tmp_path, monkeypatch):
 def test_mfu_is_shown_where_the_peak_is_known_and_only_there(tmp_path, monkeypatch):
     fit(tmp_path / "unknown")
     assert not any("mfu" in row for row in rows(tmp_path / "unknown"))
-    monkeypatch.setattr(flops, "peak", lambda compute: 1e12)
+    monkeypatch.setattr(peaks, "peak", lambda compute: 1e12)
     trainer = fit(tmp_path / "known")
     for row in rows(tmp_path / "known"):
-        assert row["mfu"] == row["tokens_per_second"] * trainer.watch.flops_per_token / 1e12
+        assert row["mfu"] == row["tokens_per_second"] * trainer.health.flops_per_token / 1e12
         assert f"MFU {row['mfu']:.1%}" in tracking.status(row)
 
 
 def test_several_devices_have_the_peak_of_all(monkeypatch, tmp_path):
     trainer = make_trainer(tmp_path)
-    monkeypatch.setattr(flops, "peak", lambda compute: 1e12)
+    monkeypatch.setattr(peaks, "peak", lambda compute: 1e12)
     four = type(trainer.world)(0, 4, 0, 4)
-    watch = health.Watch(trainer.model, 9, trainer.compute, four, None)
-    assert watch.mfu(1e6) == 1e6 * flops.flops_per_token(trainer.model, 9) / 4e12
+    watch = health.StepHealth(trainer.model, 9, trainer.compute, four, None)
+    assert watch.mfu(1e6) == 1e6 * trainer.model.flops_per_token(9) / 4e12
 
 
 def test_norms_are_those_of_weights_and_updates_layer_by_layer(tmp_path):

@@ -1,0 +1,73 @@
+"""Attention: who looks at whom, and the kernels that compute it.
+
+Shapes: B sequences, T tokens, C width of the model, H heads, G heads of keys and values, D width of a head.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
+    """(queries, keys) True where a query may look: the queries are the last ones of the keys."""
+    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+
+
+def document_mask(documents: Tensor) -> Tensor:
+    """(B, T) number of the document of each token → (B, 1, T, T) True where a token may look: back, in its own."""
+    same = documents[:, None, :, None] == documents[:, None, None, :]
+    return same & causal_mask(documents.shape[1], documents.shape[1], documents.device)
+
+
+def document_positions(documents: Tensor) -> Tensor:
+    """(B, T) place of each token in its document, of what a window has of it."""
+    place = torch.arange(documents.shape[1], device=documents.device).expand_as(documents)
+    begins = documents.diff(dim=1, prepend=documents[:, :1] - 1) != 0
+    return place - (place * begins).cummax(dim=1).values
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor | None = None) -> Tensor:
+    """Attention as it is written in the paper. q: (B, H, Tq, D), k and v: (B, G, Tk, D) → (B, H, Tq, D)
+
+    `mask` says which keys a query may look at; without one it looks back.
+    """
+    if k.shape[1] != q.shape[1]:
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # (B, H, Tq, Tk)
+    if mask is None and q.shape[-2] > 1:
+        mask = causal_mask(q.shape[-2], k.shape[-2], q.device)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    weights = F.dropout(scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype), dropout)
+    return weights @ v
+
+
+def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor | None = None) -> Tensor:
+    """The same by torch's fused kernels."""
+    queries, keys = q.shape[-2], k.shape[-2]
+    causal = mask is None and queries > 1 and queries == keys  # in this order no variable for torch.compile
+    if mask is None and 1 < queries < keys:
+        mask = causal_mask(queries, keys, q.device)
+    grouped = k.shape[1] != q.shape[1]
+    return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, is_causal=causal, enable_gqa=grouped)
+
+
+def auto_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor | None = None) -> Tensor:
+    """On a CPU the fused kernel is the faster one in float32 without dropout only."""
+    slow = q.device.type == "cpu" and (dropout > 0 or q.dtype != torch.float32)
+    return (plain_attention if slow else sdpa_attention)(q, k, v, dropout, mask)
+
+
+ATTENTION: dict[str, Callable[..., Tensor]] = {
+    "auto": auto_attention,
+    "plain": plain_attention,
+    "sdpa": sdpa_attention,
+}
+
+
+def those_since(x: Tensor, since: int) -> Tensor:
+    """x (B, T, C) without the tokens before `since`."""
+    return x[:, since:] if since else x

@@ -1,0 +1,66 @@
+"""What attention remembers of the tokens that were read: their keys and values."""
+
+import torch
+from torch import Tensor
+
+from cleangpt.models.attention import causal_mask
+from cleangpt.models.contract import Cache
+
+
+class KVCache(Cache):
+    """Keys and values of the tokens that were read, for all layers, in memory that is taken once.
+
+    Rows of different lengths end in the same column: `starts` (B,) says how many columns of padding stand before
+    each. Positions count from there, and no token looks at the padding.
+    """
+
+    def __init__(
+        self, layers: int, batch: int, heads: int, columns: int, width: int, like: Tensor, starts: Tensor | None = None
+    ):
+        shape = (2, layers, batch, heads, columns, width)
+        self.memory = torch.empty(shape, dtype=like.dtype, device=like.device)
+        self.length = 0  # columns that were read
+        self.last = torch.zeros(batch, 1, dtype=torch.int64, device=like.device)  # the token in the last of them
+        self.positions = torch.arange(columns, device=like.device)  # (columns,) or (B, columns)
+        self.real: Tensor | None = None  # (B, 1, 1, columns) True where a column is no padding
+        if starts is not None:
+            self.positions = self.positions - starts[:, None]
+            self.real = (self.positions >= 0)[:, None, None]
+            self.positions = self.positions.clamp(min=0)
+        self.tables: list[Tensor] = []  # (…, columns, D) each, what an architecture looks up by position
+
+    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep k and v (B, G, T, D) behind those before; all of them. `length` moves on after the last layer."""
+        keys, values = self.memory[0, layer], self.memory[1, layer]
+        end = self.length + k.shape[2]
+        keys[:, :, self.length : end] = k
+        values[:, :, self.length : end] = v
+        return keys[:, :, :end], values[:, :, :end]
+
+    def next_positions(self, count: int) -> Tensor:
+        """(count,) or (B, count) of the tokens that are read next."""
+        return self.positions[..., self.length : self.length + count]
+
+    def next_of_tables(self, count: int) -> list[Tensor]:
+        return [table[..., self.length : self.length + count, :] for table in self.tables]
+
+    def mask(self, count: int) -> Tensor | None:
+        """(B, 1, count, columns) what the next tokens may look at; None: back, as always.
+
+        Padding looks at itself, so that there is no token without anything to look at.
+        """
+        if self.real is None:
+            return None
+        end = self.length + count
+        if count == 1:
+            return self.real[..., :end]
+        causal = causal_mask(count, end, self.real.device)
+        itself = causal & ~causal_mask(count, end, self.real.device).tril(end - count - 1)
+        return (self.real[..., :end] & causal) | itself
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows only."""
+        self.memory, self.last = self.memory[:, :, rows], self.last[rows]
+        if self.real is not None:
+            self.positions, self.real = self.positions[rows], self.real[rows]
+            self.tables = [table[rows] for table in self.tables]

@@ -1,0 +1,107 @@
+"""What GPT and Llama do alike around their blocks: read tokens, score them, start from a seed, say what they are."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from cleangpt.models.attention import document_mask, document_positions
+from cleangpt.models.cache import KVCache
+from cleangpt.models.contract import LanguageModel, Treatment
+from cleangpt.models.extras import BigramEmbedding, softcapped
+
+
+class Decoder(LanguageModel):
+    """A stack of blocks of attention. An architecture sets `token_embedding`, `blocks` and `norm`, and `head` unless it
+    is tied, and defines `embed`."""
+
+    parts: ClassVar[dict[str, int]] = {}  # modules whose weight is several matrices in one
+
+    def __init__(self, config: Any, cache_heads: int, head_dim: int):
+        super().__init__(config)
+        self.cache_heads, self.head_dim = cache_heads, head_dim
+        if config.bigram_embedding:
+            self.bigram_embedding = BigramEmbedding(config.bigram_embedding, config.n_embd, config.vocab_size)
+
+    @abstractmethod
+    def embed(self, x: Tensor, positions: Tensor, *tables: Tensor) -> tuple[Tensor, ...]:
+        """Give embedded tokens (B, T, C) their positions; and return what every block needs besides.
+
+        `tables` are those of the cache, looked up at these positions.
+        """
+
+    def hidden(
+        self, tokens: Tensor, cache: KVCache | None = None, documents: Tensor | None = None, since: int = 0
+    ) -> Tensor:
+        """Read tokens; of those before `since` the last block only makes the keys and values that others look at."""
+        count = tokens.shape[1]
+        if documents is not None:
+            positions, mask = document_positions(documents), document_mask(documents)
+        elif cache is not None:
+            positions, mask = cache.next_positions(count), cache.mask(count)
+        else:
+            positions, mask = torch.arange(count, device=tokens.device), None
+        tables = cache.next_of_tables(count) if cache else []
+        x = self.token_embedding(tokens)
+        if self.config.bigram_embedding:
+            x = x + self.bigram_embedding(tokens, cache.last if cache else None, positions)
+        x, *context = self.embed(x, positions, *tables)  # (B, T, C), and what every block needs besides
+        for layer, block in enumerate(self.blocks):
+            if self.checkpointing and self.training:
+                x = checkpoint(block, x, *context, mask, use_reentrant=False)
+            else:  # only training may be compiled, where shapes stay what they are
+                run = block if self.training else block.forward
+                last = {}
+                if since and layer == self.config.n_layer - 1:
+                    last, mask = {"since": since}, None if mask is None else mask[..., since:, :]
+                x = run(x, *context, mask, cache=cache, layer=layer, **last)
+        if cache:
+            cache.length += count
+            cache.last.copy_(tokens[:, -1:])
+        return x
+
+    def logits(self, x: Tensor) -> Tensor:
+        head = self.token_embedding if self.config.tied else self.head
+        return softcapped(F.linear(self.norm(x), head.weight), self.config.logit_softcap)  # (B, T, V)
+
+    def new_cache(self, batch: int, length: int | None = None, starts: Tensor | None = None) -> KVCache:
+        like = next(self.parameters())
+        length = length or self.config.block_size
+        return KVCache(self.config.n_layer, batch, self.cache_heads, length, self.head_dim, like, starts)
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Initialise as GPT-2: normal with 0.02, what is added to the residual smaller by sqrt(2 layers), or zero."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+            elif parameter.dim() == 1:
+                parameter.fill_(1.0)
+            else:
+                std = 0.02
+                if name.endswith(("out.weight", "down.weight")):
+                    std = 0.0 if self.config.zero_init else 0.02 / math.sqrt(2 * self.config.n_layer)
+                parameter.copy_(torch.empty(parameter.shape).normal_(0.0, std, generator=generator))
+
+    def treatment(self, name: str, parameter: nn.Parameter) -> Treatment:
+        """Matrices decay, norms and biases do not; between hidden layers lie the matrices of blocks."""
+        first, *inner = name.split(".")
+        is_matrix = parameter.dim() == 2
+        if first == "blocks":
+            return Treatment(int(inner[0]) + 1, is_matrix, self.parts.get(inner[-2], 1) if is_matrix else 0)
+        return Treatment(0 if first.endswith("embedding") else self.config.n_layer + 1, is_matrix, 0)
+
+    def flops_per_token(self, length: int) -> int:
+        """6 × weights + 12 × layers × heads × head width × length: attention in full, though half of it is masked."""
+        weights = sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Linear))
+        if self.config.tied:  # then the head is no module of its own
+            weights += self.token_embedding.weight.numel()
+        return 6 * weights + 12 * self.config.n_layer * self.config.n_head * self.head_dim * length
+
+    def compiled(self) -> Iterable[nn.Module]:
+        return self.blocks

@@ -1,0 +1,46 @@
+"""What transformers may have besides: an embedding of pairs of tokens, other activations, a bound of logits."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class BigramEmbedding(nn.Embedding):
+    """A row for each pair of a token and the one before it, and one row for a token that begins a text.
+
+    Where there are fewer rows than pairs, pairs share rows. Those that end in different tokens after the same one
+    share none, if there are as many rows as tokens.
+    """
+
+    SPREAD = 2654435761  # a prime of 32 bits: where the pairs after a token begin
+
+    def __init__(self, rows: int, width: int, vocab_size: int):
+        super().__init__(rows + 1, width)
+        self.rows, self.spread = rows, vocab_size if vocab_size**2 <= rows else self.SPREAD
+
+    def forward(self, tokens: Tensor, last: Tensor | None, positions: Tensor) -> Tensor:
+        """(B, T) tokens at (T,) or (B, T) positions, `last` (B, 1) being the token before them → (B, T, C)"""
+        last = torch.zeros_like(tokens[:, :1]) if last is None else last
+        before = torch.cat((last, tokens[:, :-1]), dim=1)
+        pairs = (before * self.spread + tokens) % self.rows
+        return super().forward(torch.where(positions == 0, self.rows, pairs))
+
+
+def relu_squared(x: Tensor) -> Tensor:
+    """So et al., "Primer", 2021."""
+    return F.relu(x).square()
+
+
+def tanh_gelu(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+# On a CPU the exact GELU is the faster one by far: 0.25 and 0.6 ms forward and backward where GPT-2's takes 1.4 twice.
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu_tanh": tanh_gelu, "gelu": F.gelu, "relu2": relu_squared}
+
+
+def softcapped(logits: Tensor, cap: float | None) -> Tensor:
+    """Logits that stay within ±cap, in float32: as they are while they are small. (Gemma 2, 2024)"""
+    return logits if cap is None else cap * torch.tanh(logits.float() / cap)

@@ -1,0 +1,347 @@
+"""The exact score of a model on questions with one right answer, cut into slices, as a dict, as tables and as pictures.
+
+A question is known by its index in its split; what lies behind it is the task's own.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cleangpt.basics.seeds import scramble
+from cleangpt.score.evaluate import ALONE, Judge, Watch, wilson
+from cleangpt.tasks.contract import AT_ONCE, COMPLETE, Batch, Question, TaskWithAnswers
+from cleangpt.tokens.tokenizers import smallest_type
+
+SAMPLE = 100_000  # problems that stand for a split which is too large to be looked at whole
+PROOF = 256  # problems on which each scoring compares the fast way with real decoding
+FIRST = 20_000  # problems of a first look, where there are more than twice as many
+SHOWN = 20  # wrong answers that are kept in full
+MOST_ROWS = 25  # of a table by two properties
+
+
+class Disagreement(Exception):
+    """The fast score is not what real decoding gives: neither can be trusted."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The problems that a score looks at."""
+
+    split: str
+    index: np.ndarray  # (n,)
+    weights: np.ndarray  # (n,) what a problem stands for, relative to the others
+    universe: int  # problems in the split
+    complete: bool
+
+    def part(self, rows: Any) -> "Sample":
+        return Sample(self.split, self.index[rows], self.weights[rows], self.universe, False)
+
+
+def choose(task: TaskWithAnswers, split: str, limit: int | None) -> Sample:
+    """All problems of a split, or a fixed sample of a huge one."""
+    count = task.count(split)
+    if limit is None and count > COMPLETE:
+        limit = SAMPLE
+    if limit is None or limit >= count:
+        return Sample(split, np.arange(count), np.ones(count), count, complete=True)
+    return Sample(split, *task.sample(split, limit), count, complete=False)
+
+
+def score(
+    task: TaskWithAnswers, judge: Judge, split: str, limit: int | None, method: str, watch: Watch = ALONE
+) -> dict[str, Any]:
+    began = time.monotonic()
+    sample = choose(task, split, limit)
+    right_at = _verdicts(task, judge, sample, method, watch)  # (n, answer tokens) True beyond a short answer
+    right = right_at.all(axis=1)
+    with watch.doing("Comparing with real decoding"):
+        proved = None if method == "generate" else prove(task, judge, sample, right)
+    wrong = _wrong(task, judge, sample, right)
+    judge.gather(np.empty(0))  # nobody was asked to stop in the middle of that
+    slices = Slices(right, sample.weights)
+    found = {
+        "task": task.settings.name,
+        **task.facts(split),
+        "split": split,
+        "method": "generate" if method == "generate" else "forced",
+        "complete": sample.complete,
+        "universe": sample.universe,
+        **slices.of(np.ones(len(right), bool)),
+        "forced_equals_decoded": proved,
+        **{f"by_{name}": slices.by(name, values) for name, values in task.slices(split, sample.index).items()},
+        "by_position": [
+            {"position": name, **Slices(right_at[np.arange(len(right)), column], sample.weights).of(column >= 0)}
+            for name, column in task.positions(split, sample.index).items()
+        ],
+        "position_kind": "as decoded" if method == "generate" else "given the right answer so far",
+    }
+    leaked = task.leaked(split, sample.index)
+    if leaked is not None:
+        parts = {"leaked": slices.of(leaked), "clean": slices.of(~leaked)}
+        found["leak"] = {"mirrored_in_training": int(leaked.sum()), **parts}
+    return {**found, "wrong": wrong, "seconds": time.monotonic() - began}
+
+
+def headline(task: TaskWithAnswers, score: dict[str, Any]) -> dict[str, Any]:
+    """What of it goes into summary.json."""
+    return {key: score[key] for key in ("accuracy", "problems")}
+
+
+def _verdicts(task: TaskWithAnswers, judge: Judge, sample: Sample, method: str, watch: Watch) -> np.ndarray:
+    """(n, W) which tokens of the answers are right, on every rank. Of many problems a fixed part comes first, for
+    whoever watches."""
+    right_at = np.zeros((len(sample.index), task.answer_length), bool)
+    unknown = np.ones(len(sample.index), bool)
+    if watch.looks and len(sample.index) > 2 * FIRST:
+        few = Sample(sample.split, *task.sample(sample.split, FIRST), sample.universe, False)
+        found = _divided(task, judge, few, method, watch)
+        about = {"of": "all", **Slices(found.all(axis=1), few.weights).of(np.ones(FIRST, bool))}
+        title = f"A first look: {FIRST:,} of {len(sample.index):,} problems, a {task.words.get('sample', 'sample')}"
+        watch.first(_table(title, ["of"], [about]))
+        place = {index: n for n, index in enumerate(sample.index.tolist())}
+        there = np.array([place.get(index, -1) for index in few.index.tolist()], np.int64)
+        right_at[there[there >= 0]], unknown[there[there >= 0]] = found[there >= 0], False
+    right_at[unknown] = _divided(task, judge, sample.part(unknown), method, watch)
+    return right_at
+
+
+def _divided(task: TaskWithAnswers, judge: Judge, sample: Sample, method: str, watch: Watch) -> np.ndarray:
+    """(n, W) of a sample that all processes share."""
+    share = judge.share(len(sample.index))
+    mine = sample.part(slice(share.start, share.stop))
+    with watch.doing("Scoring", len(sample.index), "problems") as progress:
+        found = (_generated if method == "generate" else _teacher_forced)(
+            task, judge, mine, lambda count: progress.advance(count * judge.world.size)
+        )
+    return judge.gather(found)
+
+
+def _unseen(count: int) -> None:
+    """Nobody wants to know how many problems were judged."""
+
+
+def _parts(order: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(order), AT_ONCE):
+        yield order[start : start + AT_ONCE]
+
+
+def _teacher_forced(
+    task: TaskWithAnswers, judge: Judge, sample: Sample, seen: Callable[[int], None] = _unseen
+) -> np.ndarray:
+    """(n, W) which tokens of the answer are the likeliest ones, given those before."""
+    width = task.answer_length
+    right = np.empty((len(sample.index), width), bool)
+    for rows in _parts(_alike(task, sample)):
+        batch = task.batch(sample.split, sample.index[rows])
+        found = (judge.predictions(batch) == batch.targets) | ~batch.answer
+        right[rows] = _answer_part(found, batch.answer, width)
+        seen(len(rows))
+    return right
+
+
+def _alike(task: TaskWithAnswers, sample: Sample) -> np.ndarray:
+    """The rows of a sample in an order in which much of a problem stands in the one before too."""
+    kind = smallest_type(task.tokenizer.vocab_size)
+    tokens = [task.batch(sample.split, index).inputs.astype(kind) for index in _parts(sample.index)]
+    return np.lexsort(np.concatenate(tokens).T[::-1]) if tokens else np.empty(0, np.int64)
+
+
+def _generated(
+    task: TaskWithAnswers, judge: Judge, sample: Sample, seen: Callable[[int], None] = _unseen
+) -> np.ndarray:
+    """(n, W) which tokens of the answer are right when the model writes it alone."""
+    right = np.ones((len(sample.index), task.answer_length), bool)
+    for part in _parts(np.arange(len(sample.index))):
+        batch = task.batch(sample.split, sample.index[part])
+        for rows, given, wanted, counts in decode(judge, batch, task.answer_length):
+            right[part[rows]] = (given == wanted) | ~counts
+        seen(len(part))
+    return right
+
+
+def decode(judge: Judge, batch: Batch, width: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Real decoding, prompts of one length at a time: yields (rows, given, wanted, counts), the last three (m, W)."""
+    tokens = np.concatenate([batch.inputs, batch.targets[:, -1:]], axis=1)
+    prompt = batch.answer.argmax(axis=1) + 1  # tokens before the answer
+    for length in np.unique(prompt):
+        rows = np.flatnonzero(prompt == length)
+        wanted = _answer_part(batch.targets[rows], batch.answer[rows], width)
+        counts = np.arange(width) < batch.answer[rows].sum(axis=1)[:, None]
+        given = np.full((len(rows), width), -1)
+        longest = min(width, tokens.shape[1] - length)
+        given[:, :longest] = judge.decode(tokens[rows, :length], longest)
+        yield rows, given, wanted, counts
+
+
+def _answer_part(values: np.ndarray, answer: np.ndarray, width: int) -> np.ndarray:
+    """(n, T) → (n, W): what stands at the places of the answer, from its first one on; a verdict is True beyond it."""
+    place = np.minimum(answer.argmax(axis=1)[:, None] + np.arange(width), answer.shape[1] - 1)
+    part = np.take_along_axis(values, place, axis=1)
+    if values.dtype == bool:
+        part |= np.arange(width) >= answer.sum(axis=1)[:, None]
+    return part
+
+
+def prove(task: TaskWithAnswers, judge: Judge, sample: Sample, right: np.ndarray) -> int:
+    """Decode some problems for real, wrong ones among them, and insist on the same verdicts."""
+    order = np.argsort(scramble(np.arange(len(right)), task.key("proof")))
+    wrong = order[~right[order]][: PROOF // 2]  # where the two ways are most likely to differ
+    chosen = np.concatenate([wrong, order[~np.isin(order, wrong)]])[:PROOF]
+    share = judge.share(len(chosen))
+    mine = chosen[share.start : share.stop]
+    decoded = judge.gather(_generated(task, judge, sample.part(mine)).all(axis=1))
+    differing = chosen[decoded != right[chosen]]
+    if len(differing):
+        (first,) = task.questions(task.batch(sample.split, sample.index[differing[:1]]))
+        raise Disagreement(
+            f"the forced score and real decoding disagree on {len(differing)} of {len(chosen)} problems, {first.text} "
+            "among them: no score is given. Use method=generate, and please report this"
+        )
+    return len(chosen)
+
+
+class Slices:
+    """Accuracy of parts of a sample, with Wilson's interval."""
+
+    def __init__(self, right: np.ndarray, weights: np.ndarray):
+        self.right, self.weights = right, weights
+
+    def of(self, mask: np.ndarray) -> dict[str, Any]:
+        right, weights = self.right[mask], self.weights[mask]
+        if not len(right):
+            return {"problems": 0, "correct": 0, "accuracy": None, "interval": None}
+        accuracy = float((right * weights).sum() / weights.sum())
+        # Problems of unequal weight tell as much as so many of equal weight (Kish, 1965).
+        effective = float(weights.sum() ** 2 / (weights**2).sum())
+        return {
+            "problems": len(right),
+            "correct": int(right.sum()),
+            "accuracy": accuracy,
+            "interval": list(wilson(accuracy * effective, effective)),
+        }
+
+    def by(self, name: str, values: np.ndarray | dict[str, np.ndarray]) -> list[dict[str, Any]]:
+        keys = values if isinstance(values, dict) else {name: values}
+        columns = np.stack(list(keys.values()), axis=1)
+        found, group = np.unique(columns, axis=0, return_inverse=True)
+        return [
+            {**dict(zip(keys, map(int, row), strict=True)), **self.of(group.reshape(-1) == g)}
+            for g, row in enumerate(found)
+        ]
+
+
+def _wrong(task: TaskWithAnswers, judge: Judge, sample: Sample, right: np.ndarray) -> list[dict[str, Any]]:
+    """The first wrong answers in full, as the model really gives them."""
+    rows = np.flatnonzero(~right)[: SHOWN if not judge.stop.number else 0]
+    return [
+        {
+            "question": question.text,
+            "right": question.read(question.right),
+            "given": question.read(given),
+            "correct": question.is_right(given),
+        }
+        for question, given in _answers(task, judge, task.batch(sample.split, sample.index[rows]))
+    ]
+
+
+def _answers(task: TaskWithAnswers, judge: Judge, batch: Batch) -> list[tuple[Question, list[int]]]:
+    """A few problems, and the tokens that the model gives."""
+    given = [[] for _ in batch.inputs]
+    for rows, tokens, _, _ in decode(judge, batch, task.answer_length):
+        for row, answer in zip(rows, tokens.tolist(), strict=True):
+            given[row] = [token for token in answer if token >= 0]
+    return list(zip(task.questions(batch), given, strict=True))
+
+
+def show(task: TaskWithAnswers, judge: Judge, count: int) -> list[str]:
+    batch = task.batch("val", np.arange(min(count, task.val_size)))
+    return [question.verdict(given) for question, given in _answers(task, judge, batch)]
+
+
+# --------------------------------------------------------------------------------------------------------------
+# For people
+
+
+def _table(title: str, names: list[str], rows: list[dict[str, Any]]) -> Any:
+    from cleangpt.terminal.narrow import Table
+
+    made = Table(title=title, title_justify="left", title_style="bold")
+    for name in [*names, "problems", "correct", "exact match", "95% interval"]:
+        made.add_column(name, justify="right", overflow="fold", no_wrap=name not in names)
+    for row in rows:
+        if row["problems"]:
+            made.add_row(*(str(row[name]) for name in names), *_cells(row))
+    return made
+
+
+def _cut(score: dict[str, Any]) -> Iterator[tuple[str, list[str], list[dict[str, Any]]]]:
+    """The slices of a score: their name, the keys that they are cut by, and their rows."""
+    for name, rows in score.items():
+        if name.startswith("by_") and name != "by_position" and rows:
+            keys = list(rows[0])
+            yield name.removeprefix("by_"), keys[: keys.index("problems")], rows
+
+
+def tables(task: TaskWithAnswers, score: dict[str, Any]) -> list:
+    from cleangpt.terminal.narrow import Table
+
+    words = task.words
+    whole = "all" if score["complete"] else f"a {words.get('sample', 'sample')} of the"
+    rows = [{"of": "all", **{k: score[k] for k in ("problems", "correct", "accuracy", "interval")}}]
+    leak = score.get("leak")
+    if leak and leak["mirrored_in_training"] and score["split"] != "train":
+        rows += [{"of": words.get(name, name), **leak[name]} for name in ("leaked", "clean")]
+    title = f"{task.title}, {whole} {_short(score['universe'])} problems of the {score['split']} split"
+    by_one, by_two = [], []
+    for name, keys, cut in _cut(score):
+        made = _table(words.get(f"by_{name}", f"By {name.replace('_', ' ')}"), keys, cut)
+        if len(keys) == 1:
+            by_one.append(made)
+        elif len(cut) <= MOST_ROWS:
+            by_two.append(made)
+    by_position = _table(f"By token of the answer, {score['position_kind']}", ["position"], score["by_position"])
+    found = [_table(title, ["of"], rows), *by_one, by_position, *by_two]
+    if score["wrong"]:
+        wrong = Table(title="The first wrong answers", title_justify="left", title_style="bold")
+        for name in ("question", "right", "given"):
+            wrong.add_column(name, justify="right", overflow="fold")
+        for row in score["wrong"]:
+            wrong.add_row(row["question"], row["right"], repr(row["given"]).strip("'"))
+        found.append(wrong)
+    return found
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    low, high = row["interval"]
+    return [
+        f"{row['problems']:,}",
+        f"{row['correct']:,}",
+        f"{row['accuracy']:.3%}",
+        f"{low * 100:.3f} to {high:.3%}",
+    ]
+
+
+def _short(count: int) -> str:
+    return f"{count:,}" if count < 10**12 else f"{count:.3g}"
+
+
+def plots(task: TaskWithAnswers, score: dict[str, Any], folder: Path, name: str) -> list[Path]:
+    """A picture of each cut by two properties, and one of all by a single one."""
+    from cleangpt.watch.plots import heat_map, points
+
+    words, found, panels = task.words, [], {}
+    for cut, keys, rows in _cut(score):
+        labels = [words.get(key, key) for key in keys]
+        if len(keys) == 1:
+            panels[labels[0]] = [(str(row[keys[0]]), row) for row in rows]
+        else:
+            path = folder / f"{name}_{words.get(f'{cut}.png', f'{cut}.png')}"
+            cells = {tuple(row[key] for key in keys): row["accuracy"] for row in rows}
+            found.append(heat_map(path, cells, *labels, "Exact match"))
+    label = f"token of the answer,\n{score['position_kind']}"
+    panels[label] = [(row["position"], row) for row in score["by_position"]]
+    return [*found, points(folder / f"{name}_slices.png", panels, "Accuracy, with 95% intervals")]
