@@ -1,14 +1,12 @@
 """What several tests share."""
 
 import copy
-import os
 import signal
-import subprocess
-import sys
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any
+
+from programs import ROOT, TORCHRUN, run_program  # noqa: F401  for those who need these besides
 
 from cleangpt.basics.schema import parse
 from cleangpt.tasks.arithmetic import Settings, Task
@@ -70,34 +68,6 @@ def within(seconds: int):
 # A plain model has none of the options that make it learn faster.
 _OFF = {"qk_norm": False, "zero_init": False, "logit_softcap": None, "bigram_embedding": None}
 PLAIN = {"gpt": {**_OFF, "activation": "gelu_tanh"}, "llama": {**_OFF, "activation": "swiglu"}}
-
-ROOT = Path(__file__).resolve().parents[1]
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone")
-
-
-def run_program(script, *arguments, cwd, env=None, timeout=120, launcher=()) -> subprocess.CompletedProcess:
-    """A program of the project as a user starts it, or under `launcher`: (*TORCHRUN, "--nproc-per-node=2")."""
-    launched = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-    environment = {name: value for name, value in os.environ.items() if name not in launched}
-    environment |= {"OMP_NUM_THREADS": "1", "CLEANGPT_PATIENCE": "inf", **(env or {})}
-    command = [sys.executable, *launcher, str(ROOT / script), *arguments]
-    process = subprocess.Popen(
-        command,
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        stdout, stderr = process.communicate(timeout=timeout)
-    except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)  # with the processes that it started
-        process.communicate()
-        raise
-    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
-
 
 SMALL = {
     "model.n_layer": 1,

@@ -59,7 +59,7 @@ def test_the_programs_need_no_more_than_training_installs(tmp_path):
         ("sample.py", "run=run", "prompt=1+2"),
         ("eval/report.py", "runs=run"),
     ):
-        done = run_program(program, *words, cwd=tmp_path, env=env)
+        done = run_program(program, *words, cwd=tmp_path, env=env, real=True)
         assert done.returncode == 0, f"{program}: {done.stderr}"
 
 

@@ -23,6 +23,8 @@ from cleangpt.runs.rundir import RunDir
 from cleangpt.tasks.text import Task
 from cleangpt.tokens import tokenizers
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 TINY = ("model=llama_tiny", "model.n_layer=1", "model.n_embd=8", "model.n_head=1", "model.n_kv_head=1")
 TINY += ("dataset.digits=1", "train.steps=2", "train.batch_size=4", "train.eval_every=2", "logger.plots=false")
 

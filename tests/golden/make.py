@@ -44,6 +44,11 @@ NEAR = 20  # steps whose numbers are held against those of other machines: round
 COMMON = ("device=cpu", "processes=1", "dtype=float32", "compile=false", "logger=quiet", "train.log_every=1")
 
 Flat = dict[str, Any]
+Started = Callable[[list[str], Path, dict[str, str]], subprocess.CompletedProcess]
+
+
+def started(command: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
 @dataclass
@@ -52,6 +57,7 @@ class Maker:
 
     folder: Path
     code: Path = ROOT
+    started: Started = started
     anywhere: Flat = field(default_factory=dict)
     settings: Flat = field(default_factory=dict)
     near: Flat = field(default_factory=dict)
@@ -66,7 +72,7 @@ class Maker:
         environment = {name: value for name, value in os.environ.items() if name not in launched}
         environment |= {"OMP_NUM_THREADS": "1", "CLEANGPT_PATIENCE": "inf", "PYTHONPATH": str(self.code)}
         command = [sys.executable, str(self.code / program), *words]
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=300)
+        done = self.started(command, self.folder, environment)
         if done.returncode:
             raise RuntimeError(f"{program} {' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return done.stdout
@@ -298,9 +304,10 @@ SLOW += (multiplier, text, documents, adder, sweep, composed_presets)
 MAKERS: dict[str, Callable[[Maker], None]] = {maker.__name__: maker for maker in (*SLOW, *FAST)}
 
 
-def values_of(name: str, code: Path = ROOT) -> Flat:
+def values_of(name: str, code: Path = ROOT, started: Started = started) -> Flat:
+    """Make these values by programs of `code`, which `started` runs to their ends."""
     with tempfile.TemporaryDirectory() as folder:
-        make = Maker(Path(folder), code)
+        make = Maker(Path(folder), code, started)
         MAKERS[name](make)
         return json.loads(json.dumps(make.values()))
 

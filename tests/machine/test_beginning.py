@@ -38,7 +38,7 @@ def interrupted(tmp_path):
     def run(program: str, point: str, number: int):
         (trap / "sitecustomize.py").write_text(TRAP.format(point=point, number=int(number)))
         script, *words = program.split()
-        done = run_program(script, *words, cwd=here, env={"PYTHONPATH": str(trap)})
+        done = run_program(script, *words, cwd=here, env={"PYTHONPATH": str(trap)}, real=True)
         assert [path.name for path in here.iterdir()] == ["mine.txt"]
         return done
 
@@ -70,7 +70,7 @@ def test_what_a_shell_asked_to_ignore_is_ignored(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n" + TRAP.format(point="import hydra", number=2)
     )
-    done = run_program("train.py", "train.stepz=3", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    done = run_program("train.py", "train.stepz=3", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, real=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 

@@ -11,6 +11,7 @@ from runs import rows
 from cleangpt.basics.errors import UserError
 from cleangpt.runs import migrations, rundir
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
 KEPT = Path(__file__).resolve().parents[1] / "versions"
 
 

@@ -671,7 +671,9 @@ def test_a_sweep_of_twelve_that_is_killed_in_the_middle_and_continued_is_whole(t
     before = {path.parent.name: path.read_bytes() for path in folder.glob("*/summary.json")}
     done = [name for name, text in before.items() if json.loads(text)["status"] == "completed"]
     assert len(done) >= 3
-    again = run_program("train.py", "-m", *TOY, *TWELVE, f"hydra.sweep.dir={folder}", cwd=tmp_path, timeout=600)
+    again = run_program(
+        "train.py", "-m", *TOY, *TWELVE, f"hydra.sweep.dir={folder}", cwd=tmp_path, timeout=600, real=True
+    )
     assert again.returncode == 0, again.stdout + again.stderr
     assert "12 jobs: 12 finished." in again.stdout
     folders = sorted(path.parent for path in folder.glob("*/job.json"))

@@ -1,7 +1,6 @@
 """Consoles that go, fill up, or know few characters."""
 
 import errno
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT
+from programs import FORKSERVER, PRELOADED, start
 from runs import composed
 from voices import saved
 
@@ -51,16 +51,13 @@ if not FULL.exists():
     del CONSOLES["full"]
 
 
-SERVER = multiprocessing.get_context("forkserver")  # which has no threads: of one that has, a fork may wait for ever
-SERVER.set_forkserver_preload(["torch._dynamo", "runs", "voices"])
-
-
 def in_a_child(console, stderr: str, action, goes_on: bool, encoding="utf-8") -> int:
     """The exit status of a process that has these streams, as a program of ours settles them.
 
     `console` makes standard output; `stderr` is a file, or else nothing is open there.
     """
-    child = SERVER.Process(target=_child, args=(Path.cwd(), console, stderr, action, goes_on, encoding))
+    FORKSERVER.set_forkserver_preload(PRELOADED)
+    child = FORKSERVER.Process(target=_child, args=(Path.cwd(), console, stderr, action, goes_on, encoding))
     child.start()
     child.join(100)
     child.kill()
@@ -153,19 +150,14 @@ def test_what_only_prints_ends_quietly_at_a_closed_pipe_and_else_with_a_sentence
 
 def started(script, *words, stdout, env=None, redirect="") -> tuple[int, str]:
     """Exit status and standard error of a program."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CLEANGPT_PATIENCE": "inf", **(env or {})}
-    command = ["sh", "-c", f'exec "$@" {redirect}', "sh", sys.executable, str(ROOT / script), *words]
-    done = subprocess.run(
-        command,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        env=environment,
-        text=True,
-        timeout=120,
-    )
+    command = [sys.executable, ROOT / script, *words]
+    if redirect:
+        command = ["sh", "-c", f'exec "$@" {redirect}', "sh", *command]
+    begun = start(command, Path.cwd(), env, bool(env or redirect), stdout=stdout, stderr=subprocess.PIPE)
+    _, said = begun.communicate(timeout=120)
     if isinstance(stdout, int) and stdout >= 0:
         os.close(stdout)
-    return done.returncode, done.stderr
+    return begun.returncode, said
 
 
 def test_help_ends_like_any_tool():

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from programs import FORKSERVER, PRELOADED
 from runs import make_trainer
 
 from cleangpt.machine import distributed
@@ -61,7 +62,8 @@ def train(rank: int, folder: Path, buckets: bool, leaves: int | None) -> dict:
 def ways(tmp_path_factory):
     """What each process found, for each way."""
     folder = tmp_path_factory.mktemp("gradients")
-    torch.multiprocessing.start_processes(process, (str(folder),), nprocs=SIZE, start_method="spawn")
+    FORKSERVER.set_forkserver_preload(PRELOADED)
+    torch.multiprocessing.start_processes(process, (str(folder),), nprocs=SIZE, start_method="forkserver")
     return {name: [torch.load(folder / f"{name}.{rank}", weights_only=True) for rank in range(SIZE)] for name in WAYS}
 
 

@@ -1,7 +1,6 @@
 """Whole trainings as a user starts them: plain, under torchrun, on two nodes, with failing processes."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from programs import run, start
 
 from cleangpt.runs.rundir import read_metrics
 from cleangpt.watch.health import OF_THE_MACHINE
@@ -51,19 +51,8 @@ Trainer.step = step
 """
 
 
-def environment(**more):
-    kept = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "MASTER_PORT", "MASTER_ADDR")}
-    return {**kept, "OMP_NUM_THREADS": "1", **more}
-
-
 def torchrun(processes, *more, script=TRAIN):
     return [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", *more, script]
-
-
-def run(command, cwd, timeout=150):
-    return subprocess.run(
-        [str(word) for word in command], cwd=cwd, env=environment(), timeout=timeout, capture_output=True, text=True
-    )
 
 
 def wrapper(tmp_path, body):
@@ -83,7 +72,7 @@ def free_port():
 
 
 def processes_of(marker):
-    """Processes that still have this text in their command line."""
+    """Processes that still have this text in their command line, which those that are forked do not: use real=True."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -114,7 +103,7 @@ def test_one_three_and_four_processes_give_the_same_losses(tmp_path):
 
 
 def test_a_run_directory_has_what_the_design_promises(tmp_path):
-    done = run([sys.executable, TRAIN, *TOY, "train.test_at_end=true", "logger=default"], tmp_path)
+    done = run([sys.executable, TRAIN, *TOY, "train.test_at_end=true", "logger=default"], tmp_path, real=True)
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "outputs" / "adder-llama_tiny").iterdir()
     assert (tmp_path / "outputs" / "latest").resolve() == folder
@@ -164,16 +153,8 @@ def test_two_nodes_divide_the_work_and_one_writes(tmp_path):
         (tmp_path / f"node{node}").mkdir()
         how = ["--nnodes=2", f"--node-rank={node}", "--master-addr=127.0.0.1", f"--master-port={port}"]
         command = [*torchrun(2, *how), *TOY, *UNEVEN, f"hydra.run.dir={tmp_path / 'shared'}"]
-        nodes.append(
-            subprocess.Popen(
-                command,
-                cwd=tmp_path / f"node{node}",
-                env=environment(),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            )
-        )
-    outputs = [node.communicate(timeout=150)[0].decode() for node in nodes]
+        nodes.append(start(command, tmp_path / f"node{node}", stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+    outputs = [node.communicate(timeout=150)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], outputs
     assert "parameters" in outputs[0]
     assert "parameters" not in outputs[1]
@@ -185,7 +166,7 @@ def test_two_nodes_divide_the_work_and_one_writes(tmp_path):
 
 def test_a_failure_on_one_rank_ends_the_run_with_its_message_and_leaves_no_process(tmp_path):
     script = wrapper(tmp_path, FAIL.format(step=3, rank=1, action="raise RuntimeError('the disk of rank 1 is gone')"))
-    done = run([*torchrun(2, "--standalone", script=script), *TOY, "hydra.run.dir=r"], tmp_path)
+    done = run([*torchrun(2, "--standalone", script=script), *TOY, "hydra.run.dir=r"], tmp_path, real=True)
     assert done.returncode not in (0, None)
     assert "the disk of rank 1 is gone" in done.stderr
     deadline = time.monotonic() + 20
@@ -210,6 +191,7 @@ def test_a_crashed_worker_is_restarted_by_torchrun_and_goes_on_in_the_same_direc
     done = run(
         [*torchrun(2, "--max-restarts=1", "--monitor-interval=0.2", script=script), *TOY, "train.snapshot_every=2"],
         tmp_path,
+        real=True,
     )
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "outputs" / "adder-llama_tiny").iterdir()
@@ -219,7 +201,7 @@ def test_a_crashed_worker_is_restarted_by_torchrun_and_goes_on_in_the_same_direc
 
 
 def test_processes_starts_them_and_says_so(tmp_path):
-    done = run([sys.executable, TRAIN, *TOY, "train.steps=2", "processes=2", "device=cpu"], tmp_path)
+    done = run([sys.executable, TRAIN, *TOY, "train.steps=2", "processes=2", "device=cpu"], tmp_path, real=True)
     assert done.returncode == 0, done.stderr
     assert "Starting 2 processes (processes=1 keeps to one)" in done.stdout
     (folder,) = (tmp_path / "outputs" / "adder-llama_tiny").iterdir()
@@ -247,7 +229,7 @@ def test_each_job_of_a_sweep_has_its_own_process_and_directory(tmp_path):
 
 def test_a_signal_saves_and_ends_with_its_number(tmp_path):
     command = [sys.executable, TRAIN, *TOY, "train.steps=100000", "train.eval_every=null", "hydra.run.dir=r"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True)
+    process = start(command, tmp_path, real=True, stdout=subprocess.PIPE)
     deadline = time.monotonic() + 60
     while not read_metrics(tmp_path / "r" / "metrics.jsonl") and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -373,7 +355,7 @@ def test_a_signal_to_a_sweep_stops_its_job_with_a_snapshot_and_leaves_no_process
     long = [word for word in TOY if not word.startswith("train.steps")]
     command = [sys.executable, TRAIN, "-m", *long, "train.steps=100000", "train.eval_every=null", "seed=0,1"]
     command.append("hydra.launcher.jobs=1")
-    sweep = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    sweep = start(command, tmp_path, real=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 90
     while not any(tmp_path.glob("outputs/sweeps/*/0000*/metrics.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -1,0 +1,61 @@
+"""Programs of the project as a user starts them; most of them forked by a server (tests/server.py), which takes a
+fraction of the time.
+
+    done = run_program("train.py", "train.steps=2", cwd=tmp_path)
+    process = start([sys.executable, ROOT / "train.py", "train.steps=100000"], tmp_path, stdout=subprocess.PIPE)
+
+What needs an interpreter of its own says `real=True`. Each program is started so at least once, and each property of
+a launcher is shown so.
+"""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import server
+
+ROOT = Path(__file__).resolve().parents[1]
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone")
+# For functions of a test that need processes: it has no threads, and of one that has, a fork may wait for ever.
+FORKSERVER = multiprocessing.get_context("forkserver")
+PRELOADED = ["torch._dynamo", "runs", "voices"]  # the same for all, since a test process has one such server
+LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's environment for a program: one thread, no word of slowness, and no launcher of ours."""
+    kept = {name: value for name, value in os.environ.items() if name not in LAUNCHED}
+    return {**kept, "OMP_NUM_THREADS": "1", "CLEANGPT_PATIENCE": "inf", **more}
+
+
+def start(command: list[Any], cwd, env=None, real=False, **streams: Any) -> subprocess.Popen:
+    """Start [sys.executable, …] with these changes to the environment, in a session of its own."""
+    words, given = [str(word) for word in command], environment(**(env or {}))
+    how = {"cwd": cwd, "env": given, "text": True, "start_new_session": True, **streams}
+    if real or sys.platform != "linux":
+        return subprocess.Popen(words, **how)
+    server.Forked.server = server.begun()
+    why = server.Forked.server.refusal(words, given)
+    assert why is None, f"{why}: use real=True"
+    return server.Forked(words, **how)
+
+
+def run(command: list[Any], cwd, env=None, timeout=300, real=False) -> subprocess.CompletedProcess:
+    """Start it and wait for its end."""
+    process = start(command, cwd, env, real, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        stdout, stderr = process.communicate(timeout=timeout)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)  # with the processes that it started
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def run_program(script, *words, cwd, env=None, timeout=300, launcher=(), real=False) -> subprocess.CompletedProcess:
+    """A program of the project as a user starts it, or under `launcher`: (*TORCHRUN, "--nproc-per-node=2")."""
+    return run([sys.executable, *launcher, ROOT / script, *words], cwd, env, timeout, real)
