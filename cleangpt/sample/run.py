@@ -21,10 +21,10 @@ def sample(settings: SampleConfig) -> int:
     text_model.refuse_unwritable(settings.output)
     with patience.doing("Reading the weights"):
         snapshot.refuse_damage(opened.folder)
-        voice = text_model.Voice(opened, trained, reader, settings)
+        model = text_model.TextModel(opened, trained, reader, settings)
     if settings.interactive:
         from cleangpt.sample.conversation import Conversation
 
-        return Conversation(voice, settings).run()
-    text_model.note(voice.name)
-    return text_model.answer(voice, asked, settings)
+        return Conversation(model, settings).run()
+    text_model.note(model.name)
+    return text_model.answer(model, asked, settings)
