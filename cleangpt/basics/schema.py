@@ -9,7 +9,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Union
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, Union
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen, MultipleOf
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -18,6 +18,13 @@ from cleangpt.basics.errors import ConfigError
 from cleangpt.basics.shown import in_line
 
 unusable: list[str] = []  # why a name may be unknown: a sentence on each installed package that adds some, and failed
+
+
+T = TypeVar("T")
+if TYPE_CHECKING:
+    Open = Annotated[T, "what reads it has a resolved configuration"]
+else:
+    Open = T | None  # a key whose null is filled in before anything reads it: see Derived
 
 
 class Section(BaseModel):

@@ -6,7 +6,7 @@ refused configuration answers at once.
 
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from cleangpt.basics import schema
 from cleangpt.basics.errors import ConfigError
@@ -48,7 +48,7 @@ class StopWhen(Section):
 
     @field_validator("at_most")
     @classmethod
-    def _one_bound(cls, at_most: float | None, info) -> float | None:
+    def _one_bound(cls, at_most: float | None, info: ValidationInfo) -> float | None:
         if "at_least" in info.data and (at_most is None) == (info.data["at_least"] is None):
             raise ValueError("and train.stop_when.at_least: one has to be a number and the other null")
         return at_most
@@ -74,7 +74,7 @@ class TrainConfig(Section):
 
     @field_validator("stop_when")
     @classmethod
-    def _is_looked_at(cls, stop_when: StopWhen | None, info) -> StopWhen | None:
+    def _is_looked_at(cls, stop_when: StopWhen | None, info: ValidationInfo) -> StopWhen | None:
         if stop_when is not None and info.data.get("eval_every", 1) is None:
             raise ValueError("is judged at evaluations, and there are none before the end: set train.eval_every")
         return stop_when
@@ -128,7 +128,7 @@ class Config(Section):
 
     @field_validator("model")
     @classmethod
-    def _context_holds_a_sample(cls, model: ModelSettings, info) -> ModelSettings:
+    def _context_holds_a_sample(cls, model: ModelSettings, info: ValidationInfo) -> ModelSettings:
         needed = getattr(info.data.get("dataset"), "sequence_length", None)
         if model.block_size and needed and model.block_size < needed:
             raise ValueError(

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from cleangpt.basics.schema import Section
 from cleangpt.config.experiment import Config, DatasetConfig, Device
@@ -27,7 +27,7 @@ class BenchConfig(Config):
 
     @field_validator("against")
     @classmethod
-    def _does_what_is_measured(cls, against: str | None, info) -> str | None:
+    def _does_what_is_measured(cls, against: str | None, info: ValidationInfo) -> str | None:
         does = {"transformers": ("train", "decode"), "litgpt": ("train",)}.get(against)
         if does and info.data.get("what") not in does:
             raise ValueError(f"is {against}, which is for what={' or '.join(does)}: set that, or against=plain")
@@ -146,7 +146,7 @@ class SampleConfig(Section):
 
     @field_validator("prompts")
     @classmethod
-    def _one_way_in(cls, prompts: str | None, info) -> str | None:
+    def _one_way_in(cls, prompts: str | None, info: ValidationInfo) -> str | None:
         if prompts is not None and info.data.get("prompt") is not None:
             raise ValueError("and prompt are two ways to say the same: leave one out")
         return prompts
@@ -160,7 +160,7 @@ class SampleConfig(Section):
 
     @field_validator("interactive")
     @classmethod
-    def _a_conversation_alone(cls, interactive: bool, info) -> bool:
+    def _a_conversation_alone(cls, interactive: bool, info: ValidationInfo) -> bool:
         others = [key for key in ("prompt", "prompts", "output") if info.data.get(key) is not None]
         if interactive and others:
             raise ValueError(f"asks for the prompts itself: leave out {', '.join(others)}")

@@ -5,7 +5,7 @@ Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from cleangpt.models.settings import AttentionSettings
 
@@ -21,7 +21,7 @@ class Settings(AttentionSettings):
 
     @field_validator("n_head")
     @classmethod
-    def _heads_divide_width(cls, n_head: int, info) -> int:
+    def _heads_divide_width(cls, n_head: int, info: ValidationInfo) -> int:
         n_embd = info.data.get("n_embd", n_head)
         if n_embd % n_head:
             raise ValueError(f"must divide model.n_embd={n_embd}, and {n_head} does not")

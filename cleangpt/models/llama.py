@@ -7,9 +7,9 @@ import math
 import operator
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from cleangpt.basics.schema import Derived, Section
+from cleangpt.basics.schema import Derived, Open, Section
 from cleangpt.models.settings import AttentionSettings
 
 
@@ -23,7 +23,7 @@ class RopeScaling(Section):
 
     @field_validator("high_freq_factor")
     @classmethod
-    def _above_the_low_one(cls, high: float, info) -> float:
+    def _above_the_low_one(cls, high: float, info: ValidationInfo) -> float:
         if high <= info.data.get("low_freq_factor", 0):
             raise ValueError(f"must be above low_freq_factor={info.data['low_freq_factor']:g}, and {high:g} is not")
         return high
@@ -37,14 +37,14 @@ class Settings(AttentionSettings):
     hugging_face: ClassVar[str | None] = "llama"
 
     name: Literal["llama"] = Field(description="the architecture")
-    head_dim: Annotated[int | None, Derived(("n_embd", "n_head"), operator.floordiv)] = Field(
+    head_dim: Annotated[Open[int], Derived(("n_embd", "n_head"), operator.floordiv)] = Field(
         ge=2, multiple_of=2, description="width of a head; null: n_embd / n_head"
     )
-    n_kv_head: Annotated[int | None, Derived(("n_head",))] = Field(
+    n_kv_head: Annotated[Open[int], Derived(("n_head",))] = Field(
         ge=1, description="heads of keys and values; null: n_head"
     )
     activation: Literal["swiglu", "relu2"] = Field(description="of the MLP: a SiLU that gates, or ReLU squared")
-    ffn_dim: Annotated[int | None, Derived(("n_embd", "activation"), _usual_ffn_dim)] = Field(
+    ffn_dim: Annotated[Open[int], Derived(("n_embd", "activation"), _usual_ffn_dim)] = Field(
         ge=1, description="hidden width of the MLP; null: 8/3 n_embd, rounded up to 32, and 4 n_embd with relu2"
     )
     rope_base: float = Field(gt=1, description="base of the rotary angles")
@@ -53,7 +53,7 @@ class Settings(AttentionSettings):
 
     @field_validator("head_dim")
     @classmethod
-    def _head_width(cls, head_dim: int | None, info) -> int | None:
+    def _head_width(cls, head_dim: int | None, info: ValidationInfo) -> int | None:
         n_embd, n_head = info.data.get("n_embd"), info.data.get("n_head")
         if head_dim is None and n_embd and n_head and n_embd % (2 * n_head):
             raise ValueError(
@@ -64,7 +64,7 @@ class Settings(AttentionSettings):
 
     @field_validator("n_kv_head")
     @classmethod
-    def _kv_heads_divide_heads(cls, n_kv_head: int | None, info) -> int | None:
+    def _kv_heads_divide_heads(cls, n_kv_head: int | None, info: ValidationInfo) -> int | None:
         n_head = info.data.get("n_head")
         if n_kv_head and n_head and n_head % n_kv_head:
             raise ValueError(f"must divide model.n_head={n_head}, and {n_kv_head} does not")

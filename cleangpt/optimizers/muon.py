@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from cleangpt.basics.schema import Derived
+from cleangpt.basics.schema import Derived, Open
 from cleangpt.optimizers.settings import AdamSettings
 
 
 class Settings(AdamSettings):
     name: Literal["muon"] = Field(description="the optimizer")
-    matrix_lr: Annotated[float | None, Derived(("lr",), lambda lr: 2 * lr)] = Field(
+    matrix_lr: Annotated[Open[float], Derived(("lr",), lambda lr: 2 * lr)] = Field(
         gt=0, description="peak learning rate of the matrices, which moves as schedule.lr does; null: twice lr"
     )
     momentum: float = Field(ge=0, lt=1, description="decay of the mean gradient of a matrix")

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from cleangpt.basics.schema import Derived, Section
+from cleangpt.basics.schema import Derived, Open, Section
 from cleangpt.optimizers.styles import STYLES
 
 
@@ -37,7 +37,7 @@ class Ramp(Section):
 
     @field_validator("decay")
     @classmethod
-    def _within_the_run(cls, decay: float | None, info) -> float | None:
+    def _within_the_run(cls, decay: float | None, info: ValidationInfo) -> float | None:
         style = info.data.get("style")
         if style and STYLES[style].at_the_end and decay is None:
             raise ValueError(f"must be given with style={style}: the fraction of the run that decays, 0.2 say")
@@ -51,28 +51,28 @@ class Ramp(Section):
 
 
 class LrRamp(Ramp):
-    begin: Annotated[float | None, Derived(("optimizer.lr",))] = Field(
+    begin: Annotated[Open[float], Derived(("optimizer.lr",))] = Field(
         ge=0, description="value after warm-up; null: optimizer.lr"
     )
-    end: Annotated[float | None, Derived(("begin",))] = Field(ge=0, description="value of the last step; null: begin")
+    end: Annotated[Open[float], Derived(("begin",))] = Field(ge=0, description="value of the last step; null: begin")
 
 
 class DecayRamp(Ramp):
-    begin: Annotated[float | None, Derived(("optimizer.weight_decay",))] = Field(
+    begin: Annotated[Open[float], Derived(("optimizer.weight_decay",))] = Field(
         ge=0, description="value at first; null: optimizer.weight_decay"
     )
-    end: Annotated[float | None, Derived(("begin",))] = Field(ge=0, description="value of the last step; null: begin")
+    end: Annotated[Open[float], Derived(("begin",))] = Field(ge=0, description="value of the last step; null: begin")
 
 
 class AccumRamp(Ramp):
     begin: int = Field(ge=1, description="micro-steps in one optimizer step at first")
-    end: Annotated[int | None, Derived(("begin",))] = Field(
+    end: Annotated[Open[int], Derived(("begin",))] = Field(
         ge=1, description="micro-steps in the last optimizer step; null: begin"
     )
 
 
 class ScheduleConfig(Section):
-    steps: Annotated[int | None, Derived(("train.steps",))] = Field(
+    steps: Annotated[Open[int], Derived(("train.steps",))] = Field(
         ge=1, description="steps that the schedules below are stretched over; null: train.steps"
     )
     lr: LrRamp

@@ -4,7 +4,7 @@ import shutil
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model, field_validator
+from pydantic import Field, ValidationInfo, create_model, field_validator
 
 from cleangpt.basics import extras
 from cleangpt.basics.errors import ConfigError
@@ -26,7 +26,7 @@ class Processes(Section):
 
     @field_validator("gpus")
     @classmethod
-    def _one_entry_a_job(cls, gpus: list[int | str] | None, info) -> list[int | str] | None:
+    def _one_entry_a_job(cls, gpus: list[int | str] | None, info: ValidationInfo) -> list[int | str] | None:
         jobs = info.data.get("jobs")
         if gpus is not None and isinstance(jobs, int) and len(gpus) != jobs:
             raise ValueError(f"must have an entry for each of hydra.launcher.jobs={jobs}, and has {len(gpus)}")
@@ -56,7 +56,7 @@ class Submitit(Section):
 
     @field_validator("nodes")
     @classmethod
-    def _one_node_here(cls, nodes: int, info) -> int:
+    def _one_node_here(cls, nodes: int, info: ValidationInfo) -> int:
         if info.data.get("cluster") == "local" and nodes > 1:
             raise ValueError(f"must be 1 with hydra/launcher=submitit_local, not {nodes}")
         return nodes

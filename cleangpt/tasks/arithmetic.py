@@ -9,7 +9,7 @@ import re
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.seeds import integers
@@ -43,14 +43,14 @@ class Settings(held_out.HeldOut):
 
     @field_validator("symbols")
     @classmethod
-    def _readable(cls, symbols: bool, info) -> bool:
+    def _readable(cls, symbols: bool, info: ValidationInfo) -> bool:
         if not symbols and info.data.get("padded") is False:
             raise ValueError("must be true with dataset.padded=false: without either, 1 12 and 11 2 read the same")
         return symbols
 
     @field_validator("end_token")
     @classmethod
-    def _terminated(cls, end_token: bool, info) -> bool:
+    def _terminated(cls, end_token: bool, info: ValidationInfo) -> bool:
         if not end_token and info.data.get("padded") is False:
             raise ValueError("must be true with dataset.padded=false: nothing else says where an answer ends")
         return end_token

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from typing import Annotated, Any, NamedTuple, Protocol
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from cleangpt.basics.schema import Section
 from cleangpt.basics.seeds import Permutation, derive
@@ -70,7 +70,7 @@ class HeldOut(Section):
 
     @field_validator("test_fraction", check_fields=False)
     @classmethod
-    def _leave_some_of_each(cls, test_fraction: float, info) -> float:
+    def _leave_some_of_each(cls, test_fraction: float, info: ValidationInfo) -> float:
         with contextlib.suppress(AttributeError):  # a key that it takes has a mistake of its own
             universe = cls.model_construct(**info.data, test_fraction=test_fraction).universe()
             if not all(universe.count(split) for split in SPLITS):
@@ -81,7 +81,7 @@ class HeldOut(Section):
 
     @field_validator("train_size", check_fields=False)
     @classmethod
-    def _enough_to_train(cls, train_size: int | None, info) -> int | None:
+    def _enough_to_train(cls, train_size: int | None, info: ValidationInfo) -> int | None:
         with contextlib.suppress(AttributeError):
             available = cls.model_construct(**info.data).universe().count("train")
             if train_size is not None and train_size > available:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import Section, parse
@@ -66,14 +66,14 @@ class Settings(Section):
 
     @field_validator("test_fraction")
     @classmethod
-    def _leave_some_to_train(cls, test_fraction: float, info) -> float:
+    def _leave_some_to_train(cls, test_fraction: float, info: ValidationInfo) -> float:
         if info.data.get("val_fraction", 0) + test_fraction >= 1:
             raise ValueError("and dataset.val_fraction leave nothing to train on: lower one")
         return test_fraction
 
     @field_validator("val_fraction")
     @classmethod
-    def _leave_some_to_validate(cls, val_fraction: float, info) -> float:
+    def _leave_some_to_validate(cls, val_fraction: float, info: ValidationInfo) -> float:
         if not val_fraction and not info.data.get("val_source"):
             raise ValueError("must be above 0, or name a dataset.val_source")
         return val_fraction
