@@ -16,20 +16,17 @@ from cleangpt.machine import beginning  # noqa: E402
 if __name__ == "__main__":
     beginning.program()
 
-import hydra  # noqa: E402
-from omegaconf import DictConfig  # noqa: E402
-
-from cleangpt.config import cli, composition  # noqa: E402
+from cleangpt.config import cli  # noqa: E402
+from cleangpt.config.asked import Asked  # noqa: E402
 from cleangpt.config.experiment import Config  # noqa: E402
 from cleangpt.sweeps import settings  # noqa: E402
 
 
-@hydra.main(version_base=None, config_path=composition.CONF, config_name="train")
-def main(config: DictConfig) -> None:
+def main(asked: Asked) -> int:
     from cleangpt.train import launch
 
-    launch.train(composition.plain(config), BEGAN)
+    return launch.train(asked, BEGAN)
 
 
 if __name__ == "__main__":
-    cli.start(main, Config, "train", sweeps=settings)
+    cli.start(main, Config, "train", sweeps=settings)  # a shell that completes looks for @hydra.main

@@ -15,24 +15,16 @@ from cleangpt.machine import beginning
 if __name__ == "__main__":
     beginning.program()
 
-import hydra
-from omegaconf import DictConfig
-
-from cleangpt.basics import schema
-from cleangpt.config import cli, composition
+from cleangpt.config import cli
+from cleangpt.config.asked import Asked
 from cleangpt.config.programs import PrepareConfig
 
 
-@hydra.main(version_base=None, config_path=composition.CONF, config_name="prepare")
-def main(config: DictConfig) -> None:
-    cli.run(lambda: prepare(schema.parse(composition.plain(config), PrepareConfig)))
-
-
-def prepare(config: PrepareConfig) -> int:
+def main(asked: Asked) -> int:
     from cleangpt.corpus import report
 
-    return report.prepare(config)
+    return report.prepare(asked.config)
 
 
 if __name__ == "__main__":
-    cli.start(main, PrepareConfig, "prepare")
+    cli.start(main, PrepareConfig, "prepare")  # a shell that completes looks for @hydra.main

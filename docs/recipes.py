@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from cleangpt.basics import files  # noqa: E402
+from cleangpt.config.command_line import split  # noqa: E402
 from cleangpt.report.collect import FINISHED, find  # noqa: E402
 from cleangpt.runs.rundir import RunDir  # noqa: E402
 from cleangpt.terminal.patience import duration  # noqa: E402
@@ -62,7 +63,7 @@ def rows(folders: list[Path]) -> list[tuple[str, ...]]:
         ended = files.read_json(RunDir(folder).summary)["status"] if RunDir(folder).summary.exists() else "not ended"
         about = files.read_json(RunDir(folder).run)
         parts = [about, *about.get("resumed", [])]
-        words = dict(word.lstrip("+").partition("=")[::2] for part in parts for word in part["overrides"])
+        words = dict(split(word) for part in parts for word in part["overrides"])
         other = [key for key in words if not f"{key}=".startswith(ALIKE)]
         if ended not in (*FINISHED, "failed") or other:
             print(f"{folder} is left out: {', '.join(other) or ended}", file=sys.stderr)

@@ -15,46 +15,16 @@ from cleangpt.machine import beginning
 if __name__ == "__main__":
     beginning.program()
 
-import hydra
-from omegaconf import DictConfig
-
-from cleangpt.basics import schema
-from cleangpt.config import cli, composition
+from cleangpt.config import cli
+from cleangpt.config.asked import Asked
 from cleangpt.config.programs import ReportConfig
-from cleangpt.terminal import patience
-
-WIDE = 120  # characters of a line of a table, where there is no terminal
 
 
-@hydra.main(version_base=None, config_path=composition.CONF, config_name="report")
-def main(config: DictConfig) -> None:
-    cli.run(lambda: report(schema.parse(composition.plain(config), ReportConfig)))
+def main(asked: Asked) -> int:
+    from cleangpt.report import run
 
-
-def report(settings: ReportConfig) -> int:
-    from cleangpt.terminal.console import Console
-
-    with patience.doing("Loading numpy and matplotlib"):
-        from cleangpt.report import collect, write
-        from cleangpt.report.compare import compare
-
-    with patience.doing("Looking for runs"):
-        paths = collect.find(settings.runs)
-    out = write.folder_for(paths, settings.out)
-    with patience.doing("Reading", len(paths), "runs") as progress:
-        runs = collect.read(paths, progress.advance, settings.curves)
-    with patience.doing("Comparing the runs"):
-        found = compare(runs, settings.metric, settings.curves)
-    with patience.doing("Drawing the pictures"):
-        made = write.write(found, out, settings.title)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
-    for what in write.spoken(found):  # sentences are broken between words, on a terminal
-        console.print(what, markup=not isinstance(what, str), soft_wrap=not console.is_terminal)
-    console.print("Written:", markup=False)
-    for path in made:
-        console.print(f"    {path}", markup=False, soft_wrap=True)
-    return 0
+    return run.report(asked.config)
 
 
 if __name__ == "__main__":
-    cli.start(main, ReportConfig, "report")
+    cli.start(main, ReportConfig, "report")  # a shell that completes looks for @hydra.main

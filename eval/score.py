@@ -16,19 +16,15 @@ from cleangpt.machine import beginning
 if __name__ == "__main__":
     beginning.program()
 
-import hydra
-from omegaconf import DictConfig
-
-from cleangpt.basics import schema
-from cleangpt.config import cli, composition
+from cleangpt.config import cli
+from cleangpt.config.asked import Asked
 from cleangpt.config.programs import ScoreConfig
 from cleangpt.score import run
 
 
-@hydra.main(version_base=None, config_path=composition.CONF, config_name="score")
-def main(config: DictConfig) -> None:
-    cli.run(lambda: run.score(schema.parse(composition.plain(config), ScoreConfig)))
+def main(asked: Asked) -> int:
+    return run.score(asked.config)
 
 
 if __name__ == "__main__":
-    cli.start(main, ScoreConfig, "score")
+    cli.start(main, ScoreConfig, "score")  # a shell that completes looks for @hydra.main

@@ -126,15 +126,19 @@ def look_ahead(*words: str, schema: Any = None, config_name: str = "train") -> l
     from hydra._internal.utils import get_args_parser
 
     from cleangpt.basics.errors import ConfigError
-    from cleangpt.config import cli
+    from cleangpt.config import cli, command_line, composition
     from cleangpt.config import look_ahead as ahead
     from cleangpt.config.experiment import Config
     from cleangpt.sweeps import settings as sweeps
 
     schema = schema or Config
     cli.register_resolvers(schema, sweeps)
+    before = sys.argv
     try:
-        ahead.check(get_args_parser().parse_args(list(words)), schema, config_name, sweeps)
+        sys.argv = sys.argv[:1]
+        ahead.check(command_line.options(get_args_parser(), list(words), schema), schema, config_name, sweeps)
     except ConfigError as error:
         return error.mistakes
+    finally:
+        sys.argv, composition.own = before, None
     return []

@@ -12,6 +12,7 @@ from runs import composed
 
 from cleangpt.basics import files
 from cleangpt.config import experiment
+from cleangpt.config.asked import Asked
 from cleangpt.runs import claim, snapshot, weights
 from cleangpt.runs.rundir import RunDir, read_metrics
 from cleangpt.terminal import streams
@@ -62,8 +63,9 @@ def start(folder: Path, options: tuple[str, ...], hook: Hook | None, console: in
         if hook:
             hook()
         with claim.alone_in(RunDir(folder), waits=True):
-            run, decided, resume = resuming.decide(experiment.parse(settings), RunDir(folder), words, restarted=False)
-            status = training.train(decided, run, words, resume, time.monotonic())
+            asked = Asked(experiment.parse(settings), tuple(words))
+            run, asked, resume = resuming.decide(asked, RunDir(folder), restarted=False)
+            status = training.train(asked, run, resume, time.monotonic())
     except BaseException as error:
         status = 2 if isinstance(error, OSError) and error.filename is not None else 1  # as cli.start has it
         with contextlib.suppress(OSError):  # where that is full too

@@ -6,31 +6,54 @@ anything of it is asked for. To whoever reads or imports such a file it is a mod
 """
 
 import ast
+import functools
 import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Iterator
 from importlib import metadata
+from importlib.abc import InspectLoader
 from types import CodeType, ModuleType
 from typing import Any, get_args
 
+from cleangpt.basics import schema
+from cleangpt.basics.errors import UserError
 from cleangpt.basics.schema import Section
 
 
 def settings(room: str, group: str) -> dict[str, type[Section]]:
     """Map each name that can be chosen to the `Settings` that have it, from a room and from an entry point group.
 
-    Only installed code is found, never code that a configuration names.
+    Only installed code is found, never code that a configuration names. A package of others that fails does not stop
+    what does without it: `schema.unusable` has a sentence on it.
     """
     found: dict[str, type[Section]] = {}
-    for module in _modules(room, group):
-        keys = getattr(module, "Settings", None)
-        for name in get_args(keys.model_fields["name"].annotation) if keys else ():
-            if name in found:
-                raise ImportError(f"{keys.__module__} and {found[name].__module__} both answer to {name}")
-            found[name] = keys
+    for info in pkgutil.iter_modules(importlib.import_module(room).__path__):
+        if any(map(_is_settings, _body(f"{room}.{info.name}"))):  # other files are what these are made of
+            _add(found, f"{room}.{info.name}")
+    for entry in sorted(_installed().select(group=group)):
+        try:
+            if not _add(found, entry.module):
+                raise ImportError(f"{entry.module} has no Settings with a name")
+        except Exception as error:
+            whose = entry.dist.name if entry.dist else entry.module
+            why = f"{type(error).__name__}: {error}"
+            schema.unusable.append(f"{whose}, which adds to {group}, can't be used ({why}): mend it, or uninstall it")
     return found
+
+
+def _add(found: dict[str, type[Section]], name: str) -> bool:
+    """Whether a module has settings, which are added by each of their names."""
+    keys = getattr(beginning(name), "Settings", None)
+    names = get_args(keys.model_fields["name"].annotation) if keys else ()
+    for name in names:
+        if name in found:
+            raise ImportError(f"{keys.__module__} and {found[name].__module__} both answer to {name}")
+    found |= dict.fromkeys(names, keys)
+    return bool(names)
+
+
+_installed = functools.cache(metadata.entry_points)  # it reads every package there is
 
 
 def module_of(settings: type[Section]) -> Any:
@@ -38,19 +61,11 @@ def module_of(settings: type[Section]) -> Any:
     return importlib.import_module(settings.__module__)
 
 
-def _modules(room: str, group: str) -> Iterator[ModuleType]:
-    inside = (f"{room}.{info.name}" for info in pkgutil.iter_modules(importlib.import_module(room).__path__))
-    outside = (entry.module for entry in sorted(metadata.entry_points(group=group)))
-    for name in (*inside, *outside):
-        if any(map(_is_settings, _body(name))):  # other files of a room are what these are made of
-            yield beginning(name)
-
-
 def _body(name: str) -> list[ast.stmt]:
     spec = importlib.util.find_spec(name)
     if spec is None:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-    source = spec.loader.get_source(name) if hasattr(spec.loader, "get_source") else None
+    source = spec.loader.get_source(name) if isinstance(spec.loader, InspectLoader) else None
     return ast.parse(source or "").body
 
 
@@ -75,7 +90,11 @@ def _in_two_parts(module: ModuleType, head: CodeType, rest: CodeType) -> ModuleT
 
     def __getattr__(wanted: str) -> Any:
         if not (wanted.startswith("__") and wanted.endswith("__")) and inside.pop("__getattr__", None):
-            exec(rest, inside)
+            try:
+                exec(rest, inside)
+            except ImportError as error:
+                inside["__getattr__"] = __getattr__
+                raise UserError(f"{module.__name__} can't be imported ({error}): install what it needs") from None
             return getattr(module, wanted)
         raise AttributeError(f"module {module.__name__!r} has no attribute {wanted!r}")
 

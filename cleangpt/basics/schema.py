@@ -8,13 +8,16 @@ import difflib
 import math
 import types
 import typing
-from typing import Annotated, Any, ClassVar, Literal, Union
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Union
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen, MultipleOf
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cleangpt.basics.errors import ConfigError
 from cleangpt.basics.shown import in_line
+
+unusable: list[str] = []  # why a name may be unknown: a sentence on each installed package that adds some, and failed
 
 
 class Section(BaseModel):
@@ -24,6 +27,26 @@ class Section(BaseModel):
     verbatim: ClassVar[tuple[str, ...]] = ()  # keys whose value on the command line is text as it stands there
     from_data: ClassVar[tuple[str, ...]] = ()  # keys that take their value from prepared data, whatever is composed
     refuses: ClassVar[tuple[str, ...]] = ()  # groups, options and keys that it has and its program can do nothing with
+
+
+class Derived(NamedTuple):
+    """Mark a key whose null stands for a value that follows from others: Annotated[int | None, Derived(("n_head",))].
+
+    A source without a dot is a key beside it, one with a dot begins at the top, and `task.…` is what the task says.
+    """
+
+    sources: tuple[str, ...]
+    rule: Callable[..., Any] = lambda value: value  # from the values of the sources, in this order
+
+    def of(self, key: str) -> list[str]:
+        """The whole names of the sources, where `key` is marked."""
+        section = key.rpartition(".")[0]
+        return [source if "." in source else f"{section}.{source}" for source in self.sources]
+
+    def follows(self, key: str, values: dict[str, Any]) -> Any:
+        """What follows for `key` from the values by key; None while one of its sources has none."""
+        found = [values.get(source) for source in self.of(key)]
+        return None if None in found else self.rule(*found)
 
 
 def parse(data: dict[str, Any], schema: type[Section]) -> Any:
@@ -44,18 +67,19 @@ def keys(schema: type[Section], data: dict[str, Any] | None = None) -> dict[str,
     All branches of a union are walked, or, where `data` is given, the one that its `name` chose.
     """
     found: dict[str, Any] = {}
-
-    def walk(section: type[Section], prefix: str, data: Any) -> None:
-        for name, field in section.model_fields.items():
-            sections = sections_of(field.annotation)
-            inner_data = data.get(name) if isinstance(data, dict) else None
-            for inner in _chosen(sections, inner_data):
-                walk(inner, f"{prefix}{name}.", inner_data)
-            if not sections:
-                found[prefix + name] = _either(found.get(prefix + name), field)
-
-    walk(schema, "", data)
+    for key, field in _fields(schema, data):
+        found[key] = _either(found.get(key), field)
     return found
+
+
+def _fields(schema: type[Section], data: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, field in schema.model_fields.items():
+        sections = sections_of(field.annotation)
+        inner = data.get(name) if isinstance(data, dict) else None
+        for section in _chosen(sections, inner):
+            yield from _fields(section, inner, f"{prefix}{name}.")
+        if not sections:
+            yield prefix + name, field
 
 
 def leaves(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -64,6 +88,37 @@ def leaves(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in data.items():
         found |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return found
+
+
+def derived(schema: type[Section], data: dict[str, Any] | None = None) -> dict[str, Derived]:
+    """The keys that are marked as derived, with their marks: of all branches, or of those that `data` chose."""
+    fields = _fields(schema, data)
+    return {key: mark for key, field in fields for mark in field.metadata if isinstance(mark, Derived)}
+
+
+def left_open(section: Section) -> list[str]:
+    """The derived keys of checked data that are null."""
+    data = section.model_dump()
+    values = leaves(data)
+    return [key for key in derived(type(section), data) if key in values and values[key] is None]
+
+
+def filled(section: Any, told: dict[str, Any]) -> Any:
+    """Checked data with a value in every derived key that is null. `told` has the values that no key holds."""
+    data = section.model_dump()
+    marks, values, waiting = derived(type(section), data), leaves(data) | told, left_open(section)
+    for _ in waiting:  # what follows from one that follows itself has its value a round later
+        values |= {key: marks[key].follows(key, values) for key in waiting}
+    return _replaced(section, {key: values[key] for key in waiting})
+
+
+def _replaced(section: Any, values: dict[str, Any]) -> Any:
+    """A section with other values, by dotted key."""
+    own = {key: value for key, value in values.items() if "." not in key}
+    for name in dict.fromkeys(key.partition(".")[0] for key in values if "." in key):
+        inner = {key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{name}.")}
+        own[name] = _replaced(getattr(section, name), inner)
+    return section.model_copy(update=own)
 
 
 def _chosen(sections: list[type[Section]], data: Any) -> list[type[Section]]:
@@ -188,7 +243,7 @@ def _sentence(mistake: Any, data: dict[str, Any], schema: type[Section]) -> tupl
         return key, f"`{key}` {mistake['ctx']['error']}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         wrong = value.get("name") if isinstance(value, dict) else value
-        return key, f"`{key}.name` must be {expected(known[f'{key}.name'])}, not {_show(wrong)}"
+        return key, "; ".join([f"`{key}.name` must be {expected(known[f'{key}.name'])}, not {_show(wrong)}", *unusable])
     if key not in known:
         return key, f"`{key}` must be a group of keys, not {_show(value)}"
     words = f"`{key}` must be {expected(known[key])}, not {_show(value)}"

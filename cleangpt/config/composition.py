@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from omegaconf import DictConfig, OmegaConf
 
 CONF = str(Path(__file__).resolve().parents[2] / "conf")
+own: str | None = None  # the folder of the user's own whose files come before ours (hydra_plugins/cleangpt_own.py)
 
 
 class Sweeps(Protocol):
@@ -24,16 +25,18 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def defaults(config_name: str, *choices: str) -> dict[str, Any]:
-    """What conf/ composes to with nothing but these choices of groups, also while Hydra runs a program."""
+    """What our conf/ composes to with nothing but these choices of groups, also while Hydra runs a program."""
+    global own
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    theirs, own = own, None
     try:
         with initialize_config_dir(CONF, job_name=config_name, version_base=None):
             return plain(compose(config_name, list(choices)))
     finally:
-        GlobalHydra.instance().hydra = running
+        GlobalHydra.instance().hydra, own = running, theirs
 
 
 def composition_mistake(error: Exception) -> str | None:

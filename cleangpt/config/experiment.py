@@ -153,40 +153,14 @@ def parse(data: dict[str, Any]) -> Config:
 
 def resolve(config: Config, task: Task) -> Config:
     """Fill in every null that stands for a value derived from others, so that config.json is complete."""
-    model = {
-        "block_size": config.model.block_size or task.sequence_length,
-        "vocab_size": config.model.vocab_size or task.tokenizer.vocab_size,
-    }
-    if model["vocab_size"] < task.tokenizer.vocab_size:
+    told = {"task.sequence_length": task.sequence_length, "task.tokenizer.vocab_size": task.tokenizer.vocab_size}
+    config = schema.filled(config.model_copy(update={"dataset": task.settings}), told)
+    needed = task.tokenizer.vocab_size
+    if config.model.vocab_size < needed:
         raise ConfigError(
             [
-                f"`model.vocab_size` must be at least {task.tokenizer.vocab_size}, the size of the tokenizer, "
-                f"or null, not {model['vocab_size']}"
+                f"`model.vocab_size` must be at least {needed}, the size of the tokenizer, or null, not "
+                f"{config.model.vocab_size}"
             ]
         )
-    if hasattr(config.model, "ffn_dim"):
-        width = config.model.n_embd
-        model["head_dim"] = config.model.head_dim or width // config.model.n_head
-        model["n_kv_head"] = config.model.n_kv_head or config.model.n_head
-        usual = 4 * width if config.model.activation == "relu2" else -(-8 * width // (3 * 32)) * 32
-        model["ffn_dim"] = config.model.ffn_dim or usual
-    optimizer = config.optimizer
-    if hasattr(optimizer, "matrix_lr"):
-        optimizer = optimizer.model_copy(update={"matrix_lr": optimizer.matrix_lr or 2 * optimizer.lr})
-    ramps = {}
-    first = {"lr": config.optimizer.lr, "weight_decay": config.optimizer.weight_decay, "grad_accum": 1}
-    for name, default in first.items():
-        ramp = getattr(config.schedule, name)
-        begin = default if ramp.begin is None else ramp.begin
-        end = begin if ramp.end is None else ramp.end
-        ramps[name] = ramp.model_copy(update={"begin": begin, "end": end})
-    return config.model_copy(
-        update={
-            "dataset": task.settings,
-            "model": config.model.model_copy(update=model),
-            "optimizer": optimizer,
-            "schedule": config.schedule.model_copy(
-                update={**ramps, "steps": config.schedule.steps or config.train.steps}
-            ),
-        }
-    )
+    return config

@@ -1,4 +1,8 @@
-"""What a command line asks for, composed and judged before Hydra does it: every mistake in it is named at once."""
+"""What a command line asks for, composed and judged before Hydra does it: every mistake in it is named at once.
+
+Hydra then composes the same again, in its own way, and takes the jobs of a sweep to processes of their own, each of
+which looks ahead at its own command line. So a configuration is composed twice in a process, and checked once.
+"""
 
 import contextlib
 import itertools
@@ -6,35 +10,45 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import Section, nearest, parse
+from cleangpt.config.command_line import hydra_parser
 from cleangpt.config.composition import CONF, Sweeps, composition_mistake, plain
 
+NAMES_CODE = ("_" + "target_", "()")  # of Hydra, and of Python's logging
 
-def check(arguments: Any, schema: type[Section], config_name: str, sweeps: Sweeps | None = None) -> None:
+
+class Ahead(NamedTuple):
+    """What was found to be right: the configuration, of a sweep that of its first job."""
+
+    data: dict[str, Any]  # as composed
+    config: Any  # checked
+    own: tuple[str, ...]  # the files that are not ours of which it was composed
+
+
+def check(arguments: Any, schema: type[Section], config_name: str, sweeps: Sweeps | None = None) -> Ahead:
     """Raise a ConfigError with every mistake that this command line makes, in any job of a sweep."""
     from hydra import initialize_config_dir
     from hydra._internal.hydra import Hydra
     from hydra._internal.utils import create_automatic_config_search_path
-    from hydra.core.config_search_path import SearchPathQuery
     from hydra.core.global_hydra import GlobalHydra
 
     paths = create_automatic_config_search_path(os.path.abspath(sys.argv[0]), None, arguments.config_path or CONF)
-    if own := arguments.config_dir:
-        if not os.path.isdir(own):
-            raise UserError(f"--config-dir={own} is no folder")
-        paths.prepend("command-line", f"file://{os.path.abspath(own)}", SearchPathQuery(provider="schema"))
+    if arguments.config_dir and not os.path.isdir(arguments.config_dir):
+        raise UserError(f"--config-dir={arguments.config_dir} is no folder")
     with warnings.catch_warnings(), initialize_config_dir(CONF, job_name=config_name, version_base=None):
         warnings.filterwarnings("ignore", ".* is not available")  # which is a mistake here
         GlobalHydra.instance().clear()
         Hydra.create_main_hydra2(config_name, paths)
-        mistakes = _Judge(arguments, schema, config_name, sweeps).mistakes()
-    if mistakes:
-        raise ConfigError(mistakes)
+        judge = _Judge(arguments, schema, config_name, sweeps)
+        if mistakes := judge.mistakes():
+            raise ConfigError(mistakes)
+        return Ahead(*judge.first, judge.own_files())
 
 
 class _Judge:
@@ -42,19 +56,20 @@ class _Judge:
 
     def __init__(self, arguments: Any, schema: type[Section], config_name: str, sweeps: Sweeps | None):
         from hydra.core.global_hydra import GlobalHydra
-        from hydra.core.override_parser.overrides_parser import OverridesParser
 
         self.loader = GlobalHydra.instance().config_loader()
-        self.parser = OverridesParser.create(self.loader)
+        self.parser = hydra_parser(self.loader)
         self.schema, self.name = schema, arguments.config_name or config_name
         self.sweeps = sweeps if arguments.multirun else None
         self.lines = arguments.overrides
         self.found: dict[str, None] = {}  # each sentence once, in order
+        self.first: tuple[Any, ...] = ()  # the configuration that was right first, as composed and checked
 
     def mistakes(self) -> list[str]:
         self._look_where_asked()
         choices = self._choices(self.lines, searches=True)
         first = [alternatives[0] for alternatives in choices.values()]
+        self.words = first
         hydra, devices = self._compose(first)
         if self.sweeps and hydra is not None:
             self._note(self.sweeps.mistakes(hydra))
@@ -107,9 +122,11 @@ class _Judge:
             OmegaConf.set_struct(composed, False)
             parts = {part: plain(composed.hydra[part]) for part in ("launcher", "sweeper")}
             hydra = {**parts, "mode": composed.hydra.mode and composed.hydra.mode.name}
+            self._note(_named_code(OmegaConf.to_container(composed.hydra)))
             del composed["hydra"]
             data = plain(composed)
-            parse(data, self.schema)
+            checked = parse(data, self.schema)
+            self.first = self.first or (data, checked)
             if self.sweeps and data.get("resume") not in (None, "auto"):
                 self._note(["`resume` can't be part of a sweep, whose jobs begin runs of their own: use init_from"])
         except ConfigError as error:
@@ -120,6 +137,21 @@ class _Judge:
                 raise
             self._note([sentence])
         return hydra, {data.get("device")} & {"cuda", "mps"}
+
+    def own_files(self) -> tuple[str, ...]:
+        """The files of others that the (first) configuration is composed of."""
+        from hydra.types import RunMode
+
+        sources = [source for source in self.loader.get_sources() if source.scheme() == "file"]
+        if all(source.path == CONF for source in sources):
+            return ()
+        found = []
+        for default in self.loader.compute_defaults_list(self.name, self.words, RunMode.RUN).defaults:
+            name = default.config_path
+            source = next((source for source in sources if name and source.is_config(name)), None)
+            if source is not None and source.path != CONF:
+                found.append(os.path.normpath(Path(source.path, f"{name}.yaml")))
+        return tuple(found)
 
     def _choices(self, lines: list[str], searches: bool) -> dict[str, list[str]]:
         """Of each key the overrides that compose, one for each value; what is wrong with the others is noted."""
@@ -177,6 +209,19 @@ class _Judge:
         unknown = [option for option in chosen if option is not None and str(option) not in options]
         self._note([_unknown_option(group, str(option), options) for option in unknown])
         return None if unknown else line
+
+
+def _named_code(hydra: Any, key: str = "hydra") -> list[str]:
+    """What of Hydra's own part names code to run, which no configuration may. Its plugins are looked at elsewhere."""
+    found = []
+    for name, value in hydra.items() if isinstance(hydra, dict) else enumerate(hydra):
+        inner = f"{key}.{name}"
+        foreign_class = name == "class" and not str(value).startswith("logging.")
+        if (name in NAMES_CODE or foreign_class) and key not in ("hydra.launcher", "hydra.sweeper"):
+            found.append(f"`{inner}` names code to run, {value}, which no configuration may: leave it out")
+        elif isinstance(value, dict | list):
+            found += _named_code(value, inner)
+    return found
 
 
 def _jobs(choices: list[list[str]], searches: bool) -> Iterator[list[str]]:

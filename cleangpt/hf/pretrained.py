@@ -7,23 +7,24 @@ a shorter context), and what the command line asks otherwise is refused.
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-
 from cleangpt.basics.errors import UserError
+from cleangpt.config.asked import Asked
 from cleangpt.config.experiment import Config, parse
 from cleangpt.hf import hub
 from cleangpt.models.settings import ModelSettings
 from cleangpt.runs.rundir import Opened, find, read_config
 
 
-def adopt(config: Config, overrides: list[str]) -> Config:
+def adopt(asked: Asked) -> Config:
     """The configuration with the architecture of the weights that it starts from."""
+    config = asked.config
     weights = _model(config.init_from)
     there, here, free = weights.model_dump(mode="json"), config.model.model_dump(mode="json"), weights.not_in_weights
+    chosen = here if "model" in asked.given else {key.partition(".")[0] for key in asked.below("model")}
     wrong = [
         f"model.{key}: {there.get(key)} there, {here[key]} here"
-        for key in _asked(overrides, here)
-        if key not in free and here[key] is not None and here[key] != there.get(key)
+        for key in here
+        if key in chosen and key not in free and here[key] is not None and here[key] != there.get(key)
     ]
     if wrong:
         raise UserError(
@@ -56,16 +57,6 @@ def _model(source: str) -> ModelSettings:
 
         return folder.read_model(_locate(source))
     return read_config(_find(source).folder / "config.json").model
-
-
-def _asked(overrides: list[str], model: dict[str, Any]) -> list[str]:
-    """The keys of the model that the command line chose, one by one or by `model=`."""
-    keys: dict[str, None] = {}
-    for line in overrides:
-        group, _, key = OverridesParser.create().parse_override(line).key_or_group.partition(".")
-        if group == "model":
-            keys |= dict.fromkeys([key.partition(".")[0]] if key else model)
-    return list(keys)
 
 
 def load(model: Any, source: str, tokenizer: Any) -> None:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from cleangpt.basics.errors import UserError
-from cleangpt.config import cli, composition
+from cleangpt.config import command_line, composition
 from cleangpt.config.experiment import Config
 from cleangpt.config.programs import BenchConfig
 
@@ -27,13 +27,13 @@ def seconds(config: BenchConfig, overrides: list[str]) -> dict[str, float]:
     """Time a cold and a warm start with the words of this command line, but for those of bench.py's own keys."""
     words = [word for word in overrides if not _is_own(word)]
     if (place := getattr(config.dataset, "dir", None)) is not None:
-        words.append(f"dataset.dir={cli.quoted(Path(place).absolute())}")
+        words.append(f"dataset.dir={command_line.quoted(Path(place).absolute())}")
     with tempfile.TemporaryDirectory(prefix="bench-start-", ignore_cleanup_errors=True) as folder:
         return {name: _start(Path(folder), name, words) for name in ("cold", "warm")}
 
 
 def _is_own(word: str) -> bool:
-    key = word.lstrip("+~").partition("=")[0]
+    key, _ = command_line.split(word)
     return key.partition(".")[0] in OWN or key.startswith("hydra.")
 
 
@@ -46,12 +46,12 @@ def _absolute(word: str) -> str:
 def _start(folder: Path, name: str, words: list[str]) -> float:
     run, errors = folder / name, folder / f"{name}.err"
     caches = {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TRITON_CACHE_DIR": str(folder / "triton")}
-    where = map(_absolute, cli.hydra_words(sys.argv[1:]))
+    where = map(_absolute, command_line.hydra_words(sys.argv[1:]))
     command = [sys.executable, str(TRAIN), *where, *words, *QUIET, "processes=1"]
     began = time.monotonic()
     with errors.open("w") as file:
         process = subprocess.Popen(
-            [*command, f"hydra.run.dir={cli.quoted(run)}"],
+            [*command, f"hydra.run.dir={command_line.quoted(run)}"],
             cwd=folder,  # where its outputs/latest is nobody's
             env={**os.environ, **caches},
             stdout=subprocess.DEVNULL,

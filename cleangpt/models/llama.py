@@ -4,11 +4,12 @@ Touvron et al., "Llama 2", 2023; rotary positions after Su et al., "RoFormer", 2
 """
 
 import math
-from typing import ClassVar, Literal
+import operator
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from cleangpt.basics.schema import Section
+from cleangpt.basics.schema import Derived, Section
 from cleangpt.models.settings import AttentionSettings
 
 
@@ -28,14 +29,22 @@ class RopeScaling(Section):
         return high
 
 
+def _usual_ffn_dim(n_embd: int, activation: str) -> int:
+    return 4 * n_embd if activation == "relu2" else -(-8 * n_embd // (3 * 32)) * 32
+
+
 class Settings(AttentionSettings):
     hugging_face: ClassVar[str | None] = "llama"
 
     name: Literal["llama"] = Field(description="the architecture")
-    head_dim: int | None = Field(ge=2, multiple_of=2, description="width of a head; null: n_embd / n_head")
-    n_kv_head: int | None = Field(ge=1, description="heads of keys and values; null: n_head")
+    head_dim: Annotated[int | None, Derived(("n_embd", "n_head"), operator.floordiv)] = Field(
+        ge=2, multiple_of=2, description="width of a head; null: n_embd / n_head"
+    )
+    n_kv_head: Annotated[int | None, Derived(("n_head",))] = Field(
+        ge=1, description="heads of keys and values; null: n_head"
+    )
     activation: Literal["swiglu", "relu2"] = Field(description="of the MLP: a SiLU that gates, or ReLU squared")
-    ffn_dim: int | None = Field(
+    ffn_dim: Annotated[int | None, Derived(("n_embd", "activation"), _usual_ffn_dim)] = Field(
         ge=1, description="hidden width of the MLP; null: 8/3 n_embd, rounded up to 32, and 4 n_embd with relu2"
     )
     rope_base: float = Field(gt=1, description="base of the rotary angles")

@@ -1,10 +1,10 @@
 """The keys that models share: those that every model has, and those of attention."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from cleangpt.basics.schema import Section
+from cleangpt.basics.schema import Derived, Section
 
 
 class ModelSettings(Section):
@@ -16,8 +16,12 @@ class ModelSettings(Section):
     name: str = Field(description="the architecture")  # in a model's own file a Literal, by which it is chosen
     n_layer: int = Field(ge=1, le=1_000, description="layers")
     n_embd: int = Field(ge=1, description="width of the model")
-    block_size: int | None = Field(ge=1, description="longest context; null: what the task needs")
-    vocab_size: int | None = Field(ge=2, description="rows of the embedding; null: the tokenizer's size")
+    block_size: Annotated[int | None, Derived(("task.sequence_length",))] = Field(
+        ge=1, description="longest context; null: what the task needs"
+    )
+    vocab_size: Annotated[int | None, Derived(("task.tokenizer.vocab_size",))] = Field(
+        ge=2, description="rows of the embedding; null: the tokenizer's size"
+    )
 
     @property
     def context(self) -> int | None:

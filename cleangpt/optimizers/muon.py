@@ -4,16 +4,17 @@ Jordan et al., "Muon", 2024: the mean gradient of a matrix is orthogonalised, so
 directions alike. Matrices of one shape lie in one stack, and a step is a few batched products, not a loop over them.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from cleangpt.basics.schema import Derived
 from cleangpt.optimizers.settings import AdamSettings
 
 
 class Settings(AdamSettings):
     name: Literal["muon"] = Field(description="the optimizer")
-    matrix_lr: float | None = Field(
+    matrix_lr: Annotated[float | None, Derived(("lr",), lambda lr: 2 * lr)] = Field(
         gt=0, description="peak learning rate of the matrices, which moves as schedule.lr does; null: twice lr"
     )
     momentum: float = Field(ge=0, lt=1, description="decay of the mean gradient of a matrix")

@@ -1,10 +1,10 @@
 """The keys that optimizers share, and those of conf/schedule/: their types, bounds and meaning."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from cleangpt.basics.schema import Section
+from cleangpt.basics.schema import Derived, Section
 from cleangpt.optimizers.styles import STYLES
 
 
@@ -51,22 +51,30 @@ class Ramp(Section):
 
 
 class LrRamp(Ramp):
-    begin: float | None = Field(ge=0, description="value after warm-up; null: optimizer.lr")
-    end: float | None = Field(ge=0, description="value of the last step; null: begin")
+    begin: Annotated[float | None, Derived(("optimizer.lr",))] = Field(
+        ge=0, description="value after warm-up; null: optimizer.lr"
+    )
+    end: Annotated[float | None, Derived(("begin",))] = Field(ge=0, description="value of the last step; null: begin")
 
 
 class DecayRamp(Ramp):
-    begin: float | None = Field(ge=0, description="value at first; null: optimizer.weight_decay")
-    end: float | None = Field(ge=0, description="value of the last step; null: begin")
+    begin: Annotated[float | None, Derived(("optimizer.weight_decay",))] = Field(
+        ge=0, description="value at first; null: optimizer.weight_decay"
+    )
+    end: Annotated[float | None, Derived(("begin",))] = Field(ge=0, description="value of the last step; null: begin")
 
 
 class AccumRamp(Ramp):
     begin: int = Field(ge=1, description="micro-steps in one optimizer step at first")
-    end: int | None = Field(ge=1, description="micro-steps in the last optimizer step; null: begin")
+    end: Annotated[int | None, Derived(("begin",))] = Field(
+        ge=1, description="micro-steps in the last optimizer step; null: begin"
+    )
 
 
 class ScheduleConfig(Section):
-    steps: int | None = Field(ge=1, description="steps that the schedules below are stretched over; null: train.steps")
+    steps: Annotated[int | None, Derived(("train.steps",))] = Field(
+        ge=1, description="steps that the schedules below are stretched over; null: train.steps"
+    )
     lr: LrRamp
     weight_decay: DecayRamp
     grad_accum: AccumRamp

@@ -18,6 +18,7 @@ from cleangpt.basics.errors import UserError
 from cleangpt.basics.schema import leaves
 from cleangpt.basics.shown import visible, visible_in
 from cleangpt.basics.words import counted
+from cleangpt.config.command_line import split
 from cleangpt.report import columns
 from cleangpt.report.columns import Column
 from cleangpt.runs import alike, migrations
@@ -214,9 +215,8 @@ def _read_record(run: Run, place: RunDir) -> None:
     try:
         record = _read(place.run)
         parts = [record, *record.get("resumed", [])]
-        words = [word for part in parts for word in part.get("overrides", [])]
-        pairs = [word.lstrip("+~").partition("=") for word in words]
-        run.overrides = {key: value.strip("'\"") for key, _, value in pairs}
+        pairs = [split(word) for part in parts for word in part.get("overrides", [])]
+        run.overrides = {key: value.strip("'\"") for key, value in pairs}
         run.parameters = record.get("parameters", {}).get("total")
         run.more_is_better = parts[-1].get("more_is_better")
         run.computed = alike.throughout(part.get("machine", {}) for part in parts)

@@ -4,19 +4,15 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from cleangpt.basics.schema import derived
+from cleangpt.config.experiment import Config
 from cleangpt.report.collect import Run
 
 MISSING = "–"  # a key that a run does not have
 SEED = "seed"
 # How a run was started again; it computes what it would have computed anyway.
 IGNORED = (SEED, "resume")
-# Keys that config.resolve fills in from others, so that a sweep moves them along.
-DERIVED = (
-    *("model.block_size", "model.vocab_size", "model.head_dim", "model.n_kv_head", "model.ffn_dim"),
-    "optimizer.matrix_lr",
-    "schedule.steps",
-    *(f"schedule.{name}.{end}" for name in ("lr", "weight_decay", "grad_accum") for end in ("begin", "end")),
-)
+DERIVED = derived(Config)  # null in conf/, and filled in from others, so that a sweep moves them along
 
 
 @dataclass

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
-from cleangpt.runs.rundir import RunDir
+from cleangpt.runs.rundir import RunDir, writable
 
 TIME_TO_LEAVE = 60.0  # seconds that a training has which was left behind, and saves a snapshot first
 LOOK_EVERY = 0.2
@@ -21,7 +21,8 @@ LOOK_EVERY = 0.2
 @contextlib.contextmanager
 def alone_in(run: RunDir, waits: bool) -> Iterator[None]:
     """Have a run directory for this process. `waits` allows one that is leaving its time."""
-    run.path.mkdir(parents=True, exist_ok=True)
+    with writable(run):
+        run.path.mkdir(parents=True, exist_ok=True)
     handle = lock(run.path, TIME_TO_LEAVE if waits else 0.0, lambda line: print(line, flush=True))
     try:
         yield

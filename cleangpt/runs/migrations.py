@@ -49,7 +49,8 @@ def _from_1(data: dict[str, Any]) -> None:
     _fill(data, "model", qk_norm=False, **off, **(own.get(name, {}) if isinstance(name, str) else {}))
     _fill(data, "optimizer", layer_decay=1.0)
     _fill(data, "train", stop_when=None, freeze=[])
-    _fill(data, "schedule", steps=None)
+    train = data.get("train")
+    _fill(data, "schedule", steps=train.get("steps") if isinstance(train, dict) else None)
     _fill(data, "logger", norms=None)
     dataset = data.get("dataset")
     if isinstance(dataset, dict) and "tokenizer" in dataset:  # prepared text

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cleangpt.basics import untrusted
 from cleangpt.basics.schema import leaves
 from cleangpt.config import composition
+from cleangpt.config.asked import Asked
+from cleangpt.config.command_line import split
 from cleangpt.config.experiment import Config
 from cleangpt.machine import processor
 from cleangpt.machine.device import Compute
@@ -24,7 +26,7 @@ DECIDED = "dtype"  # the key whose `auto` is replaced, when a run begins, by wha
 
 
 def circumstances(
-    overrides: list[str],
+    asked: Asked,
     changed: dict[str, dict[str, Any]],
     compute: Compute,
     world: World,
@@ -32,7 +34,8 @@ def circumstances(
 ) -> dict[str, Any]:
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "overrides": overrides,
+        "overrides": list(asked.words),
+        **({"own_configuration": list(asked.own)} if asked.own else {}),
         "changed": changed,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "git": git_state(),
@@ -96,20 +99,18 @@ def parts(record: dict[str, Any]) -> list[dict[str, Any]]:
     return [record, *record.get("resumed", [])]
 
 
-def changes(
-    config: Config, asked: Config, overrides: list[str], before: dict[str, Any] | None
-) -> dict[str, dict[str, Any]]:
+def changes(config: Config, asked: Asked, before: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
     """The keys of a complete configuration that differ from conf/, by key: {"here": …, "default": …}.
 
     What conf/ leaves open is a change only where it was given: in `asked`, the configuration before it was completed,
     or, where a run goes on, in the record of the run so far or on this command line.
     """
     if before is None:
-        earlier, said = set(), leaves(asked.model_dump(mode="json")).items()
+        values = leaves(asked.config.model_dump(mode="json"))
+        given = {key for key, value in values.items() if value is not None and (key, value) != (DECIDED, "auto")}
     else:
-        earlier = set(parts(before)[-1].get("changed", {}))
-        said = [(key, value) for key, _, value in (word.lstrip("+").partition("=") for word in overrides)]
-    given = earlier | {key for key, value in said if value is not None and (key, value) != (DECIDED, "auto")}
+        given = {key for key, word in asked.given.items() if split(word) != (DECIDED, "auto")}
+        given |= set(parts(before)[-1].get("changed", {}))
     here = leaves(config.model_dump(mode="json"))
     there = _defaults(config)
     found = {}
@@ -125,13 +126,11 @@ def _defaults(config: Config) -> dict[str, Any]:
     """conf/ by key: of a group like `model` the file of what was chosen, so that only its own changes differ."""
     default = composition.defaults("train")
     chosen = {group: section.name for group, section in config if hasattr(section, "name")}
-    others = [
-        f"{group}={name}"
-        for group, name in chosen.items()
-        if name != default[group]["name"] and (Path(composition.CONF) / group / f"{name}.yaml").exists()
-    ]
-    found = leaves(composition.defaults("train", *others) if others else default)
-    return found | {f"{group}.name": default[group]["name"] for group in chosen}
+    others = [group for group, name in chosen.items() if name != default[group]["name"]]
+    ours = [group for group in others if (Path(composition.CONF) / group / f"{chosen[group]}.yaml").exists()]
+    found = composition.defaults("train", *(f"{group}={chosen[group]}" for group in ours)) if ours else default
+    known = leaves({group: values for group, values in found.items() if group not in others or group in ours})
+    return known | {f"{group}.name": default[group]["name"] for group in chosen}
 
 
 def versions() -> dict[str, str]:

@@ -14,7 +14,6 @@ from cleangpt.config.experiment import Config, Imported, parse
 from cleangpt.runs import migrations
 
 LATEST = Path("outputs") / "latest"
-DERIVED = ("block_size", "vocab_size", "head_dim", "n_kv_head", "ffn_dim")  # null while a run is not begun, at most
 
 
 class RunDir:
@@ -123,9 +122,8 @@ def read_config(path: Path) -> Config | Imported:
         with untrusted.reading(path, "a configuration"):
             data = migrations.to_today(untrusted.json_object(path))
             config = schema.parse(data, Imported) if "source" in data else parse(data)
-            for key in DERIVED:
-                if getattr(config.model, key, 0) is None:
-                    raise ValueError(f"its `model.{key}` is null, and in a stored one every value is given")
+            if nulls := schema.left_open(config):
+                raise ValueError(f"its `{nulls[0]}` is null, and in a stored one every value is given")
             return config
     except ConfigError as error:
         raise UserError(f"{path} is not a configuration of this version: {'; '.join(error.mistakes)}") from None

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from cleangpt.basics.errors import UserError
+from cleangpt.config.command_line import hydra_parser
 from cleangpt.sweeps import jobs, naming
 from cleangpt.sweeps.jobs import Job, Outcome
 
@@ -19,7 +19,7 @@ Compose = Callable[[int, Sequence[str], str], tuple[dict[str, Any], Path]]
 def given(params: dict[str, Any] | None, arguments: Sequence[str]) -> list[Override]:
     """Join the overrides of a preset and of the command line, which wins where both have a key."""
     lines = [f"{key}={value}" for key, value in (params or {}).items()] + list(arguments)
-    parsed = OverridesParser.create().parse_overrides(lines)
+    parsed = hydra_parser().parse_overrides(lines)
     return list({override.get_key_element(): override for override in parsed}.values())
 
 

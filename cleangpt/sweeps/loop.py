@@ -17,7 +17,7 @@ from omegaconf import OmegaConf, open_dict
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.words import counted
-from cleangpt.config import cli, composition
+from cleangpt.config import command_line, composition
 from cleangpt.runs import alike
 from cleangpt.runs.rundir import RunDir
 from cleangpt.sweeps import jobs, settings
@@ -261,13 +261,14 @@ def _write(folder: Path, total: int, rows: list[Any]) -> None:
 
 def continuing(shown: str) -> str:
     """Write the command that goes on with this sweep."""
-    words = [word for word in sys.argv if not word.startswith("hydra.sweep.dir=")]
-    return shlex.join(["python", *words, f"hydra.sweep.dir={_as_value(shown)}"])
+    return shlex.join(
+        ["python", *command_line.without(sys.argv, "hydra.sweep.dir"), f"hydra.sweep.dir={_as_value(shown)}"]
+    )
 
 
 def _as_value(path: str) -> str:
     """Write a path as a value of Hydra's, quoted where it has to be."""
-    return cli.quoted(Path(path)) if set(path) & set("=,'\"[]{}() \t$:") else path
+    return command_line.quoted(Path(path)) if set(path) & set("=,'\"[]{}() \t$:") else path
 
 
 def _jobs(number: int) -> str:

@@ -4,6 +4,8 @@ import hashlib
 import re
 from collections.abc import Sequence
 
+from cleangpt.config.command_line import split
+
 LONGEST = 120  # of a name; file systems take 255 bytes
 
 
@@ -12,14 +14,14 @@ def differing(jobs: Sequence[Sequence[str]]) -> set[str]:
     values: dict[str, set[str]] = {}
     for words in jobs:
         for word in words:
-            key, _, value = word.partition("=")
+            key, value = split(word)
             values.setdefault(key, set()).add(value)
     return {key for key, found in values.items() if len(found) > 1}
 
 
 def label(words: Sequence[str], keys: set[str]) -> str:
     """Write what of a job differs from others: `model=llama,seed=1`."""
-    return ",".join(word.lstrip("+~") for word in words if word.partition("=")[0] in keys)
+    return ",".join(word.lstrip("+~") for word in words if split(word)[0] in keys)
 
 
 def name(number: int, told: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cleangpt.basics import files
-from cleangpt.config import cli
+from cleangpt.config import command_line
 from cleangpt.machine import guard
 from cleangpt.runs import claim
 from cleangpt.sweeps.jobs import Job
@@ -19,9 +19,9 @@ SECONDS_TO_LEAVE = 120  # for what an earlier sweep left running, which saves a 
 
 def command(job: Job) -> list[str]:
     """Write the command that trains a job, and continues it where it has begun."""
-    words = [word for word in job.overrides if word.partition("=")[0].lstrip("+") != "resume"]
-    there = f"hydra.run.dir={cli.quoted(job.folder)}"
-    return [sys.executable, sys.argv[0], *cli.hydra_words(sys.argv[1:]), *words, "resume=auto", "hydra.mode=RUN", there]
+    where = command_line.hydra_words(sys.argv[1:])
+    words = [*command_line.without(job.overrides, "resume"), "resume=auto", "hydra.mode=RUN"]
+    return [sys.executable, sys.argv[0], *where, *words, f"hydra.run.dir={command_line.quoted(job.folder)}"]
 
 
 def until_free(job: Job, say=print) -> None:

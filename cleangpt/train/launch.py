@@ -4,15 +4,16 @@ import contextlib
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.words import counted
-from cleangpt.config import cli
+from cleangpt.config import cli, command_line
+from cleangpt.config.asked import Asked
 from cleangpt.config.experiment import Config, parse
 from cleangpt.machine import beginning, guard
 from cleangpt.runs import claim
@@ -23,56 +24,51 @@ from cleangpt.train import resuming
 PROCESSES_A_CORE = 8  # more only wait for each other
 
 
-def train(data: dict[str, Any], began: float) -> None:
+def train(asked: Asked, began: float) -> int:
+    """Find out what this command line means, and do it; the exit status."""
     hydra = HydraConfig.get()
-    proposed, overrides = Path(hydra.runtime.output_dir), list(hydra.overrides.task)
     assert hydra.mode == RunMode.RUN, "the jobs of a sweep are started by hydra_plugins/cleangpt_sweeps.py"
+    proposed = Path(hydra.runtime.output_dir)
+    run = RunDir(proposed)
     beginning.take_back(lambda: _remove_if_empty(proposed))
     with contextlib.ExitStack() as claimed:
         try:
-            run, config, resume = _decide(parse(data), proposed, overrides, claimed)
+            run, asked, resume = _decide(asked, proposed, claimed)
             if run.path != proposed:
                 _remove_if_empty(proposed)
-            processes = _processes(config)
+            processes = _processes(asked.config)
             if processes > 1:
                 claimed.close()  # the first of them takes the directory, and looks again
-                _torchrun(processes, proposed)
-            _can_compute(config)
-        except UserError as error:
-            _remove_if_empty(proposed)
-            cli.leave(error)
-
-        def action() -> int:
+                return _torchrun(processes, proposed)
+            _can_compute(asked.config)
             patience.load_torch()
             with patience.doing("Loading the rest"):
                 from cleangpt.train import training
 
-            try:
-                return training.train(config, run, overrides, resume, began)
-            except UserError:
-                _remove_if_empty(run.path)
-                raise
-
-        cli.run(action)
+            return training.train(asked, run, resume, began)
+        except UserError:
+            for folder in (run.path, proposed):
+                _remove_if_empty(folder)
+            raise
 
 
-def _decide(
-    config: Config, proposed: Path, overrides: list[str], claimed: contextlib.ExitStack
-) -> tuple[RunDir, Config, Path | None]:
+def _decide(asked: Asked, proposed: Path, claimed: contextlib.ExitStack) -> tuple[RunDir, Asked, Path | None]:
     """Run directory, configuration and what to resume: rank 0 decides, and needs to be the only one with the disk.
 
     The run directory is claimed before it is looked at.
     """
 
-    def decide(proposed: Path, restarted: bool) -> tuple[RunDir, Config, Path | None]:
-        run = resuming.directory(config, RunDir(proposed))
-        claimed.enter_context(claim.alone_in(run, waits=config.resume is not None or restarted))
-        return resuming.decide(config, RunDir(proposed), overrides, restarted)
+    def decide(proposed: Path, restarted: bool) -> tuple[RunDir, Asked, Path | None]:
+        try:
+            run = resuming.directory(asked.config, RunDir(proposed))
+            claimed.enter_context(claim.alone_in(run, waits=asked.config.resume is not None or restarted))
+            return resuming.decide(asked, RunDir(proposed), restarted)
+        except OSError as error:
+            raise error if error.filename is None else cli.unusable(error) from None
 
     if "RANK" not in os.environ:
         return decide(proposed, restarted=False)
 
-    patience.load_torch()
     from cleangpt.machine import distributed
 
     agreed = Path(distributed.agree("run directory", str(proposed)))
@@ -80,10 +76,10 @@ def _decide(
     def say() -> str:
         run, decided, resume = decide(agreed, distributed.happened("begun"))
         distributed.note("begun")
-        return json.dumps([str(run.path), decided.model_dump(mode="json"), resume and str(resume)])
+        return json.dumps([str(run.path), decided.config.model_dump(mode="json"), resume and str(resume)])
 
     path, decided, resume = json.loads(distributed.broadcast_from_rank0("decision", say))
-    return RunDir(Path(path)), parse(decided), resume and Path(resume)
+    return RunDir(Path(path)), replace(asked, config=parse(decided)), resume and Path(resume)
 
 
 def _can_compute(config: Config) -> None:
@@ -121,8 +117,8 @@ def _processes(config: Config) -> int:
     return 1
 
 
-def _torchrun(processes: int, folder: Path) -> None:
-    """Run this command again in several processes, as torchrun would, and exit with their status."""
+def _torchrun(processes: int, folder: Path) -> int:
+    """Run this command again in several processes, as torchrun would; their exit status."""
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -134,16 +130,16 @@ def _torchrun(processes: int, folder: Path) -> None:
     os.environ |= guard.announced({})
     os.environ.setdefault("OMP_NUM_THREADS", str(device.share_of_cores(processes)))
     arguments = sys.argv[1:]
-    if not any(argument.startswith("hydra.run.dir=") for argument in arguments):
-        arguments = [*arguments, f"hydra.run.dir={cli.quoted(folder)}"]
+    if not any(command_line.split(word)[0] == "hydra.run.dir" for word in arguments):
+        arguments = [*arguments, f"hydra.run.dir={command_line.quoted(folder)}"]
     how = ["--standalone", f"--nproc-per-node={processes}", "--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"]
     try:
         torchrun.main([*how, sys.argv[0], *arguments])
     except SignalException as stopped:
-        sys.exit(128 + stopped.sigval)
+        return 128 + stopped.sigval
     except ChildFailedError as failed:  # the process that failed has said why
-        sys.exit(failed.get_first_failure()[1].exitcode if failed.failures else cli.FAILED)
-    sys.exit(0)
+        return failed.get_first_failure()[1].exitcode if failed.failures else cli.FAILED
+    return 0
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cleangpt.basics.words import counted
-from cleangpt.config import cli
+from cleangpt.config import command_line
 from cleangpt.config.experiment import Config
 from cleangpt.machine import distributed
 from cleangpt.optimizers import schedule
@@ -86,9 +86,9 @@ def _over(config: Config, steps: int) -> ScheduleConfig:
 
 def _from_the_beginning(config: Config, parts: list[dict[str, Any]], steps: int) -> str:
     """Write the command of a run that is the same but for its number of steps."""
-    words = {word.partition("=")[0]: word for part in parts for word in part.get("overrides", [])}
-    kept = [word for key, word in words.items() if key.lstrip("+") not in ("resume", "train.steps")]
-    where = cli.hydra_words(parts[0].get("command", [])[1:])
+    words = {command_line.split(word)[0]: word for part in parts for word in part.get("overrides", [])}
+    kept = [word for key, word in words.items() if key not in ("resume", "train.steps")]
+    where = command_line.hydra_words(parts[0].get("command", [])[1:])
     return shlex.join([*starter(config, distributed.world()).split(), *where, *kept, f"train.steps={steps}"])
 
 

@@ -1,6 +1,8 @@
 """One training from a checked configuration to a complete run directory."""
 
+import os
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from cleangpt import tasks
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.seeds import derive
+from cleangpt.config import command_line
+from cleangpt.config.asked import Asked
 from cleangpt.config.cli import FAILED
 from cleangpt.config.experiment import Config, resolve
 from cleangpt.corpus.store import NotPrepared
@@ -27,14 +31,14 @@ from cleangpt.train.loop import Trainer
 from cleangpt.watch.tracking import Tracker
 
 
-def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None, began: float) -> int:
-    """Train; the exit status. `resume` is the run or snapshot to continue, already checked against `config`.
+def train(asked: Asked, run: RunDir, resume: Path | None, began: float) -> int:
+    """Train; the exit status. `resume` is the run or snapshot to continue, already checked against what is asked.
 
     Whoever calls this has claimed the run directory.
     """
     process.keep_memory()
-    task = _task(config, overrides)
-    asked, config = config, resolve(config, task)
+    task = _task(asked)
+    config = resolve(asked.config, task)
     _refuse_unknown_goal(config, task)
     config = config.model_copy(update={"dtype": _dtype(config, run, resume)})
     with session.together(config.device, config.dtype) as (compute, world):
@@ -59,7 +63,7 @@ def train(config: Config, run: RunDir, overrides: list[str], resume: Path | None
             try:
                 for complaint in complaints:
                     tracker.say(complaint)
-                return _fit(trainer, asked, overrides, snapshot_folder)
+                return _fit(trainer, asked, snapshot_folder)
             except Exception as error:
                 ending.failed(trainer, error)
                 raise
@@ -91,20 +95,20 @@ def _dtype(config: Config, run: RunDir, resume: Path | None) -> str:
     return config.dtype if config.dtype != "auto" else distributed.broadcast_from_rank0("dtype", say)
 
 
-def _task(config: Config, overrides: list[str]) -> Task:
+def _task(asked: Asked) -> Task:
     """The task. Text has to be prepared, and what was prepared is what is trained on."""
+    dataset = asked.config.dataset
     try:
-        task = tasks.make(config.dataset, config.model.block_size)
+        task = tasks.make(dataset, asked.config.model.block_size)
     except NotPrepared as error:
-        words = [word for word in overrides if word.lstrip("+").startswith("dataset")]
-        if not any(word.startswith("dataset=") for word in words):
-            words.insert(0, f"dataset={config.dataset.name}")
-        raise UserError(f"{error}: run `{shlex.join(['python', 'data/prepare.py', *words])}` first") from None
-    for word in overrides:
-        section, _, key = word.lstrip("+").partition("=")[0].partition(".")
-        if section == "dataset" and key and getattr(config.dataset, key) != getattr(task.settings, key):
+        folders = command_line.hydra_words(sys.argv[1:], command_line.FOLDERS)
+        chosen = asked.given.get("dataset", f"dataset={dataset.name}")
+        command = shlex.join(["python", "data/prepare.py", *folders, chosen, *asked.below("dataset").values()])
+        raise UserError(f"{error}: run `{command}` first") from None
+    for key, word in asked.below("dataset").items():
+        if getattr(dataset, key) != getattr(task.settings, key):
             raise UserError(
-                f"`{word}`, but {config.dataset.dir} was prepared with {key}={getattr(task.settings, key)}: leave it "
+                f"`{word}`, but {dataset.dir} was prepared with {key}={getattr(task.settings, key)}: leave it "
                 "out, or prepare it so in another dataset.dir"
             )
     return task
@@ -134,7 +138,7 @@ def _where_to_go_on(config: Config, run: RunDir, resume: Path | None) -> tuple[P
     return folder, complaints
 
 
-def _fit(trainer: Trainer, asked: Config, overrides: list[str], snapshot_folder: Path | None) -> int:
+def _fit(trainer: Trainer, asked: Asked, snapshot_folder: Path | None) -> int:
     config, run, tracker, world = trainer.config, trainer.run, trainer.tracker, trainer.world
     if snapshot_folder is not None:
         distributed.from_main(lambda: _refuse_other_data(trainer))
@@ -147,11 +151,13 @@ def _fit(trainer: Trainer, asked: Config, overrides: list[str], snapshot_folder:
     before = now = None
     if world.is_main:
         before = record.begun(run.run) if snapshot_folder else None
-        changed = record.changes(config, asked, overrides, before)
-        now = record.circumstances(overrides, changed, trainer.compute, world, parameters)
+        changed = record.changes(config, asked, before)
+        now = record.circumstances(asked, changed, trainer.compute, world, parameters)
         now["data"] = trainer.task.fingerprint()
         now["more_is_better"] = trainer.task.more_is_better
-        remarks = _about_the_machine(trainer, parameters["total"], before, now)
+        if asked.own:
+            remarks.append("with files of your own: " + ", ".join(map(os.path.relpath, asked.own)))
+        remarks += _about_the_machine(trainer, parameters["total"], before, now)
         if snapshot_folder is not None:
             earlier, parts = read_config(snapshot_folder / "config.json"), [*record.parts(before or {}), now]
             remarks += telling.stretching(earlier, config, trainer.state.step, parts)

@@ -14,10 +14,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from voices import saved
 
-import export
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
 from cleangpt.config import experiment, programs
+from cleangpt.config.asked import Asked
+from cleangpt.hf import run as run_export
 from cleangpt.report import write
 from cleangpt.runs import rundir, snapshot, weights
 from cleangpt.runs.rundir import RunDir
@@ -54,7 +55,8 @@ def trained(folder, *overrides, resume=None) -> int:
     before = os.getcwd()
     os.chdir(folder.parent)  # where its outputs/latest is nobody's
     try:
-        return training.train(experiment.parse(composed(*overrides)), RunDir(folder), [], resume, time.monotonic())
+        asked = Asked(experiment.parse(composed(*overrides)))
+        return training.train(asked, RunDir(folder), resume, time.monotonic())
     finally:
         os.chdir(before)
 
@@ -247,7 +249,7 @@ def test_scores_and_exports_are_not_written_through_links(run, victim, monkeypat
         scoring.score(programs.ScoreConfig(**settings("score", run=str(run), device="cpu")))
     (run / "hf").symlink_to(victim.parent)
     with pytest.raises(UserError, match="leads out of the run"):
-        export.export(programs.ExportConfig(**settings("export", run=str(run))))
+        run_export.export(programs.ExportConfig(**settings("export", run=str(run))))
     (run / "report").symlink_to(victim.parent)
     with pytest.raises(UserError, match="report is a link that leads elsewhere"):
         write.folder_for([run], None)

@@ -12,7 +12,7 @@ from hydra._internal.utils import get_args_parser
 
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import keys, leaves
-from cleangpt.config import cli, composition
+from cleangpt.config import cli, command_line, composition
 from cleangpt.config.experiment import Config
 from cleangpt.config.programs import BenchConfig, ExportConfig, PrepareConfig, ReportConfig, SampleConfig, ScoreConfig
 from cleangpt.sweeps import settings as sweep_settings
@@ -246,15 +246,15 @@ OPTIONS = {
 @pytest.mark.parametrize("words", OPTIONS)
 def test_what_other_programs_write_as_options_is_told_as_a_key(words):
     with pytest.raises(UserError) as refused:
-        cli.options(get_args_parser(), words.split(), Config)
+        command_line.options(get_args_parser(), words.split(), Config)
     assert str(refused.value).startswith(OPTIONS[words])
     assert "\n" not in str(refused.value)
 
 
 def test_hydras_flag_run_is_not_in_the_way_of_the_key():
     with pytest.raises(ConfigError, match=r"^`--run` is no option: write run=latest$"):
-        cli.options(get_args_parser(), ["--run", "latest"], ScoreConfig)
-    assert cli.options(get_args_parser(), ["--run"], Config).run
+        command_line.options(get_args_parser(), ["--run", "latest"], ScoreConfig)
+    assert command_line.options(get_args_parser(), ["--run"], Config).run
 
 
 def test_options_that_are_wrong_are_one_message_of_the_program(light):

@@ -21,6 +21,7 @@ from transformers import (
 
 from cleangpt.basics.errors import UserError
 from cleangpt.config import experiment
+from cleangpt.config.asked import Asked
 from cleangpt.hf import architecture, folder, hub, tensors
 from cleangpt.hf import pretrained as starts
 from cleangpt.models import gpt, llama, lstm
@@ -460,7 +461,7 @@ def test_tokenizers_that_mean_something_else_are_told_apart(tokenizer):
 
 
 def adopted(source, *overrides, **changes):
-    return starts.adopt(experiment.parse(toy(**{"init_from": str(source), **changes})), list(overrides))
+    return starts.adopt(Asked(experiment.parse(toy(**{"init_from": str(source), **changes})), overrides))
 
 
 def test_the_architecture_of_a_run_is_that_of_the_weights_it_starts_from(tokenizer, tmp_path):

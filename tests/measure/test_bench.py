@@ -13,8 +13,7 @@ from helpers import ROOT, look_ahead, run_program, toy
 from omegaconf import OmegaConf
 from runs import AMX, cpuinfo
 
-from bench import bench
-from benchmark import peers, random_tokens, sides, suite
+from benchmark import peers, sides
 from benchmark.plain_loop import Loop, mean_loss
 from cleangpt import tasks
 from cleangpt.basics.errors import ConfigError, UserError
@@ -22,7 +21,8 @@ from cleangpt.basics.schema import parse
 from cleangpt.config.experiment import resolve
 from cleangpt.config.programs import BenchConfig
 from cleangpt.machine import device
-from cleangpt.measure import matmul, run, score, turns
+from cleangpt.measure import matmul, random_tokens, run, score, suite, turns
+from cleangpt.measure.bench import bench
 from cleangpt.models.build import build
 from cleangpt.models.contract import LanguageModel
 

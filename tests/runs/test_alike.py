@@ -8,6 +8,7 @@ import torch
 from runs import AMX, OLD, composed, cpuinfo
 
 from cleangpt.config import experiment
+from cleangpt.config.asked import Asked
 from cleangpt.machine import device
 from cleangpt.runs import alike
 from cleangpt.runs.rundir import RunDir
@@ -20,8 +21,8 @@ GPU = {"device_type": "cuda", "device": "NVIDIA X", "threads": 8, "dtype": "bflo
 def train(folder, *words):
     """Begin or continue the run in this folder, as train.py does with these words on its command line."""
     settings = experiment.parse({**composed(*words), "dtype": _word(words, "dtype", "auto"), "device": "cpu"})
-    run, settings, resume = resuming.decide(settings, RunDir(folder), list(words), restarted=False)
-    assert training.train(settings, run, list(words), resume, time.monotonic()) == 0
+    run, asked, resume = resuming.decide(Asked(settings, words), RunDir(folder), restarted=False)
+    assert training.train(asked, run, resume, time.monotonic()) == 0
     return json.loads(run.config.read_text())["dtype"], json.loads(run.run.read_text())
 
 

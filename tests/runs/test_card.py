@@ -7,6 +7,7 @@ from helpers import toy
 
 from cleangpt import tasks
 from cleangpt.config import cli, composition, experiment
+from cleangpt.config.asked import Asked
 from cleangpt.runs import card, record
 from cleangpt.runs.rundir import RunDir
 
@@ -18,7 +19,7 @@ def changed(*options, before=None, overrides=(), **changes):
     if before is not None:  # a resumed run asks for what its config.json holds
         asked = complete
         before = {"resumed": [{"changed": before}]}
-    return record.changes(complete, asked, list(overrides), before)
+    return record.changes(complete, Asked(asked, tuple(overrides)), before)
 
 
 def _composed(*options, **changes):
@@ -76,7 +77,7 @@ def test_a_dtype_that_was_decided_is_no_change_and_one_that_was_asked_for_is():
     def dtype(asked, decided, before=None, overrides=()):
         given = experiment.parse(_composed(f"dtype={asked}"))
         complete = experiment.resolve(given, tasks.make(given.dataset)).model_copy(update={"dtype": decided})
-        return record.changes(complete, given, list(overrides), before).get("dtype")
+        return record.changes(complete, Asked(given, tuple(overrides)), before).get("dtype")
 
     assert dtype("auto", "bfloat16") is None
     assert dtype("float32", "float32") == {"here": "float32", "default": "auto"}

@@ -14,6 +14,7 @@ from runs import composed, fit, make_trainer, rows
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
 from cleangpt.config import cli, experiment
+from cleangpt.config.asked import Asked
 from cleangpt.runs import snapshot, weights
 from cleangpt.runs.rundir import RunDir
 from cleangpt.train import training
@@ -58,8 +59,8 @@ def here(tmp_path, monkeypatch):
 
 def train(*overrides, folder="run", resume=False):
     run = RunDir(Path(folder))
-    settings = experiment.parse(composed(*OPTIONS, *overrides))
-    return training.train(settings, run, [], run.path if resume else None, time.monotonic()), run
+    asked = Asked(experiment.parse(composed(*OPTIONS, *overrides)))
+    return training.train(asked, run, run.path if resume else None, time.monotonic()), run
 
 
 def there(run):

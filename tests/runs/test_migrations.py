@@ -58,7 +58,7 @@ def test_keys_that_the_first_versions_lacked_mean_as_before(tmp_path):
         "model": {"zero_init": False, "logit_softcap": None, "bigram_embedding": None},
         "optimizer": {"layer_decay": 1.0},
         "train": {"stop_when": None, "freeze": []},
-        "schedule": {"steps": None},
+        "schedule": {"steps": data["train"]["steps"]},
         "logger": {"norms": None},
     }
     new["model"] |= {"activation": "swiglu", "rope_scaling": None, "qk_norm": data["model"]["qk_norm"]}

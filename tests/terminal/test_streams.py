@@ -16,6 +16,7 @@ from voices import saved
 
 from cleangpt.basics import files
 from cleangpt.config import experiment
+from cleangpt.config.asked import Asked
 from cleangpt.corpus.prepare import prepare
 from cleangpt.runs.rundir import RunDir
 from cleangpt.terminal import streams
@@ -88,8 +89,8 @@ def here(tmp_path, monkeypatch):
 
 
 def trains(*overrides) -> int:
-    settings = experiment.parse(composed("train.steps=4", "train.eval_every=2", *overrides))
-    return training.train(settings, RunDir(Path("run")), [], None, time.monotonic())
+    asked = Asked(experiment.parse(composed("train.steps=4", "train.eval_every=2", *overrides)))
+    return training.train(asked, RunDir(Path("run")), None, time.monotonic())
 
 
 # ---- trainings

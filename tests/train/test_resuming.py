@@ -15,7 +15,8 @@ from runs import composed
 
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
-from cleangpt.config import experiment
+from cleangpt.config import cli, experiment
+from cleangpt.config.asked import Asked
 from cleangpt.machine.distributed import World
 from cleangpt.runs import claim
 from cleangpt.runs.rundir import RunDir, read_metrics
@@ -35,13 +36,13 @@ def here(tmp_path, monkeypatch):
 
 def decide(folder, *words):
     """What train.py decides with these words on its command line."""
-    return resuming.decide(experiment.parse(composed(*words)), RunDir(folder), list(words), restarted=False)
+    return resuming.decide(Asked(experiment.parse(composed(*words)), words), RunDir(folder), restarted=False)
 
 
 def train(folder, *words):
-    run, settings, resume = decide(folder, *words)
-    assert training.train(settings, run, list(words), resume, time.monotonic()) == 0
-    return settings, resume
+    run, asked, resume = decide(folder, *words)
+    assert training.train(asked, run, resume, time.monotonic()) == 0
+    return asked.config, resume
 
 
 # ---- what came from prepared data
@@ -161,10 +162,11 @@ def launched(monkeypatch, here):
     """train.py with these words on its command line, behind what Hydra does; its exit status."""
 
     def launched(folder, *words):
-        about = {"runtime": {"output_dir": str(folder)}, "overrides": {"task": list(words)}, "mode": RunMode.RUN}
+        about = {"runtime": {"output_dir": str(folder)}, "mode": RunMode.RUN}
         monkeypatch.setattr(HydraConfig, "get", lambda: OmegaConf.create(about))
+        asked = Asked(experiment.parse(composed(*words)), words)
         with pytest.raises(SystemExit) as left:
-            launch.train(composed(*words), time.monotonic())
+            cli.run(lambda: launch.train(asked, time.monotonic()))
         return left.value.code
 
     return launched

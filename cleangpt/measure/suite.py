@@ -7,17 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cleangpt.config import cli, composition
+from cleangpt.config import command_line, composition
 
 PROGRAM = Path(composition.CONF).parent / "bench.py"
 
 
 def run(suite: dict[str, str], overrides: list[str]) -> tuple[int, dict[str, Any]]:
     """Run the measurements; the exit status of the first that fails, and results by name. `overrides` go to each."""
-    overrides = [word for word in overrides if word.partition("=")[0] != "suite"]
+    overrides, where = command_line.without(overrides, "suite"), command_line.hydra_words(sys.argv[1:])
     found = {}
     for name, words in suite.items():
-        command = [sys.executable, str(PROGRAM), *cli.hydra_words(sys.argv[1:]), *shlex.split(words), *overrides]
+        command = [sys.executable, str(PROGRAM), *where, *shlex.split(words), *overrides]
         print(f"\n{name}: python bench.py {' '.join(shlex.split(words) + overrides)}", flush=True)
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if done.returncode:

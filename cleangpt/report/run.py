@@ -1,0 +1,32 @@
+"""One command of eval/report.py: finds the runs, compares them, and writes and says what came of it."""
+
+import sys
+
+from cleangpt.config.programs import ReportConfig
+from cleangpt.terminal import patience
+from cleangpt.terminal.console import Console
+
+WIDE = 120  # characters of a line of a table, where there is no terminal
+
+
+def report(settings: ReportConfig) -> int:
+    with patience.doing("Loading numpy and matplotlib"):
+        from cleangpt.report import collect, write
+        from cleangpt.report.compare import compare
+
+    with patience.doing("Looking for runs"):
+        paths = collect.find(settings.runs)
+    out = write.folder_for(paths, settings.out)
+    with patience.doing("Reading", len(paths), "runs") as progress:
+        runs = collect.read(paths, progress.advance, settings.curves)
+    with patience.doing("Comparing the runs"):
+        found = compare(runs, settings.metric, settings.curves)
+    with patience.doing("Drawing the pictures"):
+        made = write.write(found, out, settings.title)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    for what in write.spoken(found):  # sentences are broken between words, on a terminal
+        console.print(what, markup=not isinstance(what, str), soft_wrap=not console.is_terminal)
+    console.print("Written:", markup=False)
+    for path in made:
+        console.print(f"    {path}", markup=False, soft_wrap=True)
+    return 0
