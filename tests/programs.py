@@ -32,21 +32,22 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1", "CLEANGPT_PATIENCE": "inf", **more}
 
 
-def start(command: list[Any], cwd, env=None, real=False, **streams: Any) -> subprocess.Popen:
-    """Start [sys.executable, …] with these changes to the environment, in a session of its own."""
+def start(command: list[Any], cwd, env=None, real=False, light=False, **streams: Any) -> subprocess.Popen:
+    """Start [sys.executable, …] with these changes to the environment, in a session of its own. `light` is for
+    programs that shall not load torch, and so are no forks of a process that has."""
     words, given = [str(word) for word in command], environment(**(env or {}))
     how = {"cwd": cwd, "env": given, "text": True, "start_new_session": True, **streams}
     if real or sys.platform != "linux":
         return subprocess.Popen(words, **how)
-    server.Forked.server = server.begun()
+    server.Forked.server = server.begun(light)
     why = server.Forked.server.refusal(words, given)
     assert why is None, f"{why}: use real=True"
     return server.Forked(words, **how)
 
 
-def run(command: list[Any], cwd, env=None, timeout=300, real=False) -> subprocess.CompletedProcess:
+def run(command: list[Any], cwd, env=None, timeout=300, real=False, light=False) -> subprocess.CompletedProcess:
     """Start it and wait for its end."""
-    process = start(command, cwd, env, real, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = start(command, cwd, env, real, light, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         stdout, stderr = process.communicate(timeout=timeout)
     except BaseException:
@@ -56,6 +57,6 @@ def run(command: list[Any], cwd, env=None, timeout=300, real=False) -> subproces
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
-def run_program(script, *words, cwd, env=None, timeout=300, launcher=(), real=False) -> subprocess.CompletedProcess:
+def run_program(script, *words, cwd, env=None, timeout=300, launcher=(), real=False, light=False):
     """A program of the project as a user starts it, or under `launcher`: (*TORCHRUN, "--nproc-per-node=2")."""
-    return run([sys.executable, *launcher, ROOT / script, *words], cwd, env, timeout, real)
+    return run([sys.executable, *launcher, ROOT / script, *words], cwd, env, timeout, real, light)

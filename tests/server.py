@@ -47,6 +47,7 @@ LIBRARIES = (
     "safetensors.torch", "secrets", "tiktoken", "tokenizers", "torch", "torch.distributed.run",
     "torch.distributed.elastic.multiprocessing.errors", "torch.utils.data", "torch.utils._device", "zoneinfo",
 )  # fmt: skip
+HEAVY = ("torch", "safetensors.torch", "matplotlib", "tiktoken", "tokenizers")
 
 # Variables that an interpreter or a library reads as it is loaded, and not again; and, of their kind, later ones.
 READ_AT_START = (
@@ -64,6 +65,10 @@ SUBREAPER = 36  # of prctl: orphans among the descendants become children
 NEW_INTERPRETER = subprocess.Popen._execute_child
 SIGNATURE = inspect.signature(NEW_INTERPRETER)
 PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
+
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # of a server, which no test changes
+ENVIRONMENT.pop("PYTHONPATH", None)
 
 
 def at_start(environment: dict[str, str]) -> dict[str, str]:
@@ -134,14 +139,12 @@ class Forked(subprocess.Popen):
 
 
 @cache
-def begun() -> Server:
-    """A server of this process, whose children have one thread for computing."""
+def begun(light: bool = False) -> Server:
+    """A server of this process, whose children have one thread for computing; a light one has not loaded torch."""
     ours, theirs = socket.socketpair()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    environment.pop("PYTHONPATH", None)
     process = subprocess.Popen(
-        [sys.executable, __file__, str(theirs.fileno())],
-        env=environment,
+        [sys.executable, __file__, str(theirs.fileno()), *(["light"] if light else [])],
+        env=ENVIRONMENT,
         pass_fds=[theirs.fileno()],
         start_new_session=True,
     )
@@ -154,21 +157,23 @@ def begun() -> Server:
         process.wait()
 
     atexit.register(close)
-    return Server(process.pid, ours, at_start(environment), loaded)
+    return Server(process.pid, ours, at_start(ENVIRONMENT), loaded)
 
 
 # --------------------------------------------------------------------------------------------------------------
 # The server
 
 
-def main(number: int) -> None:
+def main(number: int, light: bool) -> None:
     for name in LIBRARIES:
-        importlib.import_module(name)
+        if not (light and name.startswith(HEAVY)):
+            importlib.import_module(name)
     sys.path[0] = str(ROOT)
-    for module in pkgutil.walk_packages([str(ROOT / "cleangpt")], "cleangpt."):
+    for module in pkgutil.walk_packages([str(ROOT / "cleangpt")], "cleangpt.") if not light else ():
         if not module.name.startswith(SLOW_TO_LOAD):
             importlib.import_module(module.name)
     del sys.path[0]
+    assert not light or "torch" not in sys.modules
     assert len(os.listdir("/proc/self/task")) == 1, "a library has started a thread, and what has threads must not fork"
     gc.collect()
     gc.freeze()  # what a child's collections need not look at, and so do not copy
@@ -286,14 +291,14 @@ def _open_streams(unbuffered: bool) -> None:
 def _forget(ours: bool) -> None:
     """What the server's own life has left behind, and what a new interpreter draws at random. Where there are other
     places to look for modules, ours are loaded anew, since they may be there, or look for others that are."""
-    import numpy as np
-    import torch
-
     tempfile.tempdir = None
-    np.random.seed()  # `random` sees to itself
-    torch.default_generator.seed()
-    for name in ONCE_A_PROCESS if ours else ():
-        importlib.reload(sys.modules[name])
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed()  # `random` sees to itself
+    if torch := sys.modules.get("torch"):
+        torch.default_generator.seed()
+    for name in ONCE_A_PROCESS:
+        if ours and name in sys.modules:
+            importlib.reload(sys.modules[name])
     for name in [name for name in sys.modules if name.partition(".")[0] in OURS and not ours]:
         del sys.modules[name]
 
@@ -361,4 +366,4 @@ def _status(code: Any) -> int:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), light="light" in sys.argv)

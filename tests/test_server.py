@@ -183,6 +183,13 @@ def test_what_a_forked_program_starts_is_its_child_and_forked_too(tmp_path, prog
     assert forked == real.replace("False", "True", 1), "of another origin, and with the same signals"
 
 
+def test_a_light_program_has_no_torch_and_finds_what_stands_in_its_place(tmp_path, program):
+    (tmp_path / "torch.py").write_text("print('a stub')")
+    script = program("import sys, hydra; print('torch' in sys.modules); import torch")
+    done = run_program(script, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, light=True)
+    assert done.stdout == "False\na stub\n"
+
+
 def test_what_can_not_be_forked_says_so(tmp_path):
     (tmp_path / "torch").mkdir()
     for env, why in (

@@ -29,9 +29,10 @@ def light(tmp_path):
     folder.mkdir()
     (stub / "torch.py").write_text("raise ImportError('torch was imported')")
 
-    def run(script, *words, **environment):
+    def run(script, *words, real=False, **environment):
         before = sorted(folder.rglob("*"))
-        done = run_program(script, *words, cwd=folder, env={"PYTHONPATH": str(stub), **environment}, real=True)
+        environment["PYTHONPATH"] = str(stub)
+        done = run_program(script, *words, cwd=folder, env=environment, real=real, light=not real)
         assert "torch was imported" not in done.stderr, done.stderr
         assert sorted(folder.rglob("*")) == before
         return done
@@ -83,7 +84,7 @@ def test_every_mistake_is_named_once_without_torch_or_a_run_directory(light):
         "~train.log_every": "`train.log_every` is missing",
         "train": "`train` is not an override: write key=value",
     }
-    sentences = refused(light("train.py", *wrong, "model.n_head=4"))
+    sentences = refused(light("train.py", *wrong, "model.n_head=4", real=True))
     for words in wrong.values():
         assert sum(sentence.startswith(words) for sentence in sentences) == 1, (words, sentences)
     assert len(sentences) == len(wrong), sentences

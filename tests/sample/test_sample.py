@@ -388,7 +388,7 @@ def test_the_program_writes_texts_to_its_output_and_all_else_beside_it(runs, tmp
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("raise SystemExit('torch was imported')")
     without_torch = {"PYTHONPATH": str(tmp_path)}
-    done = run_program("sample.py", f"run={runs.letters}", "prompt={X}", cwd=tmp_path, env=without_torch, real=True)
+    done = run_program("sample.py", f"run={runs.letters}", "prompt={X}", cwd=tmp_path, env=without_torch, light=True)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith("the prompt: the model's vocabulary has no")
     assert [path.name for path in tmp_path.iterdir()] == ["torch"]
