@@ -11,11 +11,20 @@ from torch import Tensor, nn
 from cleangpt.basics.errors import UserError
 
 
+def knows(config) -> bool:
+    """Tell whether such a model is written down here. Another one is its own twin: then only the loops differ."""
+    return config.name in _twins()
+
+
+def _twins() -> dict[str, type[nn.Module]]:
+    return {"gpt": PlainGPT, "llama": PlainLlama}
+
+
 def build(config, weights: dict[str, Tensor]) -> nn.Module:
     """Build the model of a (resolved) configuration with these weights: tokens (B, T) → logits (B, T, V)."""
     if getattr(config, "rope_scaling", None):
         raise UserError("against=plain has no model.rope_scaling: set it to null, or use against=transformers")
-    model = {"gpt": PlainGPT, "llama": PlainLlama}[config.name](config)
+    model = _twins()[config.name](config)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

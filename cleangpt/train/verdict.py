@@ -65,7 +65,7 @@ def _levers(config: Config) -> list[str]:
     """List what helps on a plateau, as far as it is not set already."""
     found = {
         "optimizer=muon": config.optimizer.name != "muon",
-        "model.qk_norm=true": not config.model.qk_norm,
+        "model.qk_norm=true": getattr(config.model, "qk_norm", None) is False,
         f"train.batch_size={2 * config.train.batch_size}": True,
         f"optimizer.lr={config.optimizer.lr / 3:.1g}": True,
         f"train.steps={2 * config.train.steps}": True,

@@ -1,0 +1,48 @@
+"""docs/new_optimizer.md as it stands: its optimizer is found in an installed package, trains, and resumes exactly."""
+
+import re
+import shlex
+
+from helpers import ROOT, run_program
+from safetensors.torch import load_file
+
+PAGE = (ROOT / "docs" / "new_optimizer.md").read_text()
+SMALL = "model.n_layer=1 model.n_embd=16 dataset.digits=1 train.batch_size=8 logger=quiet device=cpu train.log_every=1"
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+def install(folder):
+    for block in (*blocks("python"), blocks("yaml")[0]):
+        path = folder / block.splitlines()[0].removeprefix("# ")
+        path.parent.mkdir(parents=True)
+        path.write_text(block)
+    (folder / "my_optimizers" / "__init__.py").touch()
+    about = folder / "my_optimizers-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: my-optimizers\nVersion: 1.0\n")
+    group, entry = blocks("toml")[0].splitlines()
+    (about / "entry_points.txt").write_text("[" + group.split('"')[1] + "]\n" + entry.replace('"', "") + "\n")
+
+
+def test_the_page_can_be_followed(tmp_path):
+    install(tmp_path)
+    (command,) = "".join(blocks("bash")).strip().splitlines()
+    script, *words = shlex.split(command)[1:]
+    words = [word for word in words if not word.startswith("train.steps")]
+    found = []
+    for name, more in (("whole", ["train.snapshot_every=2"]), ("again", ["resume=whole/snapshots/step_00000002"])):
+        words_here = [*words, *SMALL.split(), "train.steps=6", f"hydra.run.dir={name}", *more]
+        done = run_program(script, *words_here, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+        assert done.returncode == 0, done.stderr
+        found.append(load_file(tmp_path / name / "final" / "model.safetensors"))
+    whole, again = found
+    assert all((whole[name] == again[name]).all() for name in whole)
+    losses = re.findall(r"loss ([\d.]+)", (tmp_path / "whole" / "train.log").read_text())
+    assert float(losses[-1]) < float(losses[0])
+
+
+def test_the_schedule_of_the_page_is_the_one_in_conf():
+    assert blocks("yaml")[1] == (ROOT / "conf" / "schedule" / "linear.yaml").read_text()
