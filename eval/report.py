@@ -23,8 +23,6 @@ from cleangpt.config import cli, composition
 from cleangpt.config.programs import ReportConfig
 from cleangpt.terminal import patience
 
-WIDE = 120  # characters of a line of a table, where there is no terminal
-
 
 @hydra.main(version_base=None, config_path=composition.CONF, config_name="report")
 def main(config: DictConfig) -> None:
@@ -32,7 +30,7 @@ def main(config: DictConfig) -> None:
 
 
 def report(settings: ReportConfig) -> int:
-    from cleangpt.terminal.console import Console
+    from cleangpt.terminal import console
 
     with patience.doing("Loading numpy and matplotlib"):
         from cleangpt.report import collect, write
@@ -47,12 +45,12 @@ def report(settings: ReportConfig) -> int:
         found = compare(runs, settings.metric, settings.curves)
     with patience.doing("Drawing the pictures"):
         made = write.write(found, out, settings.title)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    shown = console.for_tables()
     for what in write.spoken(found):  # sentences are broken between words, on a terminal
-        console.print(what, markup=not isinstance(what, str), soft_wrap=not console.is_terminal)
-    console.print("Written:", markup=False)
+        shown.print(what, markup=not isinstance(what, str), soft_wrap=not shown.is_terminal)
+    shown.print("Written:", markup=False)
     for path in made:
-        console.print(f"    {path}", markup=False, soft_wrap=True)
+        shown.print(f"    {path}", markup=False, soft_wrap=True)
     return 0
 
 
