@@ -4,8 +4,9 @@ Control characters but newline and tab, marks that turn the direction of writing
 what they are: an escape as ␛, a right-to-left override as \\u202e.
 """
 
+import csv
 import re
-from typing import Any
+from typing import Any, TextIO
 
 _PICTURES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"} | {0x7F: "\u2421"}
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -43,3 +44,12 @@ def cell(value: Any) -> Any:
         return value
     text = visible(value)
     return f"'{text}" if value.startswith(FORMULA) else text
+
+
+def write_csv(file: TextIO, rows: list[dict[str, Any]], line_end: str) -> list[str]:
+    """Write rows as CSV below the names of all their columns, which it returns. What a row lacks is an empty field."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.writer(file, lineterminator=line_end)
+    writer.writerow(map(cell, names))
+    writer.writerows([cell(row.get(name)) for name in names] for row in rows)
+    return names

@@ -1,14 +1,10 @@
 """Show a measurement as a table and a few sentences for a person."""
 
-import sys
 from typing import Any
 
-from rich.console import Console
-
 from cleangpt.basics.words import counted
+from cleangpt.terminal.console import for_tables
 from cleangpt.terminal.narrow import Table
-
-WIDTH = 120  # where there is no terminal
 
 
 def show(result: dict[str, Any]) -> None:
@@ -30,10 +26,10 @@ def show(result: dict[str, Any]) -> None:
         if trains:
             cells += [f"{side['mfu']:.1%}", f"{side['memory_gb']:.2f}" if "memory_gb" in side else ""]
         table.add_row(name, side["dtype"], *cells)
-    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
-    console.print(table)
+    console = for_tables()
+    console.print(table, soft_wrap=True)
     for sentence in sentences(result):
-        console.print(sentence, markup=False)
+        console.print(sentence, markup=False, soft_wrap=True)
 
 
 def sentences(result: dict[str, Any]) -> list[str]:

@@ -1,12 +1,7 @@
 """One command of eval/report.py: finds the runs, compares them, and writes and says what came of it."""
 
-import sys
-
 from cleangpt.config.programs import ReportConfig
-from cleangpt.terminal import patience
-from cleangpt.terminal.console import Console
-
-WIDE = 120  # characters of a line of a table, where there is no terminal
+from cleangpt.terminal import console, patience
 
 
 def report(settings: ReportConfig) -> int:
@@ -23,10 +18,10 @@ def report(settings: ReportConfig) -> int:
         found = compare(runs, settings.metric, settings.curves)
     with patience.doing("Drawing the pictures"):
         made = write.write(found, out, settings.title)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    shown = console.for_tables()
     for what in write.spoken(found):  # sentences are broken between words, on a terminal
-        console.print(what, markup=not isinstance(what, str), soft_wrap=not console.is_terminal)
-    console.print("Written:", markup=False)
+        shown.print(what, markup=not isinstance(what, str), soft_wrap=not shown.is_terminal)
+    shown.print("Written:", markup=False)
     for path in made:
-        console.print(f"    {path}", markup=False, soft_wrap=True)
+        shown.print(f"    {path}", markup=False, soft_wrap=True)
     return 0

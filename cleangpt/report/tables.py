@@ -1,12 +1,11 @@
 """A comparison as tables: for the console, as Markdown, and with every digit as CSV."""
 
-import csv
 import io
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cleangpt.basics.shown import cell
+from cleangpt.basics.shown import write_csv
 from cleangpt.basics.words import abbreviated
 from cleangpt.report.collect import Run
 from cleangpt.report.columns import AXES
@@ -201,13 +200,8 @@ def _run_record(found: Comparison, run: Run, values: dict[str, Any]) -> dict[str
 
 
 def _csv(records: list[dict[str, Any]]) -> str:
-    """Write records as CSV. A value that is not known is an empty field."""
-    names = list(dict.fromkeys(name for record in records for name in record))
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(map(cell, names))
-    for record in records:
-        writer.writerow(["" if record.get(name) is None else cell(record[name]) for name in names])
+    write_csv(text, records, "\n")
     return text.getvalue()
 
 

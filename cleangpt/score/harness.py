@@ -78,15 +78,13 @@ class Model(TemplateLM):
             read = tuple((context + continuation)[-(self.max_length + 1) :][:-1])
             places.setdefault(read, []).append(place)
         answers: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
-        for rows in self._batches(list(places)):
-            logits = self._logits(rows)
-            for row, read in enumerate(rows):
-                for place in places[read]:
-                    continuation = torch.tensor(requests[place][2], device=logits.device)
-                    there = logits[row, len(read) - len(continuation) : len(read)]  # (C, V)
-                    likelihoods = there.log_softmax(-1).gather(1, continuation[:, None])
-                    greedy = bool((there.argmax(-1) == continuation).all())
-                    answers[place] = (float(likelihoods.sum()), greedy)
+        for read, logits in self._logits(list(places)):
+            for place in places[read]:
+                continuation = torch.tensor(requests[place][2], device=logits.device)
+                there = logits[len(read) - len(continuation) : len(read)]  # (C, V)
+                likelihoods = there.log_softmax(-1).gather(1, continuation[:, None])
+                greedy = bool((there.argmax(-1) == continuation).all())
+                answers[place] = (float(likelihoods.sum()), greedy)
         return answers
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
@@ -126,23 +124,16 @@ class Model(TemplateLM):
             texts.append((prompt, new_tokens, stops))
         return continuations(self.judge, self.ours, texts)
 
-    # ---- reading
-
-    def _batches(self, rows: list[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
-        """Batch rows of similar length, the longest first, as many as fit."""
-        rows = sorted(rows, key=len, reverse=True)
-        start = 0
-        while start < len(rows):
-            end = start + self.judge.rows_at_once(len(rows[start]))
-            yield rows[start:end]
-            start = end
-
     @torch.no_grad()
-    def _logits(self, rows: list[tuple[int, ...]]) -> torch.Tensor:
-        """Compute logits (n, T, V) of rows that are padded on the right, where no token of theirs looks."""
-        longest = max(map(len, rows))
-        filled = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.judge.device)
-        return self.judge.model.forward(filled).float()
+    def _logits(self, texts: list[tuple[int, ...]]) -> Iterator[tuple[tuple[int, ...], torch.Tensor]]:
+        """Compute logits (T, V) of each text: the longest first, as many at once as fit, padded on the right."""
+        texts = sorted(texts, key=len, reverse=True)
+        while texts:
+            longest = len(texts[0])
+            at_once = self.judge.rows_at_once(longest)
+            rows, texts = texts[:at_once], texts[at_once:]
+            filled = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.judge.device)
+            yield from zip(rows, self.judge.model.forward(filled).float(), strict=True)
 
     # ---- several processes
 

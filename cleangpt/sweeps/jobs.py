@@ -102,30 +102,33 @@ def _refusal(what: str, job: Job) -> str:
 
 def number_in(folder: Path) -> int | None:
     """Read the number of the job whose folder this is, if it is one's: in older sweeps it is the folder's name."""
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, OverflowError):
-        return int(files.read_json(folder / ABOUT)["number"])
-    return int(folder.name) if folder.name.isdecimal() else None
+    number = _told(folder / ABOUT).get("number", int(folder.name) if folder.name.isdecimal() else None)
+    return number if isinstance(number, int) else None
 
 
 def count_in(folder: Path) -> int:
     """Read how many jobs the sweep in this folder has, as far as it says so."""
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, OverflowError):
-        return int(files.read_json(folder / SWEEP)["of"])
-    return 0
+    count = _told(folder / SWEEP).get("of")
+    return count if isinstance(count, int) else 0
 
 
 def summary(job: Job) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        return untrusted.json_object(job.run.summary)
-    return {}
+    return _told(job.run.summary)
 
 
 def machines(job: Job) -> list[dict[str, Any]]:
     """Read where each part of a job was computed."""
-    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
-        record = files.read_json(job.run.run)
+    with contextlib.suppress(AttributeError, TypeError):
+        record = _told(job.run.run)
         return [part.get("machine", {}) for part in [record, *record.get("resumed", [])]]
     return []
+
+
+def _told(path: Path) -> dict[str, Any]:
+    """Read a JSON object, as far as there is one."""
+    with contextlib.suppress(OSError, ValueError):
+        return untrusted.json_object(path)
+    return {}
 
 
 def is_done(job: Job) -> bool:

@@ -1,6 +1,5 @@
 """A sweep as a person watches it: a table that moves on a terminal, plain lines in a log."""
 
-import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +8,7 @@ from rich.live import Live
 from rich.markup import escape
 
 from cleangpt.sweeps.jobs import DONE, Job, Outcome, Watched
-from cleangpt.terminal.console import Console
+from cleangpt.terminal.console import Console, for_tables
 from cleangpt.terminal.narrow import Table
 from cleangpt.terminal.patience import duration
 
@@ -46,8 +45,7 @@ class Board:
     """Keeps the rows of all jobs and shows them. `total` is how many jobs there will be."""
 
     def __init__(self, total: int, console: Console | None = None):
-        width = None if sys.stdout.isatty() else 120
-        self.console = console or Console(highlight=False, width=width)
+        self.console = console or for_tables()
         self.total, self.rows = total, {}
         self.live: Live | None = None
         if self.console.is_terminal and not self.console.is_dumb_terminal:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from cleangpt.basics import extras, files
-from cleangpt.basics.shown import cell
+from cleangpt.basics.shown import cell, write_csv
 from cleangpt.config.experiment import Config
 from cleangpt.runs.rundir import RunDir, read_metrics
 
@@ -77,23 +77,19 @@ class Csv:
     def __init__(self, run: RunDir, config: Config, step: int):
         self.path = run.path / "metrics.csv"
         self.rows = [row for row in read_metrics(run.metrics) if row["step"] <= step]
-        self.columns: list[str] = []
         self._write_all()
 
     def row(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
         if set(row) <= set(self.columns):
             with self.path.open("a", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerow([cell(row.get(name, "")) for name in self.columns])
+                csv.writer(file).writerow([cell(row.get(name)) for name in self.columns])
         else:
             self._write_all()
 
     def _write_all(self) -> None:
-        self.columns = list(dict.fromkeys(key for row in self.rows for key in row))
         with self.path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(map(cell, self.columns))
-            writer.writerows([cell(row.get(name, "")) for name in self.columns] for row in self.rows)
+            self.columns = write_csv(file, self.rows, "\r\n")
 
     def finish(self, summary: dict[str, Any]) -> None:
         self.rows.clear()
