@@ -99,6 +99,11 @@ def run_program(script, *arguments, cwd, env=None, timeout=120, launcher=()) -> 
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
+def on_path(folder: Path) -> dict[str, str]:
+    """What lets a program see the packages in a folder as installed ones."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
+
+
 SMALL = {
     "model.n_layer": 1,
     "model.n_embd": 16,
