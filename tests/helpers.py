@@ -101,7 +101,7 @@ def run_program(script, *arguments, cwd, env=None, timeout=120, launcher=()) -> 
 
 def on_path(folder: Path) -> dict[str, str]:
     """What lets a program see the packages in a folder as installed ones."""
-    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(folder))))}
 
 
 SMALL = {
