@@ -127,8 +127,7 @@ def test_a_package_that_is_broken_is_named_where_it_is_missed_and_stops_nothing_
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         f"`dataset.name` must be one of {', '.join(tasks.SETTINGS)}, not times; timing, which adds to "
-        f"cleangpt.tasks, can't be used ({why}): mend it, or uninstall it
-"
+        f"cleangpt.tasks, can't be used ({why}): mend it, or uninstall it\n"
     )
 
 
