@@ -72,6 +72,7 @@ def within(seconds: int):
 _OFF = {"qk_norm": False, "zero_init": False, "logit_softcap": None, "bigram_embedding": None}
 PLAIN = {"gpt": {**_OFF, "activation": "gelu_tanh"}, "llama": {**_OFF, "activation": "swiglu"}}
 
+
 def on_path(folder: Path) -> dict[str, str]:
     """The environment in which a program sees the packages in a folder as installed ones."""
     return {"PYTHONPATH": os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(folder))))}
