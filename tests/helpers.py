@@ -2,6 +2,7 @@
 
 import copy
 import signal
+import sys
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
