@@ -9,7 +9,7 @@ from helpers import toy
 from hydra import compose, initialize_config_dir
 
 from cleangpt.basics import schema
-from cleangpt.config import cli, composition
+from cleangpt.config import cli, command_line, composition
 from cleangpt.config.experiment import parse, resolve
 from cleangpt.config.programs import SampleConfig
 from cleangpt.models.build import build
@@ -61,7 +61,7 @@ def three_runs(folder: Path) -> SimpleNamespace:
 
 def asked(*words: str) -> SampleConfig:
     """Return the settings of a command line of sample.py."""
-    words = tuple(cli.as_it_stands(word, SampleConfig) for word in words)
+    words = tuple(command_line.as_it_stands(word, SampleConfig) for word in words)
     cli.register_resolvers(SampleConfig)
     with initialize_config_dir(composition.CONF, version_base=None):
         return schema.parse(composition.plain(compose("sample", ["device=cpu", *words])), SampleConfig)

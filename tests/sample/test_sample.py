@@ -11,7 +11,7 @@ from runs import AMX, cpuinfo
 from voices import LETTERS, asked, opened, saved, three_runs
 
 from cleangpt.basics.errors import ConfigError, UserError
-from cleangpt.config import cli
+from cleangpt.config import command_line
 from cleangpt.config.programs import SampleConfig
 from cleangpt.machine import device
 from cleangpt.runs import snapshot
@@ -65,7 +65,10 @@ def test_every_character_of_a_prompt_arrives(text):
     assert asked(f"prompt={text}").prompt == text
     template = asked("template=style", f"template.style={text}").template
     assert prompts.around(template, "x{style}") == f"style:{text} | x{{style}}"
-    assert look_ahead(cli.as_it_stands(f"prompt={text}", SampleConfig), schema=SampleConfig, config_name="sample") == []
+    assert (
+        look_ahead(command_line.as_it_stands(f"prompt={text}", SampleConfig), schema=SampleConfig, config_name="sample")
+        == []
+    )
 
 
 def test_paths_and_stop_strings_arrive_too():
@@ -94,7 +97,7 @@ WRONG = {
 
 @pytest.mark.parametrize("word", WRONG)
 def test_a_wrong_key_or_value_is_named(word):
-    word_as_read = cli.as_it_stands(word, SampleConfig)
+    word_as_read = command_line.as_it_stands(word, SampleConfig)
     (sentence,) = look_ahead(word_as_read, schema=SampleConfig, config_name="sample")
     assert sentence.startswith(WRONG[word])
 
