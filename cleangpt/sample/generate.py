@@ -127,8 +127,10 @@ def stream(
     keys: Sequence[int] | None = None,
     stop: Sequence[str] = (),
 ) -> Iterator[Piece]:
-    """Go on with each prompt, step by step. A text ends with the tokenizer's end token, before a stop string, or
-    after `new_tokens`. Rows with the same prompt and key have the same text."""
+    """Go on with each prompt, step by step; rows with the same prompt and key have the same text.
+
+    A text ends with the tokenizer's end token, before a stop string, or after `new_tokens`.
+    """
     reading = Reading(model, prompts, new_tokens)
     chooser = Chooser(how, keys or [0] * len(prompts), prompts, tokenizer.vocab_size)
     writers = [Detokenizer(tokenizer, stop) for _ in prompts]

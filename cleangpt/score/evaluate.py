@@ -51,8 +51,7 @@ class Judge:
 
     @torch.no_grad()
     def teacher_forced(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield in parts, on the device: likeliest tokens (n, T - t), their targets and the losses of the places from
-        t on, where t = `first_that_counts(batch)`."""
+        """Yield in parts: likeliest tokens, their targets, the losses; each (n, T - `first_that_counts`)."""
         since = first_that_counts(batch)
         inputs, targets = on_device(batch.inputs, self.device), on_device(batch.targets, self.device)
         for rows in self._parts(*inputs.shape):
@@ -65,8 +64,7 @@ class Judge:
 
     @torch.inference_mode()
     def predictions(self, batch: Batch) -> np.ndarray:
-        """Return the likeliest token (n, T) at each place from the first answer on, given the right ones before it;
-        -1 before.
+        """Return the likeliest token (n, T) at each place, given the right ones before it; -1 before any answer.
 
         A beginning that rows which follow each other share is read once: a third of all tokens of sorted sums. This
         changes the rounding, so rows in which a choice was close are read again one by one.
@@ -169,8 +167,10 @@ def first_that_counts(batch: Batch) -> int:
 
 
 def shared_beginning(inputs: np.ndarray, longest: int) -> tuple[int, np.ndarray]:
-    """Choose how many tokens, up to `longest`, are read once for all rows that follow each other and begin with them,
-    so that the fewest are read in all; also return the number (n,) of each row's group."""
+    """Choose how many tokens are read once for all rows that follow each other and begin with them.
+
+    That is as many, up to `longest`, as leave the fewest to read; the number (n,) of each row's group comes with it.
+    """
     count, length = inputs.shape
     differs = inputs[1:] != inputs[:-1]
     first = np.where(differs.any(axis=1), differs.argmax(axis=1), length)  # at which a row is not like the one before

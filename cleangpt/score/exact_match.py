@@ -26,7 +26,7 @@ MOST_ROWS = 25  # of a table by two properties
 
 
 class Disagreement(Exception):
-    """The fast score is not what real decoding gives: neither can be trusted."""
+    """A fast score that real decoding contradicts: neither can be trusted."""
 
 
 @dataclass(frozen=True)
