@@ -35,13 +35,11 @@ def keys(schema: type[Section], root: DictConfig) -> str:
     here = _plain(root, schema)
     ours = _fields(schema, here)
     said = _entries(ours, here)
-    if others := _other_choices(schema, here):
-        there = _plain(compose(root.hydra.job.config_name, others), schema)
-        fields = _fields(schema, there)
-        more = {key: field for key, field in fields.items() if key not in ours or _differ(field, ours[key])}
-        more = {key: field for key, field in more.items() if not key.endswith(".name")}
-        brings = [choice for choice in others if any(key.startswith(choice.partition("=")[0]) for key in more)]
-        said += ["", "Keys of " + " and of ".join(brings), "", *_entries(more, there)]
+    for choice in _other_choices(schema, here):
+        there = _plain(compose(root.hydra.job.config_name, [choice]), schema)
+        fields = {key: field for key, field in _fields(schema, there).items() if not key.endswith(".name")}
+        if more := {key: field for key, field in fields.items() if key not in ours or _differ(field, ours[key])}:
+            said += ["", f"Keys of {choice}", "", *_entries(more, there)]
     return "\n".join(said).replace("$", "$$")  # which is Hydra's
 
 

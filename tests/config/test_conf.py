@@ -161,6 +161,8 @@ def ran(tmp_path_factory):
     common += ["dataset.digits=1", "model.n_layer=1", "train.steps=3", "train.batch_size=8", "device=cpu"]
     for model in ("llama_tiny", "gpt_tiny", "llama_long", "lstm"):
         commands[model] = ["train.py", f"model={model}", "logger=quiet", "train.test_at_end=false", *common]
+    for task in ("copy", "sort"):
+        commands[task] = ["train.py", f"dataset={task}", *commands["gpt_tiny"][1:4], "train.steps=3", "device=cpu"]
     falls = "train.stop_when={metric:val/loss,at_most:1,times:1}"
     commands["adamw"] = [*commands["gpt_tiny"], "optimizer=adamw", falls]
     diverge = ["schedule=constant", "optimizer=adamw", "optimizer.lr=1e38"]
