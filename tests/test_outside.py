@@ -83,6 +83,14 @@ def test_a_package_and_a_folder_of_ones_own_add_a_task(outside):
     learns_resumes_and_is_scored(outside)
 
 
+def test_a_package_without_a_file_for_it_is_in_nobodys_way(outside):
+    package(outside.site, "timing", {"timing/task.py": TASK}, {"cleangpt.tasks": "times = timing.task"})
+    (outside.folder / "conf" / "dataset" / "times.yaml").unlink()
+    done = outside("train.py", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "dataset.digits=3" in done.stdout
+
+
 @pytest.mark.slow
 def test_a_package_that_pip_installs_adds_a_task(outside):
     source = outside.folder.parent / "source"

@@ -60,12 +60,19 @@ def _fields(schema: type[Section], data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _other_choices(schema: type[Section], here: dict[str, Any]) -> list[str]:
-    """Of each group whose options differ in their keys, an option of another kind than the one that was chosen."""
-    found = []
+    """Of each group whose options differ in their keys, an option of another kind than the one that was chosen.
+
+    What a package adds has an option only where its user has a file for it.
+    """
+    from hydra.core.global_hydra import GlobalHydra
+
+    found, loader = [], GlobalHydra.instance().config_loader()
     for group, field in schema.model_fields.items():
         for section in sections_of(field.annotation):
             names = typing.get_args(section.model_fields["name"].annotation) if "name" in section.model_fields else ()
-            if names and here[group]["name"] not in names and f"{group}={names[0]}" not in schema.refuses:
+            if not names or here[group]["name"] in names or f"{group}={names[0]}" in schema.refuses:
+                continue
+            if names[0] in loader.get_group_options(group):
                 found.append(f"{group}={names[0]}")
     return found
 
