@@ -1,5 +1,4 @@
-"""What a command line asks for. It is made once, where Hydra hands over, and asked from there on: nobody takes the
-words of a command line apart again."""
+"""What a command line asks for, made once, where Hydra hands over: nobody takes its words apart again."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +15,9 @@ class Asked:
 
     @cached_property
     def given(self) -> dict[str, str]:
-        """The keys and groups that were given, in order, each with its word."""
+        """Map the keys and groups that were given, in order, to their words."""
         return {split(word)[0]: word for word in self.words}
 
     def below(self, section: str) -> dict[str, str]:
-        """The keys of a section that were given, without its name, each with its word."""
+        """Map the keys of a section that were given, without its name, to their words."""
         return {key.partition(".")[2]: word for key, word in self.given.items() if key.startswith(f"{section}.")}

@@ -17,7 +17,7 @@ from cleangpt.basics.errors import UserError
 from cleangpt.basics.words import counted
 from cleangpt.hf import hub
 from cleangpt.models.build import build, count_parameters
-from cleangpt.models.settings import ModelSettings
+from cleangpt.models.settings import AttentionSettings
 from cleangpt.runs import weights
 
 GPT = {
@@ -48,14 +48,15 @@ LLAMA = {
     "norm": "model.norm",
     "head": "lm_head",
 }
-NAMES = {"gpt2": GPT, "llama": LLAMA}  # by the class that holds a model, which its settings say
-PREFIX = {"gpt2": "transformer.", "llama": "model."}  # left out where the model was saved without its head
+# By the class that holds a model, which its settings say.
+NAMES: dict[str | None, dict[str, str]] = {"gpt2": GPT, "llama": LLAMA}
+PREFIX: dict[str | None, str] = {"gpt2": "transformer.", "llama": "model."}  # a model saved without its head has none
 # Masks and angles that older versions stored: they follow from the configuration.
 BUFFER = re.compile(r"(h\.\d+\.attn\.(masked_)?bias|layers\.\d+\.self_attn\.rotary_emb\.inv_freq)$")
 
 
-def _theirs(name: str, model: ModelSettings) -> tuple[str, bool]:
-    """What one of our tensors is called there, and whether it lies the other way round."""
+def _theirs(name: str, model: AttentionSettings) -> tuple[str, bool]:
+    """Translate the name of one of our tensors; and whether it lies the other way round there."""
     module, _, kind = name.rpartition(".")
     number = re.search(r"\.(\d+)\.", name)
     pattern = module.replace(f".{number[1]}.", ".{}.", 1) if number else module
@@ -64,8 +65,8 @@ def _theirs(name: str, model: ModelSettings) -> tuple[str, bool]:
     return f"{there}.{kind}", linear and model.hugging_face == "gpt2"
 
 
-def read(folder: Path, model: ModelSettings) -> dict[str, Tensor]:
-    """The tensors of this folder as the state dict of our model, in float32. Its context may be shorter than theirs."""
+def read(folder: Path, model: AttentionSettings) -> dict[str, Tensor]:
+    """Read a folder as the state dict of our model, in float32. Its context may be shorter than theirs."""
     places = {_canonical(name, model): (path, name) for path, name in _stored(folder)}
     if len(places) < model.n_layer:  # which may be any number
         asked, there = counted(model.n_layer, "layer"), counted(len(places), "tensor")
@@ -103,7 +104,7 @@ def _stored(folder: Path) -> Iterator[tuple[Path, str]]:
                     yield path, name
 
 
-def _canonical(name: str, model: ModelSettings) -> str:
+def _canonical(name: str, model: AttentionSettings) -> str:
     prefix = PREFIX[model.hugging_face]
     return name if name.startswith((prefix, "lm_head.")) else prefix + name
 
@@ -114,17 +115,17 @@ def _opened(path: Path) -> Iterator[Any]:
         yield file
 
 
-def converted(tensors: dict[str, Tensor], model: ModelSettings, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Our tensors under their names. A GPT without biases gets biases of zero, which their class always has."""
+def converted(tensors: dict[str, Tensor], model: AttentionSettings, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Rename and turn our tensors. A GPT without biases gets biases of zero, which their class always has."""
     made = {}
     for name, tensor in tensors.items():
         there, turned = _theirs(name, model)
         made[there] = (tensor.T if turned else tensor).to(dtype).contiguous()
-        if model.hugging_face == "gpt2" and not model.bias and there.endswith(".weight") and _has_bias(there):
-            width = tensor.shape[0]
-            made[there.removesuffix("weight") + "bias"] = torch.zeros(width, dtype=dtype)
+        if not has_biases(model) and not there.startswith(("transformer.wte", "transformer.wpe", "lm_head")):
+            made[there.removesuffix("weight") + "bias"] = torch.zeros(tensor.shape[0], dtype=dtype)
     return made
 
 
-def _has_bias(name: str) -> bool:
-    return not name.startswith(("transformer.wte", "transformer.wpe", "lm_head"))
+def has_biases(model: AttentionSettings) -> bool:
+    """Tell whether a model has the biases that its class has: a Llama, whose class has none, or a GPT with them."""
+    return getattr(model, "bias", True)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,20 +20,23 @@ from cleangpt.models.contract import LanguageModel
 from cleangpt.models.settings import ModelSettings
 from cleangpt.runs.rundir import write_config
 from cleangpt.tokens import tokenizers
+from cleangpt.tokens.tokenizers import Tokenizer
 
 WEIGHTS = "model.safetensors"
 # Types as safetensors calls them, from the widest to the narrowest, which is their order in a file.
 TYPES = {torch.int64: "I64", torch.float64: "F64", torch.float32: "F32", torch.int32: "I32", torch.bfloat16: "BF16"}
 TYPES |= {torch.float16: "F16", torch.uint8: "U8", torch.bool: "BOOL"}
 
+Tensors = dict[str, torch.Tensor]
 
-def copy(model: LanguageModel) -> dict[str, torch.Tensor]:
-    """The weights as they are now, on the CPU: what is written later can't change meanwhile."""
+
+def copy(model: LanguageModel) -> Tensors:
+    """Copy the weights as they are now to the CPU: what is written later can't change meanwhile."""
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in model.state_dict().items()}
 
 
 def save(
-    folder: Path, tensors: dict[str, torch.Tensor], config: Config | Imported, tokenizer: Any, about: dict[str, Any]
+    folder: Path, tensors: Tensors, config: Config | Imported, tokenizer: Tokenizer, about: dict[str, Any]
 ) -> None:
     """Write or renew the folder. The weights change in one rename, and carry in themselves what they are."""
     folder.mkdir(exist_ok=True)
@@ -44,8 +46,8 @@ def save(
     files.replace(folder / WEIGHTS, lambda file: write(file, tensors, metadata))
 
 
-def write(file: BinaryIO, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Tensors of the CPU as safetensors, byte for byte what the library would write.
+def write(file: BinaryIO, tensors: Tensors, metadata: dict[str, str] | None = None) -> None:
+    """Write tensors of the CPU as safetensors, byte for byte what the library would write.
 
     The library writes to a path, for the owner alone, or makes a second copy of all tensors in memory.
     """
@@ -62,7 +64,7 @@ def write(file: BinaryIO, tensors: dict[str, torch.Tensor], metadata: dict[str, 
     text += b" " * (-len(text) % 8)
     file.write(len(text).to_bytes(8, "little") + text)
     for name in names:
-        file.write(tensors[name].reshape(-1).view(torch.uint8).numpy())
+        file.write(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
 
 
 def about(folder: Path) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def about(folder: Path) -> dict[str, Any]:
 
 
 def step(folder: Path) -> int | None:
-    """The step of the weights that a folder holds, if it holds any."""
+    """Read the step of the weights that a folder holds, if it holds any."""
     try:
         return about(folder).get("step")
     except UserError:
@@ -83,12 +85,12 @@ def step(folder: Path) -> int | None:
 
 
 def load_into(model: LanguageModel, path: Path) -> None:
-    """The tensors of a safetensors file, which has to fit exactly. Rank 0 reads it, and tells the others."""
+    """Load a safetensors file, which has to fit exactly, on every rank."""
     put_into(model, lambda: read(path), path)
 
 
-def put_into(model: LanguageModel, reads: Callable[[], dict[str, torch.Tensor]], where: Path | str) -> None:
-    """The tensors that rank 0 reads, on every rank."""
+def put_into(model: LanguageModel, reads: Callable[[], Tensors], where: Path | str) -> None:
+    """Load the tensors that rank 0 reads on every rank."""
     tensors = distributed.tensors_from_main(reads)
     _refuse_others(model, {name: tensor.shape for name, tensor in tensors.items()}, where)
     model.load_state_dict(tensors)
@@ -102,14 +104,17 @@ def _refuse_others(model: LanguageModel, shapes: dict[str, torch.Size], where: P
 
 
 def refuse_others(model: LanguageModel, path: Path) -> None:
-    """A file that does not hold weights of this model, told from its header."""
+    """Refuse a file that does not hold weights of this model, by its header."""
+    _refuse_others(model, _shapes(path), path)
+
+
+def _shapes(path: Path) -> dict[str, torch.Size]:
     with reading(path), safe_open(path, framework="pt") as file:
-        shapes = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    _refuse_others(model, shapes, path)
+        return {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 it is no dict
 
 
-def read(path: Path) -> dict[str, torch.Tensor]:
-    """The weights of a safetensors file, in float32."""
+def read(path: Path) -> Tensors:
+    """Read the weights of a safetensors file, in float32."""
     with reading(path):
         return {name: usable(tensor, name, path) for name, tensor in load_file(path).items()}
 
@@ -125,7 +130,7 @@ def reading(path: Path, remedy: str = ": use another snapshot, best/ or final/")
 
 
 def usable(tensor: torch.Tensor, name: str, path: Path) -> torch.Tensor:
-    """A tensor as weights that a model can compute with, in float32."""
+    """Turn a tensor into weights that a model can compute with, in float32."""
     if tensor.dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
         kind = str(tensor.dtype).removeprefix("torch.")
         raise UserError(f"{path} has {name} in {kind}, and weights are in float32, float64, bfloat16 or float16")
@@ -136,10 +141,9 @@ def usable(tensor: torch.Tensor, name: str, path: Path) -> torch.Tensor:
 
 
 def refuse_another_size(path: Path, model: ModelSettings) -> None:
-    """Before anything is made of a configuration, which may ask for any size: the weights are there, or it is wrong."""
-    with reading(path), safe_open(path, framework="pt") as file:
-        stored = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 it is no dict
-    if stored != (asked := count_parameters(model)):
+    """Refuse a configuration that its weights don't fit, before anything is made of it: it may ask for any size."""
+    stored, asked = sum(shape.numel() for shape in _shapes(path).values()), count_parameters(model)
+    if stored != asked:
         raise UserError(
             f"{path} does not fit the model: it holds {stored:,} numbers, and its config.json means {asked:,}"
         )
@@ -152,5 +156,5 @@ def load_model(folder: Path, config: Config | Imported, device: torch.device) ->
     return model.eval()
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizers.load(folder / "tokenizer.json")

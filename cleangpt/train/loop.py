@@ -1,19 +1,16 @@
 """The loop. Its unit is the optimizer step: logging, evaluation and snapshots fall between steps only."""
 
 import contextlib
-import json
 import math
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import TypeAdapter
 
-from cleangpt.basics import untrusted
 from cleangpt.basics.seeds import derive
 from cleangpt.config.experiment import Config
 from cleangpt.machine import distributed
@@ -87,11 +84,7 @@ class Trainer:
     # ---- the whole run
 
     def restore(self, folder: Path) -> None:
-        stored = snapshot.restore(folder, self.model, self.optimizer)
-        with untrusted.reading(folder / snapshot.STATE, "the state of a training"):
-            self.state = TypeAdapter(State).validate_json(json.dumps(stored), strict=True)
-            if self.state.step < 0 or folder.name != f"step_{self.state.step:08d}":
-                raise ValueError(f"it is of step {self.state.step}")
+        self.state = snapshot.restore(folder, self.model, self.optimizer)
         self.earlier_seconds = self.state.seconds
         distributed.from_main(lambda: snapshot.restore_best(folder, self.run, self.model))
         if self.state.best is not None and not self.has_best():
@@ -196,7 +189,7 @@ class Trainer:
             return
         self.writer.wait()  # a disk slower than the interval must not fall behind by more than one snapshot
         self.state.seconds, self.state.world_size = self.seconds(), self.world.size
-        step, state = self.state.step, asdict(self.state)
+        state = replace(self.state)
         tensors = snapshot.copy(self.model, self.optimizer)
         self.tracker.sync()
         late = self.unwritten_best
@@ -204,9 +197,9 @@ class Trainer:
         def write() -> None:
             if late is not None:
                 late()
-            snapshot.save(self.run, step, tensors, state, self.config, self.task.tokenizer)
+            snapshot.save(self.run, tensors, state, self.config, self.task.tokenizer)
 
-        self.writer.submit(f"the snapshot of step {step}", write)
+        self.writer.submit(f"the snapshot of step {state.step}", write)
 
     def say_complaints(self, and_then: str = "") -> None:
         """Say what could not be written since the last time."""
