@@ -17,7 +17,7 @@ from cleangpt.config.asked import Asked
 from cleangpt.config.programs import BenchConfig
 
 
-def main(asked: Asked) -> int:
+def main(asked: Asked[BenchConfig]) -> int:
     from cleangpt.measure import bench
 
     return bench.run(asked)

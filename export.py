@@ -14,7 +14,7 @@ from cleangpt.config.asked import Asked
 from cleangpt.config.programs import ExportConfig
 
 
-def main(asked: Asked) -> int:
+def main(asked: Asked[ExportConfig]) -> int:
     from cleangpt.hf import run
 
     return run.export(asked.config)

@@ -16,7 +16,7 @@ from cleangpt.config.asked import Asked
 from cleangpt.config.programs import SampleConfig
 
 
-def main(asked: Asked) -> int:
+def main(asked: Asked[SampleConfig]) -> int:
     from cleangpt.sample import run
 
     return run.sample(asked.config)

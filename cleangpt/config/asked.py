@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Generic, TypeVar
 
+from cleangpt.basics.schema import Section
 from cleangpt.config.command_line import split
+
+C = TypeVar("C", bound=Section)
 
 
 @dataclass(frozen=True)
-class Asked:
-    config: Any  # checked
+class Asked(Generic[C]):
+    config: C  # checked
     words: tuple[str, ...] = ()  # key=value and group=option, as typed
     own: tuple[str, ...] = ()  # the files that are not ours of which the configuration was composed
 

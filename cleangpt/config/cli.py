@@ -21,7 +21,7 @@ from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import Section
 from cleangpt.basics.shown import visible
 from cleangpt.config import command_line, composition, look_ahead
-from cleangpt.config.asked import Asked
+from cleangpt.config.asked import Asked, C
 from cleangpt.config.composition import CONF, Sweeps
 from cleangpt.machine import beginning, process
 from cleangpt.terminal import patience, streams
@@ -31,7 +31,7 @@ WRONG_USE, FAILED = 2, 1
 STAMP = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.urandom(2).hex()}"
 
 
-def start(main: Callable[[Asked], int], section: type[Section], config_name: str, sweeps: Sweeps | None = None) -> None:
+def start(main: Callable[[Asked[C]], int], section: type[C], config_name: str, sweeps: Sweeps | None = None) -> None:
     """Run a program, whose `main` returns its exit status. Every way out of it goes through here.
 
     `sweeps` are the keys of Hydra's own part, of a program that has -m: jobs in processes of their own, which leave a
@@ -45,7 +45,7 @@ def start(main: Callable[[Asked], int], section: type[Section], config_name: str
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come to us, who know how to say them
     register_resolvers(section, sweeps)
     sys.argv[1:] = [command_line.as_it_stands(word, section) for word in sys.argv[1:]]
-    ahead: look_ahead.Ahead | None = None
+    ahead: look_ahead.Ahead[C] | None = None
 
     @hydra.main(version_base=None, config_path=CONF, config_name=config_name)
     @functools.wraps(main)  # Hydra knows a program by the file of its function
@@ -139,6 +139,7 @@ def _refuse_sweep_under_torchrun() -> NoReturn:
 
 def register_resolvers(section: type[Section], sweeps: Sweeps | None = None) -> None:
     """Define what stands for ${run_name:…}, ${help_keys:} and the like in conf/."""
+    resolvers: dict[str, Callable[..., str]]
     resolvers = {"run_name": _run_name, "run_stamp": lambda: STAMP, "help_sweep": _help("sweep", sweeps)}
     resolvers |= {f"help_{part}": _help(part, section) for part in ("groups", "keys")}
     for name, resolver in resolvers.items():

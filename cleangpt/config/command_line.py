@@ -70,7 +70,7 @@ def as_it_stands(word: str, schema: type[Section]) -> str:
     return f"{key}={QuotedString(text=value, quote=Quote.single).with_quotes()}"
 
 
-def options(parser: argparse.ArgumentParser, words: list[str], schema: type[Section]) -> argparse.Namespace:
+def options(parser: Any, words: list[str], schema: type[Section]) -> argparse.Namespace:
     """Parse these words by argparse. Hydra, which reads them after us, finds its options before all overrides."""
     words = [_with_quoted_path(word) for word in words]
     known = [option for option in parser._option_string_actions if option.startswith("--") and option != PICKLED]
@@ -83,11 +83,11 @@ def options(parser: argparse.ArgumentParser, words: list[str], schema: type[Sect
     if mistakes:
         raise ConfigError(mistakes)
 
-    parser.exit_on_error = False
-    try:
-        found = parser.parse_intermixed_args(words)
-    except argparse.ArgumentError as error:
-        raise UserError(f"{error}: write key=value, as --help shows") from None
+    def error(message: str) -> None:
+        raise UserError(f"{message}: write key=value, as --help shows")
+
+    parser.error = error
+    found: argparse.Namespace = parser.parse_intermixed_args(words)
     given = [word for word in words if word not in found.overrides]
     if found.config_dir is None and found.config_path is None and (own := _own_folder()):
         found.config_dir = own

@@ -106,7 +106,8 @@ if TYPE_CHECKING:  # what all that can be chosen have in common
     class DatasetConfig(Section):
         name: str
 
-    ModelConfig, OptimizerConfig = ModelSettings, OptimizerSettings
+    ModelConfig = ModelSettings
+    OptimizerConfig = OptimizerSettings
 else:
     DatasetConfig, ModelConfig, OptimizerConfig = map(_any_of, (TASK_SETTINGS, MODEL_SETTINGS, OPTIMIZER_SETTINGS))
 

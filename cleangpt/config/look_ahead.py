@@ -9,29 +9,31 @@ import itertools
 import os
 import sys
 import warnings
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 from omegaconf import OmegaConf
 
 from cleangpt.basics.errors import ConfigError, UserError
-from cleangpt.basics.schema import Section, nearest, parse
+from cleangpt.basics.schema import nearest, parse
+from cleangpt.config.asked import C
 from cleangpt.config.command_line import hydra_parser
 from cleangpt.config.composition import CONF, Sweeps, composition_mistake, plain
 
 NAMES_CODE = ("_" + "target_", "()")  # of Hydra, and of Python's logging
 
 
-class Ahead(NamedTuple):
+class Ahead(NamedTuple, Generic[C]):
     """The configuration that was found to be right, of a sweep that of its first job."""
 
     data: dict[str, Any]  # as composed
-    config: Section  # checked
+    config: C  # checked
     own: tuple[str, ...]  # the files that are not ours of which it was composed
 
 
-def check(arguments: Any, schema: type[Section], config_name: str, sweeps: Sweeps | None = None) -> Ahead:
+def check(arguments: Namespace, schema: type[C], config_name: str, sweeps: Sweeps | None = None) -> Ahead[C]:
     """Raise a ConfigError with every mistake that this command line makes, in any job of a sweep."""
     from hydra import initialize_config_dir
     from hydra._internal.hydra import Hydra
@@ -52,10 +54,10 @@ def check(arguments: Any, schema: type[Section], config_name: str, sweeps: Sweep
         return Ahead(*judge.first, judge.own_files())
 
 
-class _Judge:
+class _Judge(Generic[C]):
     """Composes what a command line asks for: one configuration, or that of each job of a sweep."""
 
-    def __init__(self, arguments: Any, schema: type[Section], config_name: str, sweeps: Sweeps | None):
+    def __init__(self, arguments: Namespace, schema: type[C], config_name: str, sweeps: Sweeps | None):
         from hydra.core.global_hydra import GlobalHydra
 
         self.loader: Any = GlobalHydra.instance().config_loader()
@@ -65,7 +67,7 @@ class _Judge:
         self.lines: list[str] = arguments.overrides
         self.words: list[str] = []  # of the configuration, of a sweep of its first job
         self.found: dict[str, None] = {}  # each sentence once, in order
-        self.first: tuple[dict[str, Any], Section] | None = None  # the first that was right, as composed and checked
+        self.first: tuple[dict[str, Any], C] | None = None  # the first that was right, as composed and checked
 
     def mistakes(self) -> list[str]:
         self._look_where_asked()

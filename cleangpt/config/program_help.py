@@ -6,6 +6,7 @@ import typing
 from typing import Any
 
 from omegaconf import Container, DictConfig
+from pydantic.fields import FieldInfo
 
 from cleangpt.basics.schema import Section, expected, sections_of
 from cleangpt.basics.schema import keys as all_keys
@@ -57,7 +58,7 @@ def _plain(root: DictConfig, schema: type[Section]) -> dict[str, Any]:
     return {name: composition.plain(part) if isinstance(part, Container) else part for name, part in parts.items()}
 
 
-def _fields(schema: type[Section], data: dict[str, Any]) -> dict[str, Any]:
+def _fields(schema: type[Section], data: dict[str, Any]) -> dict[str, FieldInfo]:
     return {key: field for key, field in all_keys(schema, data).items() if key not in schema.refuses}
 
 
@@ -72,11 +73,11 @@ def _other_choices(schema: type[Section], here: dict[str, Any]) -> list[str]:
     return found
 
 
-def _differ(one: Any, other: Any) -> bool:
+def _differ(one: FieldInfo, other: FieldInfo) -> bool:
     return (one.description, expected(one)) != (other.description, expected(other))
 
 
-def _entries(fields: dict[str, Any], data: dict[str, Any]) -> list[str]:
+def _entries(fields: dict[str, FieldInfo], data: dict[str, Any]) -> list[str]:
     lines: list[str] = []
     before = ""
     for key, field in fields.items():
@@ -110,5 +111,5 @@ def _word(value: Any) -> str:
 
 def _wrapped(text: str, first: str, indent: int) -> list[str]:
     width = min(max(shutil.get_terminal_size().columns, NARROW), WIDE)
-    whole = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=" " * indent, **whole)
+    lines = textwrap.TextWrapper(width, first, " " * indent, break_long_words=False, break_on_hyphens=False)
+    return lines.wrap(text)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:  # torch is imported where weights are read
     from cleangpt.tokens.tokenizers import Tokenizer
 
 
-def adopt(asked: Asked) -> Config:
+def adopt(asked: Asked[Config]) -> Config:
     """Give a configuration the architecture of the weights that it starts from."""
-    config: Config = asked.config
+    config = asked.config
     assert config.init_from is not None
     weights = _model(config.init_from)
     there, here, free = weights.model_dump(mode="json"), config.model.model_dump(mode="json"), weights.not_in_weights

@@ -49,6 +49,7 @@ def _from_1(data: dict[str, Any]) -> None:
         data.setdefault("init_from", None)
     _fill(data, "model", qk_norm=False, zero_init=False, logit_softcap=None, value_embeddings=False)
     _fill(data, "model", bigram_embedding=None)
+    own: dict[str, dict[str, Any]]
     own = {"gpt": {"activation": "gelu_tanh"}, "llama": {"activation": "swiglu", "rope_scaling": None}}
     _fill(data, "model", **own.get(str(_section(data, "model").get("name")), {}))
     _fill(data, "optimizer", layer_decay=1.0)

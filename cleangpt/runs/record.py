@@ -26,7 +26,7 @@ DECIDED = "dtype"  # the key whose `auto` is replaced, when a run begins, by wha
 
 
 def circumstances(
-    asked: Asked, changed: dict[str, dict[str, Any]], compute: Compute, world: World, parameters: dict[str, int]
+    asked: Asked[Config], changed: dict[str, dict[str, Any]], compute: Compute, world: World, parameters: dict[str, int]
 ) -> dict[str, Any]:
     """Describe how a run was started, by which versions and on which machine."""
     return {
@@ -99,7 +99,7 @@ def parts(record: dict[str, Any]) -> list[dict[str, Any]]:
     return [record, *record.get("resumed", [])]
 
 
-def changes(config: Config, asked: Asked, before: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+def changes(config: Config, asked: Asked[Config], before: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
     """List the keys of a complete configuration that differ from conf/: {key: {"here": …, "default": …}}.
 
     What conf/ leaves open is a change only where it was given: in `asked`, the configuration before it was completed,

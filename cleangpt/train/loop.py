@@ -76,6 +76,8 @@ class Trainer:
         self.profiler = profiling.Profiler(run, train, compute, tracker.say) if profiles else profiling.Off()
         self.launches_graphs = False
         self.told_time = False
+        self.step_began = self.snapshot_at = self.first_step_began = 0.0
+        self.first_micro_step = 0
         self.state = State()
         self.earlier_seconds = 0.0
         self.scales_loss = compute.dtype == torch.float16
@@ -84,6 +86,7 @@ class Trainer:
     # ---- the whole run
 
     def restore(self, folder: Path) -> None:
+        """Go on from a snapshot."""
         self.state = snapshot.restore(folder, self.model, self.optimizer)
         self.earlier_seconds = self.state.seconds
         distributed.from_main(lambda: snapshot.restore_best(folder, self.run, self.model))
@@ -124,10 +127,9 @@ class Trainer:
     def _long_step(self) -> contextlib.AbstractContextManager:
         """Announce a step that may take long: the first one, and those after a slow one."""
         first = self.state.micro_step == self.first_micro_step
-        if not first and time.monotonic() - self.step_began < 1.0:
-            self.step_began = time.monotonic()
+        before, self.step_began = self.step_began, time.monotonic()
+        if not first and self.step_began - before < 1.0:
             return contextlib.nullcontext()
-        self.step_began = time.monotonic()
         what = "Making the first samples and the first step" if first else f"Making step {self.state.step + 1}"
         return patience.doing(what, voice=self.tracker.voice)
 
@@ -346,12 +348,12 @@ class Trainer:
         words += ["(best so far)"] if state.best_step == state.step else []
         self.tracker.say(f"step {state.step}: {'  '.join(words)}")
         if self.config.logger.samples and self.world.is_main:
-            shown = of_task.show(self.task, self.judge, self.config.logger.samples)
-            line = "".join(f"    {sample}" for sample in shown)
-            self.tracker.say(line if len(line) <= NARROW else "\n".join(f"    {sample}" for sample in shown))
+            shown = [f"    {text}" for text in of_task.show(self.task, self.judge, self.config.logger.samples)]
+            self.tracker.say(("" if sum(map(len, shown)) <= NARROW else "\n").join(shown))
         return scores
 
     def save_weights(self, folder: Path) -> None:
+        """Copy the weights; they are written into best/ or final/ while training goes on."""
         if not self.world.is_main or self.tracker.is_gone():
             return
         about = {"step": self.state.step, **(self.state.scores or {})}
