@@ -1,4 +1,4 @@
-"""How fast: training, decoding or scoring of any configuration, beside others that do the same.
+"""Measure how fast any configuration trains, decodes or scores, beside others that do the same.
 
 python bench.py
 python bench.py what=score experiment=adder

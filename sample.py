@@ -1,4 +1,4 @@
-"""Text from a trained model: once, for many prompts, or as a conversation.
+"""Write text by a trained model: once, for many prompts, or as a conversation.
 
 python sample.py run=latest prompt="Once upon a time" temperature=0.9 top_p=0.95
 python sample.py run=<run>/best prompts=prompts.txt output=samples.jsonl num_samples=4

@@ -1,4 +1,4 @@
-"""What a command line asks for, made once, where Hydra hands over: nobody takes its words apart again."""
+"""Hold what a command line asks for, made once, where Hydra hands over: nobody takes its words apart again."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""From a command line to what a program does: Hydra composes, our schema judges.
+"""Start and end every program: Hydra composes its configuration, our schema judges it.
 
 `start` looks at the command line before Hydra runs it, so that every mistake in it is named at once, by one process,
 before torch is imported and before a run directory is made. Then Hydra does what its users know.

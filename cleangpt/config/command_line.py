@@ -1,4 +1,4 @@
-"""The words of a command line: told apart, quoted, and found again for the commands that are built of them."""
+"""Tell the words of a command line apart, quote them, and find them again for commands that are built of them."""
 
 import argparse
 import fnmatch

@@ -1,4 +1,4 @@
-"""config.json of Hugging Face's format ↔ our `model` section.
+"""Translate between config.json of Hugging Face's format and our `model` section.
 
 A key that we know means something that our architectures do, or is refused; one that we don't know is refused too,
 unless it is switched off, so that no model is ever loaded as one that it is not.

@@ -1,4 +1,4 @@
-"""Folders in Hugging Face's format: read, turned into one of ours, and written from one of ours."""
+"""Read folders in Hugging Face's format, turn them into ours, and ours into them."""
 
 import json
 from pathlib import Path

@@ -109,17 +109,15 @@ def _download(repository: str, revision: str | None) -> Path:
         )
     try:
         return _fetched(repository, revision, local_files_only=False)
-    except GatedRepoError:
-        raise UserError(
-            f"{repository} is given to those only who accepted its licence: do so on its page, then `hf auth login`"
-        ) from None
-    except RevisionNotFoundError:
-        raise UserError(f"{repository} has no revision {revision}: leave it out for the newest") from None
-    except RepositoryNotFoundError:
-        raise UserError(
-            f"{repository} is neither a folder here nor a repository of the hub (or a private one: `hf auth login`)"
-        ) from None
     except Exception as error:
+        known = {
+            GatedRepoError: "is given to those only who accepted its licence: do so on its page, then `hf auth login`",
+            RevisionNotFoundError: f"has no revision {revision}: leave it out for the newest",
+            RepositoryNotFoundError: "is neither a folder here nor a repository of the hub (or a private one: "
+            "`hf auth login`)",
+        }
+        if why := next((why for kind, why in known.items() if isinstance(error, kind)), None):
+            raise UserError(f"{repository} {why}") from None
         client = type(error).__module__.partition(".")[0]  # whose errors the hub's library passes on
         if not isinstance(error, HfHubHTTPError | OSError) and client not in ("httpx", "httpcore", "requests"):
             raise

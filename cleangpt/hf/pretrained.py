@@ -1,4 +1,4 @@
-"""The weights that `init_from` names: another run's, or a model in Hugging Face's format.
+"""Start from the weights that `init_from` names: another run's, or a model in Hugging Face's format.
 
 Their architecture is theirs: `model` becomes what the weights say, but for what they leave open (dropout, attention,
 a shorter context), and what the command line asks otherwise is refused.

@@ -1,16 +1,13 @@
-"""The tensors of Hugging Face's format ↔ ours: what they are called, and which way round they lie.
+"""Translate tensors of Hugging Face's format to ours and back: their names, and which way round they lie.
 
 GPT-2's linear layers are stored as (in, out), ours and Llama's as (out, in). Nothing else differs but names.
 """
 
-import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from cleangpt.basics.errors import UserError
@@ -20,6 +17,7 @@ from cleangpt.models.build import build, count_parameters
 from cleangpt.models.settings import AttentionSettings
 from cleangpt.runs import weights
 
+REMEDY = ": fetch it again"
 GPT = {
     "token_embedding": "transformer.wte",
     "position_embedding": "transformer.wpe",
@@ -79,7 +77,7 @@ def read(folder: Path, model: AttentionSettings) -> dict[str, Tensor]:
         if there not in places:
             raise UserError(f"{folder} has no tensor {there}, which its config.json asks for: fetch it again")
         path, stored = places.pop(there)
-        with _opened(path) as file:
+        with weights.opened(path, REMEDY) as file:
             tensor = weights.usable(file.get_tensor(stored), stored, path)
         if name.startswith("position_embedding"):
             tensor = tensor[: model.block_size]
@@ -88,7 +86,7 @@ def read(folder: Path, model: AttentionSettings) -> dict[str, Tensor]:
             shapes = [tuple(x.shape) for x in (tensors[name], like)]
             raise UserError(f"{path} has {stored} of shape {shapes[0]}, and its config.json asks for {shapes[1]}")
     if model.tied and (head := places.pop("lm_head.weight", None)):
-        with _opened(head[0]) as file:
+        with weights.opened(head[0], REMEDY) as file:
             if not torch.equal(file.get_tensor(head[1]).float(), tensors["token_embedding.weight"]):
                 raise UserError(f"{folder} holds a head of its own, and its config.json says that it is the embedding")
     if places:
@@ -98,7 +96,7 @@ def read(folder: Path, model: AttentionSettings) -> dict[str, Tensor]:
 
 def _stored(folder: Path) -> Iterator[tuple[Path, str]]:
     for path in hub.weight_files(folder):
-        with _opened(path) as file:
+        with weights.opened(path, REMEDY) as file:
             for name in file.keys():  # noqa: SIM118 it is no dict
                 if not BUFFER.search(name):
                     yield path, name
@@ -107,12 +105,6 @@ def _stored(folder: Path) -> Iterator[tuple[Path, str]]:
 def _canonical(name: str, model: AttentionSettings) -> str:
     prefix = PREFIX[model.hugging_face]
     return name if name.startswith((prefix, "lm_head.")) else prefix + name
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    with weights.reading(path, ": fetch it again"), safe_open(path, framework="pt") as file:
-        yield file
 
 
 def converted(tensors: dict[str, Tensor], model: AttentionSettings, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What lies on the disk: run directories and all in them.
+"""Files on the disk: run directories and all in them.
 
 rundir.py       where things lie in a run directory, and how programs find one
 claim.py        one training at a time in a run directory

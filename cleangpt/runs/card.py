@@ -1,4 +1,4 @@
-"""A page about a run, card.md: how it was started, what it changed, where it ran, how it ended, and its pictures.
+"""Write a page about a run, card.md: how it was started, what it changed, where it ran, how it ended, and its pictures.
 
 It is made from the files of the run directory alone.
 """

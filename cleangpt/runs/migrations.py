@@ -1,4 +1,4 @@
-"""Stored configurations of earlier versions, brought to today's keys.
+"""Bring stored configurations of earlier versions to today's keys.
 
 `version` in config.json says what keys it is written in; it is no key of a configuration itself. Whoever adds a key,
 or changes what one means, raises VERSION and adds to MIGRATIONS what makes a configuration of the version before mean

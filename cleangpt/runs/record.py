@@ -1,4 +1,4 @@
-"""What a run notes about its circumstances: run.json. `card.py` makes a page of it."""
+"""Note the circumstances of a run in run.json, of which `card.py` makes a page."""
 
 import os
 import platform

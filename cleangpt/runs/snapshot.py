@@ -1,4 +1,4 @@
-"""Snapshots: write, verify, find, restore.
+"""Write, verify, find and restore snapshots.
 
 A snapshot is a folder that appears whole or not at all: it is written under a hidden name, every file of it is
 synced, and a manifest with sizes and checksums comes last, before the rename. Tensors are kept as safetensors,
@@ -192,9 +192,7 @@ def _read_state(folder: Path) -> State:
 def _read_optimizer(path: Path, wanted: Tensors) -> Tensors:
     with weights.reading(path):
         tensors = load_file(path)
-    shapes, asked = ({name: tensor.shape for name, tensor in some.items()} for some in (tensors, wanted))
-    if wrong := sorted(name for name in shapes.keys() | asked.keys() if shapes.get(name) != asked.get(name)):
-        raise UserError(f"{path} does not fit the optimizer: see {', '.join(wrong[:3])}")
+    weights.refuse_misfit(weights.shapes(tensors), weights.shapes(wanted), f"{path} does not fit the optimizer")
     return tensors
 
 

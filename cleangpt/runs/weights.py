@@ -23,6 +23,7 @@ from cleangpt.tokens import tokenizers
 from cleangpt.tokens.tokenizers import Tokenizer
 
 WEIGHTS = "model.safetensors"
+REMEDY = ": use another snapshot, best/ or final/"
 # Types as safetensors calls them, from the widest to the narrowest, which is their order in a file.
 TYPES = {torch.int64: "I64", torch.float64: "F64", torch.float32: "F32", torch.int32: "I32", torch.bfloat16: "BF16"}
 TYPES |= {torch.float16: "F16", torch.uint8: "U8", torch.bool: "BOOL"}
@@ -69,7 +70,7 @@ def write(file: BinaryIO, tensors: Tensors, metadata: dict[str, str] | None = No
 
 def about(folder: Path) -> dict[str, Any]:
     """Read the metadata of a weights file: its step and scores."""
-    with reading(folder / WEIGHTS), safe_open(folder / WEIGHTS, framework="pt") as file:
+    with opened(folder / WEIGHTS) as file:
         found = untrusted.parsed_object((file.metadata() or {}).get("cleangpt", "{}"))
         if not isinstance(found.get("step", 0), int):
             raise ValueError(f"its step is {in_line(found['step'])}")
@@ -92,24 +93,27 @@ def load_into(model: LanguageModel, path: Path) -> None:
 def put_into(model: LanguageModel, reads: Callable[[], Tensors], where: Path | str) -> None:
     """Load the tensors that rank 0 reads on every rank."""
     tensors = distributed.tensors_from_main(reads)
-    _refuse_others(model, {name: tensor.shape for name, tensor in tensors.items()}, where)
+    refuse_misfit(shapes(tensors), shapes(model.state_dict()), f"{where} does not fit the model")
     model.load_state_dict(tensors)
 
 
-def _refuse_others(model: LanguageModel, shapes: dict[str, torch.Size], where: Path | str) -> None:
-    state = model.state_dict()
-    wrong = sorted(set(shapes) ^ set(state)) or [n for n in state if state[n].shape != shapes[n]]
-    if wrong:
-        raise UserError(f"{where} does not fit the model: see {', '.join(wrong[:3])}")
+def shapes(tensors: Tensors) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def refuse_misfit(there: dict[str, torch.Size], wanted: dict[str, torch.Size], what: str) -> None:
+    """Refuse tensors of other names or shapes than are wanted."""
+    if wrong := sorted(name for name in there.keys() | wanted.keys() if there.get(name) != wanted.get(name)):
+        raise UserError(f"{what}: see {', '.join(wrong[:3])}")
 
 
 def refuse_others(model: LanguageModel, path: Path) -> None:
     """Refuse a file that does not hold weights of this model, by its header."""
-    _refuse_others(model, _shapes(path), path)
+    refuse_misfit(_stored_shapes(path), shapes(model.state_dict()), f"{path} does not fit the model")
 
 
-def _shapes(path: Path) -> dict[str, torch.Size]:
-    with reading(path), safe_open(path, framework="pt") as file:
+def _stored_shapes(path: Path) -> dict[str, torch.Size]:
+    with opened(path) as file:
         return {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 it is no dict
 
 
@@ -120,7 +124,14 @@ def read(path: Path) -> Tensors:
 
 
 @contextlib.contextmanager
-def reading(path: Path, remedy: str = ": use another snapshot, best/ or final/") -> Iterator[None]:
+def opened(path: Path, remedy: str = REMEDY) -> Iterator[Any]:
+    """Open a safetensors file, to read of it what is needed."""
+    with reading(path, remedy), safe_open(path, framework="pt") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def reading(path: Path, remedy: str = REMEDY) -> Iterator[None]:
     """Turn what is wrong with a safetensors file into a sentence."""
     try:
         with untrusted.reading(path, "weights", remedy):
@@ -142,7 +153,7 @@ def usable(tensor: torch.Tensor, name: str, path: Path) -> torch.Tensor:
 
 def refuse_another_size(path: Path, model: ModelSettings) -> None:
     """Refuse a configuration that its weights don't fit, before anything is made of it: it may ask for any size."""
-    stored, asked = sum(shape.numel() for shape in _shapes(path).values()), count_parameters(model)
+    stored, asked = sum(shape.numel() for shape in _stored_shapes(path).values()), count_parameters(model)
     if stored != asked:
         raise UserError(
             f"{path} does not fit the model: it holds {stored:,} numbers, and its config.json means {asked:,}"

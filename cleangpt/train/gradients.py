@@ -2,12 +2,22 @@
 
 from collections.abc import Iterable
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from cleangpt.machine import distributed
+
+
+class Sums(NamedTuple):
+    """The sums that the all-reduce of a step brings besides gradients."""
+
+    loss: float
+    weight: float  # supervised tokens
+    tokens: float
+    stop: float  # processes that were asked to stop
+    incomplete: float  # processes that did not read all their samples
 
 
 class Gradients:
@@ -19,7 +29,6 @@ class Gradients:
     same bits as one that went on. (DistributedDataParallel lays its buckets out anew after the first backward pass.)
     """
 
-    SUMS = ("loss", "weight", "tokens", "stop", "incomplete")
     SMALL = 1 << 24  # elements: of more than these a second copy would take memory that is needed
     BUCKET = 1 << 23  # elements: enough to make good use of a network
     ALIGN = 16  # elements: each gradient begins where vector instructions like it
@@ -28,7 +37,7 @@ class Gradients:
         self.parameters = list(parameters)
         sizes = [-(-p.numel() // self.ALIGN) * self.ALIGN for p in self.parameters]
         device = self.parameters[0].device
-        self.buffer = torch.zeros(sum(sizes) + len(self.SUMS), dtype=torch.float32, device=device)
+        self.buffer = torch.zeros(sum(sizes) + len(Sums._fields), dtype=torch.float32, device=device)
         self.flat, self.sums = self.buffer[: sum(sizes)], self.buffer[sum(sizes) :]
         starts = accumulate(sizes, initial=0)
         self.views = [
@@ -111,6 +120,11 @@ class Gradients:
 
     def norm(self) -> Tensor:
         return torch.linalg.vector_norm(self.flat)
+
+    def summed(self) -> tuple[Sums, float]:
+        """Read the sums and the norm of the gradients, which waits for the device: once a step."""
+        *found, norm = torch.cat([self.sums, self.norm()[None]]).tolist()
+        return Sums(*found), norm
 
 
 class Bucket:

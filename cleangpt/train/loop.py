@@ -1,4 +1,4 @@
-"""The loop. Its unit is the optimizer step: logging, evaluation and snapshots fall between steps only."""
+"""Train step by step. The unit is the optimizer step: logging, evaluation and snapshots fall between steps only."""
 
 import contextlib
 import math
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -38,17 +38,9 @@ class NonFinite(Exception):
     """A loss or gradient that is not a number: the weights were not touched."""
 
 
-class Sums(NamedTuple):
-    """The sums that the all-reduce of a step brings besides gradients."""
-
-    loss: float
-    weight: float  # supervised tokens
-    tokens: float
-    stop: float  # processes that were asked to stop
-    incomplete: float  # processes that did not read all their samples
-
-
 class Trainer:
+    """One training: its steps, and what falls between them."""
+
     def __init__(
         self,
         config: Config,
@@ -265,8 +257,7 @@ class Trainer:
         gradients.sums[1:] += torch.tensor(mine).to(gradients.sums)
         with phase("reduce"):  # this is where the step waits: for the device, and for the other processes
             gradients.reduce()
-            *found, norm = torch.cat([gradients.sums, gradients.norm()[None]]).tolist()
-        sums = Sums(*found)
+            sums, norm = gradients.summed()
         if sums.incomplete:
             return None, True
         mean = 1 / sums.weight if sums.weight else 0.0

@@ -1,4 +1,4 @@
-"""A program that runs without torch."""
+"""Run a program without torch."""
 
 import pytest
 from helpers import run_program
@@ -6,7 +6,7 @@ from helpers import run_program
 
 @pytest.fixture
 def light(tmp_path):
-    """Runs a program where `import torch` fails, and shows that it leaves nothing behind."""
+    """Run a program where `import torch` fails, and show that it leaves nothing behind."""
     stub, folder = tmp_path / "stub", tmp_path / "here"
     stub.mkdir()
     folder.mkdir()

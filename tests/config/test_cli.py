@@ -18,7 +18,7 @@ TWO = (*TORCHRUN, "--nproc-per-node=2")
 
 
 def preset(folder, name: str, content: dict) -> tuple[str, str]:
-    """Words that choose an experiment of the user's own."""
+    """Write an experiment of the user's own; the words that choose it."""
     (folder / "mine" / "experiment").mkdir(parents=True, exist_ok=True)
     path = folder / "mine" / "experiment" / f"{name}.yaml"
     path.write_text("# @package _global_\n" + yaml.safe_dump(content, sort_keys=False))

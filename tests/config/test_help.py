@@ -30,7 +30,7 @@ PROGRAMS = {
 
 
 def helped(name: str, *words: str) -> str:
-    """What --help says of a program, in 80 columns."""
+    """Ask for the help of a program, in 80 columns."""
     cli.register_resolvers(PROGRAMS[name][0], sweep_settings)
     with initialize_config_dir(composition.CONF, job_name=name, version_base=None):
         template = compose(name, list(words), return_hydra_config=True).hydra.help.template
@@ -38,12 +38,12 @@ def helped(name: str, *words: str) -> str:
 
 
 def typed(value) -> str:
-    """A value as YAML has it, on one line."""
+    """Write a value as YAML has it, on one line."""
     return value if isinstance(value, str) else json.dumps(value).replace(" ", "").replace('"', "")
 
 
 def entries(text: str) -> dict[str, str]:
-    """The keys of a help with what is said of them, as they stand there: `train.steps=600`."""
+    """Map the keys of a help, as they stand there (`train.steps=600`), to what is said of them."""
     found = re.findall(r"^  (\S+=.*|\S+ \(.*\))\n((?:      .*(?:\n|$))+)", text, re.MULTILINE)
     return {key: " ".join(told.split()) for key, told in found}
 

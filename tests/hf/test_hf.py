@@ -1,4 +1,4 @@
-"""Weights in and out: what transformers computes, we compute, and the other way round."""
+"""Weights go in and out: what transformers computes, we compute, and the other way round."""
 
 import shutil
 
@@ -24,7 +24,7 @@ each_of_theirs = pytest.mark.parametrize("name", THEIRS)
 
 
 def opened(path):
-    """One of our folders: model and tokenizer."""
+    """Open one of our folders: model and tokenizer."""
     return weights.load_model(path, read_config(path / "config.json"), torch.device("cpu")), weights.load_tokenizer(
         path
     )

@@ -20,7 +20,7 @@ UNICODE = [*"abcxyz  .,!'tsre019\n\t\r", "é", "日", "本", "🙂", "\u00a0", "
 
 
 def tiktoken_of(learned):
-    """The same byte pairs as tiktoken stores them."""
+    """Store byte pairs as tiktoken does."""
     import base64
 
     letters = {letter: byte for byte, letter in enumerate(exchange._letters())}

@@ -42,7 +42,7 @@ def test_folders_without_weights_that_are_no_code_are_refused(tokenizer, tmp_pat
 
 
 def cached(cache, repository, source):
-    """A repository as the hub's library keeps it."""
+    """Store a repository as the hub's library does."""
     place = cache / f"models--{repository.replace('/', '--')}"
     snapshot = place / "snapshots" / ("a" * 40)
     shutil.copytree(source, snapshot)

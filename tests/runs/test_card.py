@@ -13,7 +13,7 @@ from cleangpt.runs.rundir import RunDir
 
 
 def changed(*options, before=None, overrides=(), **changes):
-    """What a run with these options would note as changed, its values filled in as a run does it."""
+    """Note what a run with these options would call changed, its values filled in as a run does it."""
     asked = experiment.parse(_composed(*options, **changes))
     complete = experiment.resolve(asked, tasks.make(asked.dataset))
     if before is not None:  # a resumed run asks for what its config.json holds

@@ -17,7 +17,7 @@ from cleangpt.train.loop import NonFinite
 
 
 def first_step(folder, *overrides):
-    """Loss, gradient norm and gradient of step 1, before clipping matters."""
+    """Compute loss, gradient norm and gradient of step 1, before clipping matters."""
     trainer = make_trainer(folder, "train.grad_clip=null", *UNEVEN, *overrides)
     row, _ = trainer.step(1)
     gradients = torch.cat([p.grad.flatten() for p in trainer.model.parameters()])
