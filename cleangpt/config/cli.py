@@ -62,7 +62,11 @@ def start(main: Callable[[Asked[C]], int], section: type[C], config_name: str, s
         if arguments.multirun and sweeps is None:
             raise UserError(f"{Path(sys.argv[0]).name} has no sweeps (-m): start it once for each value")
         if arguments.multirun and _rank() is not None:
-            _refuse_sweep_under_torchrun()
+            words = [word for word in sys.argv if word not in ("-m", "--multirun")]
+            words = ["python", words[0], "-m", *words[1:], f"processes={os.environ.get('WORLD_SIZE', 1)}"]
+            raise UserError(
+                f"a sweep starts the processes of its jobs itself: run `{shlex.join(words)}` without torchrun"
+            )
         if not (asks or arguments.shell_completion):
             ahead = look_ahead.check(arguments, section, config_name, sweeps)
         composed()
@@ -129,12 +133,6 @@ def run(action: Callable[[], int]) -> NoReturn:
 def _rank() -> int | None:
     """Read the global rank, where a launcher gave one."""
     return int(os.environ["RANK"]) if "RANK" in os.environ else None
-
-
-def _refuse_sweep_under_torchrun() -> NoReturn:
-    words = [word for word in sys.argv if word not in ("-m", "--multirun")]
-    command = shlex.join(["python", words[0], "-m", *words[1:], f"processes={os.environ.get('WORLD_SIZE', 1)}"])
-    raise UserError(f"a sweep starts the processes of its jobs itself: run `{command}` without torchrun")
 
 
 def register_resolvers(section: type[Section], sweeps: Sweeps | None = None) -> None:

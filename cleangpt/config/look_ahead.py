@@ -208,8 +208,11 @@ class _Judge(Generic[C]):
             self._note([f"`{line}` chooses nothing: write ~{group}, or one of {', '.join(options)}"])
             return None
         chosen = override.value() if isinstance(override.value(), list) else [override.value()]
-        unknown = [option for option in chosen if option is not None and str(option) not in options]
-        self._note([_unknown_option(group, str(option), options) for option in unknown])
+        unknown = [str(option) for option in chosen if option is not None and str(option) not in options]
+        for option in unknown:
+            guess = nearest(option, options)
+            hint = f"did you mean `{group}={guess}`? There are" if guess else "there are"
+            self._note([f"`{group}={option}` does not exist: {hint} {', '.join(options)}"])
         return None if unknown else line
 
 
@@ -240,18 +243,11 @@ def _jobs(choices: list[list[str]], searches: bool) -> Iterator[list[str]]:
 
 def _about_groups(mistakes: list[str], data: dict[str, Any], loader: Any) -> list[str]:
     """Guess at a group like experiment, which is no key, and so unknown to the schema."""
+    groups = [name for name in loader.list_groups("") if name != "hydra"]
     said = []
     for mistake in mistakes:
         key = mistake.split("`")[1]
-        guess = nearest(key, [name for name in loader.list_groups("") if name != "hydra"])
-        unguessed = f"`{key}` is not a key: there are"
-        if guess and "." not in key and mistake.startswith(unguessed):
-            mistake = f"`{key}` is not a key: did you mean `{guess}`?"
-        said.append(mistake)
+        unguessed = "." not in key and mistake.startswith(f"`{key}` is not a key: there are")
+        guess = nearest(key, groups) if unguessed else None
+        said.append(f"`{key}` is not a key: did you mean `{guess}`?" if guess else mistake)
     return said
-
-
-def _unknown_option(group: str, option: str, options: list[str]) -> str:
-    guess = nearest(option, options)
-    hint = f"did you mean `{group}={guess}`? There are" if guess else "there are"
-    return f"`{group}={option}` does not exist: {hint} {', '.join(options)}"

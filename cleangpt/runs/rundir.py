@@ -105,11 +105,9 @@ def read_row(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(row, dict) or type(row.get("step")) is not int or row["step"] < 0:
         return None
-    return row if all(value is None or _is_finite(value) for value in row.values()) else None
-
-
-def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+    numbers = [value for value in row.values() if value is not None]
+    finite = all(type(value) in (int, float) and abs(value) <= sys.float_info.max for value in numbers)
+    return row if finite else None
 
 
 def write_config(path: Path, config: Config | Imported) -> None:

@@ -144,7 +144,9 @@ def _look(trainer: Trainer, ended: bool) -> Kept:
         lacking.append(f"the snapshot of step {state.step}")
     if snapshots:
         there.append(f"the snapshot of step {snapshots[-1]}")
-    expected = [(run.best, state.best_step)] * (state.best is not None) + [(run.final, state.step)] * ended
+    expected = [(run.best, state.best_step)] if state.best is not None else []
+    if ended:
+        expected.append((run.final, state.step))
     for folder, step in expected:
         if (found := weights.step(folder)) is not None:
             there.append(f"{folder.name}/ (step {found})")

@@ -35,8 +35,8 @@ class Rows:
 
     def model_inputs(self) -> dict[str, Tensor | None]:
         """Return the arguments of the model's forward pass."""
-        within = {} if self.documents is None else {"documents": self.documents}
-        return {"tokens": self.inputs, "targets": self.targets, "loss_weights": self.loss_weights, **within}
+        named = {"tokens": self.inputs, "targets": self.targets, "loss_weights": self.loss_weights}
+        return named if self.documents is None else {**named, "documents": self.documents}
 
 
 class Stream:

@@ -7,10 +7,7 @@ import torch
 from architectures_of_others import LLAMA3, OURS, TEXT, THEIRS, TOKENS, VOCABULARY, our_section, save_ours
 from pretrained import save
 from safetensors.torch import load_file
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cleangpt.basics.errors import UserError
 from cleangpt.hf import architecture, folder, hub, tensors
@@ -144,12 +141,7 @@ QWEN3_0_6B |= {"tie_word_embeddings": True, "use_sliding_window": False, "vocab_
 
 @pytest.mark.parametrize(
     ("published", "parameters"),
-    [
-        (GPT2_XL, 1_557_611_200),
-        (LLAMA_3_2_1B, 1_235_814_400),
-        (TINYLLAMA, 1_100_048_384),
-        (QWEN3_0_6B, 596_049_920),
-    ],
+    [(GPT2_XL, 1_557_611_200), (LLAMA_3_2_1B, 1_235_814_400), (TINYLLAMA, 1_100_048_384), (QWEN3_0_6B, 596_049_920)],
     ids=["gpt2-xl", "llama-3.2-1b", "tinyllama", "qwen3-0.6b"],
 )
 def test_published_configurations_give_models_of_the_published_size(published, parameters):

@@ -198,13 +198,7 @@ def test_intervals_of_logging_evaluation_and_snapshots_change_nothing(tmp_path):
 
 
 def test_early_stopping_stops_after_so_many_evaluations_without_a_better_loss(tmp_path):
-    trainer = fit(
-        tmp_path,
-        "train.steps=60",
-        "train.eval_every=1",
-        "train.early_stopping=3",
-        *WILD,
-    )
+    trainer = fit(tmp_path, "train.steps=60", "train.eval_every=1", "train.early_stopping=3", *WILD)
     assert trainer.status == "early_stopped"
     assert trainer.state.step == trainer.state.best_step + 3 < 60
 
