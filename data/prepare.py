@@ -20,7 +20,7 @@ from cleangpt.config.asked import Asked
 from cleangpt.config.programs import PrepareConfig
 
 
-def main(asked: Asked) -> int:
+def main(asked: Asked[PrepareConfig]) -> int:
     from cleangpt.corpus import report
 
     return report.prepare(asked.config)

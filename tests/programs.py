@@ -60,3 +60,15 @@ def run(command: list[Any], cwd, env=None, timeout=300, real=False, light=False)
 def run_program(script, *words, cwd, env=None, timeout=300, launcher=(), real=False, light=False):
     """A program of the project as a user starts it, or under `launcher`: (*TORCHRUN, "--nproc-per-node=2")."""
     return run([sys.executable, *launcher, ROOT / script, *words], cwd, env, timeout, real, light)
+
+
+def refused(done) -> list[str]:
+    """The sentences with which a program refused its command line."""
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    lines = [line.strip() for line in done.stderr.splitlines()]
+    if len(lines) > 1:
+        assert lines[0] == f"{len(lines) - 1} mistakes in the configuration:"
+        del lines[0]
+    return lines

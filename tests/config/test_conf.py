@@ -27,7 +27,7 @@ LIBRARY = sorted((ROOT / "cleangpt").rglob("*.py"))
 
 
 def started(path) -> list[tuple[str, str]]:
-    """(name of the schema, name of the configuration) of each `cli.start(main, Schema, "name")` in a file."""
+    """List (name of the schema, name of the configuration) of each `cli.start(main, Schema, "name")` in a file."""
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     calls = [call for call in calls if ast.unparse(call.func) == "cli.start"]
     return [(call.args[1].id, call.args[2].value) for call in calls]
@@ -130,7 +130,7 @@ pathlib.Path("found.json").write_text(json.dumps({"ends": ends, "unread": unread
 
 
 def stand_ins(folder) -> dict[str, list[str]]:
-    """Small texts in the place of those that experiments train on, and the commands that prepare them."""
+    """Write small texts in the place of those that experiments train on; the commands that prepare them."""
     (folder / "one.txt").write_text(prose(1000), encoding="utf-8")
     (folder / "records").mkdir()
     records = [json.dumps({"text": prose(20, seed)}) + "\n" for seed in range(100)]
@@ -147,7 +147,7 @@ def stand_ins(folder) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """A folder with a short run of each experiment, and of each model; found.json tells of them."""
+    """Make a short run of each experiment, and of each model; found.json tells of them."""
     folder = tmp_path_factory.mktemp("ran")
     commands = stand_ins(folder)
     save_gpt2(folder / "pretrained", Bytes(with_end=False))

@@ -32,7 +32,7 @@ SETTINGS = {
 
 
 def values(folder: Path) -> list[dict]:
-    """The logged rows without what tells of the machine."""
+    """Read the logged rows without what tells of the machine."""
     return [{k: v for k, v in row.items() if k not in OF_THE_MACHINE} for row in rows(folder)]
 
 

@@ -1,4 +1,4 @@
-"""Whether a training continues a run: what it may say anew, and that nobody else is in the directory."""
+"""A training continues a run: what it may say anew, and that nobody else is in the directory."""
 
 import os
 import shlex
@@ -35,7 +35,7 @@ def here(tmp_path, monkeypatch):
 
 
 def decide(folder, *words):
-    """What train.py decides with these words on its command line."""
+    """Decide as train.py does with these words on its command line."""
     return resuming.decide(Asked(experiment.parse(composed(*words)), words), RunDir(folder), restarted=False)
 
 
@@ -199,7 +199,7 @@ def test_a_directory_that_is_taken_back_while_another_waits_for_it_is_made_anew(
 
 @pytest.fixture
 def launched(monkeypatch, here):
-    """train.py with these words on its command line, behind what Hydra does; its exit status."""
+    """Run train.py with these words on its command line, behind what Hydra does; its exit status."""
 
     def launched(folder, *words):
         about = {"runtime": {"output_dir": str(folder)}, "mode": RunMode.RUN}
