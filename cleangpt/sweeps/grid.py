@@ -26,12 +26,35 @@ def given(params: dict[str, Any] | None, arguments: Sequence[str]) -> list[Overr
 def values(override: Override) -> list[str]:
     """Write an override as words, one for each of its values."""
     if not override.is_sweep_override():
-        return [override.input_line]
+        return [str(override.input_line)]
     return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 
 
-class Grid:
-    """A plan: `next` gives a job that is still to run, and `ended` is told how it went."""
+class Plan:
+    """The jobs that there are: those of a grid, or the trials of a search."""
+
+    total: int
+    before: list[tuple[Job, Outcome]]  # what an earlier part of the sweep has done
+    waiting: list[Job]  # what is still to run, or jobs like it
+
+    def next(self) -> Job | None:
+        """Give a job that is still to run."""
+        return self.waiting.pop(0) if self.waiting else None
+
+    def watched(self, job: Job, rows: list[dict[str, Any]]) -> bool:
+        """Decide whether to stop a job for what it has shown so far."""
+        return False
+
+    def ended(self, job: Job, outcome: Outcome) -> None:
+        """Take note of how a job ended."""
+
+    def report(self) -> list[str]:
+        """Say what belongs to the end, besides the table."""
+        return []
+
+
+class Grid(Plan):
+    """Every combination of the values."""
 
     def __init__(self, params: dict[str, Any] | None, arguments: Sequence[str], compose: Compose):
         words = list(itertools.product(*map(values, given(params, arguments))))
@@ -45,20 +68,6 @@ class Grid:
         if complaints:
             raise UserError(complaints[0] + (f" ({len(complaints) - 1} more differ)" if complaints[1:] else ""))
         self.total = len(made)
-        self.before = [(job, Outcome("done before", summary=jobs.summary(job))) for job in made if jobs.is_done(job)]
-        done = {job.number for job, _ in self.before}
+        done = {job.number: Outcome("done before", summary=jobs.summary(job)) for job in made if jobs.is_done(job)}
+        self.before = [(job, done[job.number]) for job in made if job.number in done]
         self.waiting = [job for job in made if job.number not in done]
-
-    def next(self) -> Job | None:
-        return self.waiting.pop(0) if self.waiting else None
-
-    def watched(self, job: Job, rows: list[dict[str, Any]]) -> bool:
-        """Decide whether to stop a job for what it has shown so far."""
-        return False
-
-    def ended(self, job: Job, outcome: Outcome) -> None:
-        pass
-
-    def report(self) -> list[str]:
-        """Say what belongs to the end, besides the table."""
-        return []

@@ -15,8 +15,8 @@ from cleangpt.basics.errors import UserError
 from cleangpt.config.experiment import parse, resolve
 from cleangpt.report import collect, columns, estimate, tables, words, write
 from cleangpt.report.compare import compare
-from cleangpt.report.curves import along, curve
 from cleangpt.report.differences import DERIVED
+from cleangpt.report.estimate import Estimate, along, curve
 from cleangpt.runs import migrations
 
 CONFIG = {
@@ -61,6 +61,12 @@ def compared(folder, metric=None):
     return compare(collect.read(collect.find(str(folder))), metric)
 
 
+def mean_of(found, group):
+    """Over how many seeds the final value of a group is estimated, and its mean."""
+    estimated = found.final(group, found.metric)
+    return estimated.count, estimated.mean
+
+
 def sweep(folder, seeds=(0, 1, 2)):
     """Two learning rates with known final losses: 1, 2, 3 and 2, 4, 6."""
     for seed in seeds:
@@ -86,8 +92,8 @@ def test_an_estimate_is_that_of_hand():
 
 
 def test_one_seed_has_no_spread_and_none_has_no_mean():
-    assert estimate.estimate([2.0]) == (1, 2.0, None, None, None)
-    assert estimate.estimate([]) == (0, None, None, None, None)
+    assert estimate.estimate([2.0]) == Estimate(1, 2.0, None, None, None)
+    assert estimate.estimate([]) == Estimate(0, None, None, None, None)
     assert estimate.difference(estimate.estimate([1.0]), estimate.estimate([1.0, 2.0])) is None
 
 
@@ -220,7 +226,7 @@ def test_every_state_of_a_run_is_told_and_none_is_dropped(tmp_path):
     assert [cells[0].text for cells in tables.of_runs(found).rows] == [run.name for run in found.runs]
     (group,) = found.groups
     assert [run.name for run in group.finished] == ["0", "8"]
-    assert found.final(group, found.metric)[:2] == (2, 2.0)
+    assert mean_of(found, group) == (2, 2.0)
     assert "8 runs: 1 completed, 1 stopped, 2 unfinished, 2 failed, 1 unreadable, 1 early stopped" in words.statuses(
         found
     )
@@ -281,7 +287,7 @@ def test_a_last_value_that_is_not_finite_is_said_and_is_no_earlier_one(tmp_path)
     found = compared(tmp_path)
     (group,) = found.groups
     assert math.isnan(found.runs[0].final("val/loss"))
-    assert found.final(group, found.metric)[:2] == (1, 1.0)
+    assert mean_of(found, group) == (1, 1.0)
     assert found.best(group, found.metric).mean == 1.5
     assert "0 ended without a finite val/loss, and is left out of the mean." in found.notes
     assert [row[4].text for row in tables.of_runs(found).rows] == ["not finite", "1.000"]
@@ -294,7 +300,7 @@ def test_a_seed_that_ran_twice_counts_once(tmp_path):
     make(tmp_path / "c", 4.0, seed=1, resume="outputs/x")
     found = compared(tmp_path)
     (group,) = found.groups
-    assert found.final(group, found.metric)[:2] == (2, 2.5)
+    assert mean_of(found, group) == (2, 2.5)
     assert "a and b have one configuration and one seed: they count as one." in found.notes
 
 

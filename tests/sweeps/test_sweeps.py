@@ -19,7 +19,7 @@ from rich.console import Console
 from cleangpt.basics import extras, files
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import keys
-from cleangpt.config import cli
+from cleangpt.config import command_line
 from cleangpt.runs.rundir import RunDir, read_metrics
 from cleangpt.sweeps import jobs, loop, naming, settings
 from cleangpt.sweeps.grid import Grid
@@ -89,11 +89,11 @@ def test_long_names_that_begin_alike_are_told_apart():
 def test_a_path_of_a_job_can_be_typed_as_it_is_printed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("s/0003_model=llama,seed=1").mkdir(parents=True)
-    word = cli._with_quoted_path("run=s/0003_model=llama,seed=1")
+    word = command_line._with_quoted_path("run=s/0003_model=llama,seed=1")
     assert word == "run='s/0003_model=llama,seed=1'"
     assert look_ahead(word.replace("run=", "init_from=")) == []
     for other in ("seed=0,1", "model=gpt", "--config-dir=s/0003_model=llama,seed=1", "run=s"):
-        assert cli._with_quoted_path(other) == other
+        assert command_line._with_quoted_path(other) == other
 
 
 # ---- shares of the machine
