@@ -1,4 +1,4 @@
-"""The sides that bench.py compares us with, which no user imports; they stand beside the package, as tests/ does.
+"""The sides that bench.py compares us with, beside the package.
 
     sides.py               each side with `against=`, by what is measured
     plain_loop.py          the training loop that everybody writes first

@@ -94,5 +94,6 @@ def problems(task: Task, generator: np.random.Generator, count: int) -> tuple[Te
     targets = batch.targets
     if batch.loss_weights is not None:
         targets = np.where(batch.loss_weights > 0, targets, NOT_COUNTED)
-    inputs, targets = (torch.stack(list(map(torch.from_numpy, np.ascontiguousarray(x)))) for x in (batch.inputs, targets))
+    rows = [list(map(torch.from_numpy, np.ascontiguousarray(x))) for x in (batch.inputs, targets)]
+    inputs, targets = map(torch.stack, rows)
     return inputs, targets, inputs.numel() if batch.real is None else int(batch.real.sum())

@@ -1,11 +1,10 @@
 """GPT and Llama written down plainly in torch's own modules, without anything that `cleangpt.models` computes.
 
 This is the model of the other side: what makes ours faster is not in it. Its parameters have the names of ours, so
-that both sides can have the same weights. Shapes: B sequences, T tokens, C width, H heads, D width of a head.
+that both sides can have the same weights.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 
 from cleangpt.basics.errors import UserError
 from cleangpt.models.contract import LanguageModel
-from cleangpt.models.settings import AttentionSettings
 
 if TYPE_CHECKING:
     from cleangpt.models import gpt, llama
@@ -38,49 +36,36 @@ def build(ours: LanguageModel) -> nn.Module:
     return model
 
 
-class Plain(nn.Module):
-    """Embeddings, blocks, a norm and a head."""
-
-    def __init__(self, config: AttentionSettings, blocks: list[nn.Module], norm: nn.Module):
+class PlainGPT(nn.Module):
+    def __init__(self, config: "gpt.Settings"):
         super().__init__()
         self.dropout = nn.Dropout(config.dropout)
         self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
-        self.blocks, self.norm = nn.ModuleList(blocks), norm
+        self.position_embedding = nn.Embedding(config.block_size, config.n_embd)
+        self.blocks = nn.ModuleList(GPTBlock(config) for _ in range(config.n_layer))
+        self.norm = nn.LayerNorm(config.n_embd, bias=config.bias)
         if not config.tied:
             self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
 
-    def through_blocks(self, x: Tensor, *angles: Tensor) -> Tensor:
-        """Turn embeddings (B, T, C) into logits (B, T, V)."""
-        x = self.dropout(x)
+    def forward(self, tokens: Tensor) -> Tensor:
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        x = self.dropout(self.token_embedding(tokens) + self.position_embedding(positions))
         for block in self.blocks:
-            x = block(x, *angles)
+            x = block(x)
         return F.linear(self.norm(x), getattr(self, "head", self.token_embedding).weight)
 
 
-class Block(nn.Module):
-    """Attention and an MLP, each behind a norm and added to what came in."""
-
-    def __init__(self, norm_1: nn.Module, attention: nn.Module, norm_2: nn.Module, mlp: nn.Module):
-        super().__init__()
-        self.norm_1, self.attention, self.norm_2, self.mlp = norm_1, attention, norm_2, mlp
-
-    def forward(self, x: Tensor, *angles: Tensor) -> Tensor:
-        x = x + self.attention(self.norm_1(x), *angles)
-        return x + self.mlp(self.norm_2(x))
-
-
-class PlainGPT(Plain):
-    """GPT-2's architecture."""
-
+class GPTBlock(nn.Module):
     def __init__(self, config: "gpt.Settings"):
-        norm = partial(nn.LayerNorm, config.n_embd, bias=config.bias)
-        layers = range(config.n_layer)
-        super().__init__(config, [Block(norm(), GPTAttention(config), norm(), GPTMLP(config)) for _ in layers], norm())
-        self.position_embedding = nn.Embedding(config.block_size, config.n_embd)
+        super().__init__()
+        self.norm_1 = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.attention = GPTAttention(config)
+        self.norm_2 = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.mlp = GPTMLP(config)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        positions = torch.arange(tokens.shape[1], device=tokens.device)
-        return self.through_blocks(self.token_embedding(tokens) + self.position_embedding(positions))
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.norm_1(x))
+        return x + self.mlp(self.norm_2(x))
 
 
 class GPTAttention(nn.Module):
@@ -91,8 +76,13 @@ class GPTAttention(nn.Module):
         self.out = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (in_heads(part, self.heads) for part in self.qkv(x).split(x.shape[2], dim=2))
-        return F.dropout(self.out(attended(q, k, v, self.dropout if self.training else 0.0)), self.dropout, self.training)
+        B, T, C = x.shape
+        q, k, v = self.qkv(x).split(C, dim=2)
+        q, k, v = (x.view(B, T, self.heads, C // self.heads).transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        y = self.out(y.transpose(1, 2).contiguous().view(B, T, C))
+        return F.dropout(y, self.dropout, self.training)
 
 
 class GPTMLP(nn.Module):
@@ -107,16 +97,18 @@ class GPTMLP(nn.Module):
         return self.dropout(self.down(self.gelu(self.up(x))))
 
 
-class PlainLlama(Plain):
-    """Llama's architecture."""
-
+class PlainLlama(nn.Module):
     cos: Tensor
     sin: Tensor
 
     def __init__(self, config: "llama.Settings"):
-        norm = partial(nn.RMSNorm, config.n_embd, eps=config.norm_eps)
-        layers = range(config.n_layer)
-        super().__init__(config, [Block(norm(), LlamaAttention(config), norm(), SwiGLU(config)) for _ in layers], norm())
+        super().__init__()
+        self.dropout = nn.Dropout(config.dropout)
+        self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
+        self.blocks = nn.ModuleList(LlamaBlock(config) for _ in range(config.n_layer))
+        self.norm = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
+        if not config.tied:
+            self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         half = torch.arange(0, config.head_dim, 2) / config.head_dim
         angles = torch.outer(torch.arange(config.block_size).float(), 1.0 / config.rope_base**half)  # (T, D/2)
         self.register_buffer("cos", torch.cat([angles, angles], dim=1).cos(), persistent=False)
@@ -124,27 +116,55 @@ class PlainLlama(Plain):
 
     def forward(self, tokens: Tensor) -> Tensor:
         T = tokens.shape[1]
-        return self.through_blocks(self.token_embedding(tokens), self.cos[:T], self.sin[:T])
+        x = self.dropout(self.token_embedding(tokens))
+        for block in self.blocks:
+            x = block(x, self.cos[:T], self.sin[:T])
+        return F.linear(self.norm(x), getattr(self, "head", self.token_embedding).weight)
+
+
+class LlamaBlock(nn.Module):
+    def __init__(self, config: "llama.Settings"):
+        super().__init__()
+        self.norm_1 = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
+        self.attention = LlamaAttention(config)
+        self.norm_2 = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
+        self.mlp = SwiGLU(config)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        x = x + self.attention(self.norm_1(x), cos, sin)
+        return x + self.mlp(self.norm_2(x))
 
 
 class LlamaAttention(nn.Module):
     def __init__(self, config: "llama.Settings"):
         super().__init__()
-        self.heads, self.kv_heads, self.dropout = config.n_head, config.n_kv_head, config.dropout
-        self.query = nn.Linear(config.n_embd, self.heads * config.head_dim, bias=False)
-        self.key = nn.Linear(config.n_embd, self.kv_heads * config.head_dim, bias=False)
-        self.value = nn.Linear(config.n_embd, self.kv_heads * config.head_dim, bias=False)
-        self.out = nn.Linear(self.heads * config.head_dim, config.n_embd, bias=False)
-        norm: Any = partial(nn.RMSNorm, config.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity
-        self.query_norm, self.key_norm = norm(), norm()
+        self.heads, self.kv_heads, self.width = config.n_head, config.n_kv_head, config.head_dim
+        self.dropout = config.dropout
+        self.query = nn.Linear(config.n_embd, self.heads * self.width, bias=False)
+        self.key = nn.Linear(config.n_embd, self.kv_heads * self.width, bias=False)
+        self.value = nn.Linear(config.n_embd, self.kv_heads * self.width, bias=False)
+        self.out = nn.Linear(self.heads * self.width, config.n_embd, bias=False)
+        norms = (nn.RMSNorm(self.width, eps=config.norm_eps) if config.qk_norm else nn.Identity() for _ in range(2))
+        self.query_norm, self.key_norm = norms
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        q = turned(self.query_norm(in_heads(self.query(x), self.heads)), cos, sin)
-        k = turned(self.key_norm(in_heads(self.key(x), self.kv_heads)), cos, sin)
-        v = in_heads(self.value(x), self.kv_heads)
+        B, T, _ = x.shape
+        q = self.query(x).view(B, T, self.heads, self.width).transpose(1, 2)  # (B, H, T, D)
+        k = self.key(x).view(B, T, self.kv_heads, self.width).transpose(1, 2)
+        v = self.value(x).view(B, T, self.kv_heads, self.width).transpose(1, 2)
+        q, k = turned(self.query_norm(q), cos, sin), turned(self.key_norm(k), cos, sin)
         if self.kv_heads != self.heads:
-            k, v = (part.repeat_interleave(self.heads // self.kv_heads, dim=1) for part in (k, v))
-        return F.dropout(self.out(attended(q, k, v, self.dropout if self.training else 0.0)), self.dropout, self.training)
+            k, v = (x.repeat_interleave(self.heads // self.kv_heads, dim=1) for x in (k, v))
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        y = self.out(y.transpose(1, 2).contiguous().view(B, T, -1))
+        return F.dropout(y, self.dropout, self.training)
+
+
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate each pair (i, i + D/2) of x (B, H, T, D) by the angle of its position."""
+    half = x.shape[-1] // 2
+    return x * cos + torch.cat([-x[..., half:], x[..., :half]], dim=-1) * sin
 
 
 class SwiGLU(nn.Module):
@@ -157,21 +177,3 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.dropout(self.down(F.silu(self.gate(x)) * self.up(x)))
-
-
-def in_heads(x: Tensor, heads: int) -> Tensor:
-    """Cut (B, T, H·D) into (B, H, T, D)."""
-    B, T, width = x.shape
-    return x.view(B, T, heads, width // heads).transpose(1, 2)
-
-
-def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate each pair (i, i + D/2) of x (B, H, T, D) by the angle of its position."""
-    half = x.shape[-1] // 2
-    return x * cos + torch.cat([-x[..., half:], x[..., :half]], dim=-1) * sin
-
-
-def attended(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
-    """Attend, and put the heads (B, H, T, D) side by side again (B, T, H·D)."""
-    y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-    return y.transpose(1, 2).contiguous().flatten(2)

@@ -27,7 +27,7 @@ from cleangpt.runs.rundir import LATEST, RunDir
 from cleangpt.sweeps import jobs
 
 PARTS_OF_A_RUN = ("snapshots", "best", "final", "plots", "profile", "score", "tensorboard", "wandb", "report")
-FINISHED = ("completed", "early_stopped")  # what a setting is judged by; others were cut off somewhere
+FINISHED = jobs.DONE  # what a setting is judged by; others were cut off somewhere
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Run:
     def step(self) -> int | None:
         steps = [int(column.steps[-1]) for column in self.columns.values()]
         ended = self.summary.get("step")
-        return max([*steps, ended] if _is_number(ended) else steps, default=None)
+        return max([*steps, int(ended)] if _is_number(ended) else steps, default=None)
 
     def final(self, name: str) -> float | None:
         """The last value of a quantity; NaN if that was not finite; None if there is none."""

@@ -112,9 +112,12 @@ def _curves(found: Comparison, metric: Metric, folder: Path) -> Picture | None:
                 continue
             if len(runs) > 1:
                 axis.fill_between(places, line.low * scale, line.high * scale, alpha=0.18, linewidth=0, **look)
-            look |= {"linewidth": 1.6, "zorder": 2 if shades[number] == OTHERS else 3}
+            if shades[number] == OTHERS:
+                look |= {"zorder": 2}
+            else:
+                look |= {"zorder": 3, "label": found.groups[number].label}
             marker = "o" if len(places) == 1 else None
-            axis.plot(places, line.mean * scale, marker=marker, label=found.groups[number].label, **look)
+            axis.plot(places, line.mean * scale, marker=marker, linewidth=1.6, **look)
         if logarithmic:
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter(PLAIN)
@@ -139,7 +142,7 @@ def _curves(found: Comparison, metric: Metric, folder: Path) -> Picture | None:
         words.append("Dashed: single runs that did not finish (× where they ended).")
     if len(found.groups) > len(COLOURS) and OTHERS in shades:
         words.append(f"In colour: the best {HIGHLIGHTS} of {len(found.groups)} by final {found.metric.name}.")
-    panels = [partial(panel, x=x) for x in AXES]
+    panels: list[Callable[[Axes], None]] = [partial(panel, x=x) for x in AXES]
     return _picture(metric.name, metric.name, " ".join(words), panels, folder, legend=True)
 
 
@@ -292,10 +295,8 @@ def _picture(
     figure.suptitle(title)
     handles, labels = axes[0].get_legend_handles_labels()
     if legend and len(handles) > 1:
-        shown = [pair for pair in zip(handles, labels, strict=True) if pair[0].get_color() != OTHERS]
-        rows = -(-len(shown) // 3)
-        figure.set_size_inches(figure.get_figwidth(), 3.8 + 0.2 * rows)
-        figure.legend(*zip(*shown, strict=True), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+        figure.set_size_inches(figure.get_figwidth(), 3.8 + 0.2 * -(-len(handles) // 3))
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     png = save_figure(figure, folder / f"{stem}.png")
     svgs = []
     for number, panel in enumerate(panels):

@@ -62,7 +62,9 @@ def of_groups(found: Comparison) -> Table:
 def of_runs(found: Comparison) -> Table:
     """Make a table with a row for each run, whatever became of it."""
     main, *others = found.metrics
-    machines = [name for name in alike.differing(run.computed for run in found.runs) if _adds(found, name)]
+    machines = alike.differing(run.computed for run in found.runs)  # but for keys, unless they changed within a run
+    changed = {name for run in found.runs for name, values in run.computed.items() if len(values) > 1}
+    machines = [name for name in machines if name in changed or name not in [key.name for key in found.keys]]
     number = {id(run): n for n, group in enumerate(found.groups) for run in group.runs}
     rows = []
     for run in found.runs:
@@ -83,12 +85,6 @@ def of_runs(found: Comparison) -> Table:
         row |= {f"{name}, by parts" if name in row else name: _computed(run, name) for name in machines}
         rows.append(row)
     return _table(rows, [number.get(id(run)) for run in found.runs])
-
-
-def _adds(found: Comparison, name: str) -> bool:
-    """Test whether an aspect is no key of the table, or changed within a run."""
-    changed = any(len(run.computed.get(name, [])) > 1 for run in found.runs)
-    return changed or name not in [key.name for key in found.keys]
 
 
 def _computed(run: Run, name: str) -> Cell:
@@ -162,23 +158,21 @@ def runs_csv(found: Comparison) -> str:
     records = []
     for run in found.runs:
         values = {**chosen.get(id(run), {}), **run.config}
-        records.append(_run_record(found, run, {name: _key(values.get(name, MISSING)) for name in names}))
+        record = {"run": run.name, "path": str(run.path), "status": run.status}
+        record |= {name: _key(values.get(name, MISSING)) for name in names} | {SEED: run.config.get(SEED)}
+        record |= {"step": run.step, "final train/loss": run.final("train/loss")}
+        for metric in found.metrics:
+            record[f"final {metric.name}"] = run.final(metric.name)
+            if not metric.at_end:
+                best, step = run.best(metric.name, metric.sign) or (None, None)
+                record |= {f"best {metric.name}": best, f"best {metric.name} step": step}
+        record |= {"tokens": run.total("tokens"), "tokens_per_second": run.summary.get("tokens_per_second")}
+        record |= {"seconds": run.total("seconds"), "parameters": run.parameters}
+        record |= {f"computed {name}": alike.shown(run.computed.get(name, [])) for name in alike.ASPECTS}
+        logged = {f"final {name}": value for name, value in run.last.items() if name not in AXES}
+        record |= {name: value for name, value in logged.items() if name not in record}
+        records.append(record | {"notes": " ".join(run.notes)})
     return _csv(records)
-
-
-def _run_record(found: Comparison, run: Run, values: dict[str, Any]) -> dict[str, Any]:
-    record = {"run": run.name, "path": str(run.path), "status": run.status, **values, SEED: run.config.get(SEED)}
-    record |= {"step": run.step, "final train/loss": run.final("train/loss")}
-    for metric in found.metrics:
-        record[f"final {metric.name}"] = run.final(metric.name)
-        if not metric.at_end:
-            best, step = run.best(metric.name, metric.sign) or (None, None)
-            record |= {f"best {metric.name}": best, f"best {metric.name} step": step}
-    record |= {"tokens": run.total("tokens"), "tokens_per_second": run.summary.get("tokens_per_second")}
-    record |= {"seconds": run.total("seconds"), "parameters": run.parameters}
-    record |= {f"computed {name}": alike.shown(run.computed.get(name, [])) for name in alike.ASPECTS}
-    logged = {f"final {name}": value for name, value in run.last.items() if name not in AXES}
-    return record | {name: logged[name] for name in logged if name not in record} | {"notes": " ".join(run.notes)}
 
 
 def _csv(records: list[dict[str, Any]]) -> str:

@@ -22,7 +22,7 @@ from cleangpt.config import command_line, composition
 from cleangpt.runs import alike
 from cleangpt.runs.rundir import RunDir
 from cleangpt.sweeps import jobs, settings
-from cleangpt.sweeps.grid import Compose, Grid, Plan
+from cleangpt.sweeps.grid import Grid, Plan
 from cleangpt.sweeps.jobs import DONE, Job, Outcome
 from cleangpt.sweeps.table import Board, Row
 from cleangpt.terminal import patience
@@ -58,8 +58,17 @@ def sweep(loader: ConfigLoader, config: DictConfig, arguments: list[str]) -> int
     folder = Path(str(config.hydra.sweep.dir)).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     with _alone_in(folder):
-        compose = composer(loader, config, folder)
         plan: Plan
+
+        def compose(number: int, words: Sequence[str], name: str) -> tuple[dict[str, Any], Path]:
+            """Compose a job as Hydra would, and say where it lies: all jobs lie in one folder."""
+            composed = loader.load_sweep_config(config, list(words))
+            with open_dict(composed):
+                composed.hydra.job.num, composed.hydra.job.id = number, name
+                place = folder / str(composed.hydra.sweep.subdir)
+                del composed["hydra"]
+            return composition.plain(composed), place
+
         if chosen.name == "grid":
             plan = Grid(chosen.params, arguments, compose)
         else:
@@ -67,20 +76,6 @@ def sweep(loader: ConfigLoader, config: DictConfig, arguments: list[str]) -> int
 
             plan = Search(chosen, arguments, compose, folder)
         return run(plan, _executor(config, plan.waiting, folder), folder)
-
-
-def composer(loader: ConfigLoader, config: DictConfig, sweep_folder: Path) -> Compose:
-    """Make a function that composes jobs as Hydra would; all of them lie in one folder."""
-
-    def compose(number: int, words: Sequence[str], name: str) -> tuple[dict[str, Any], Path]:
-        composed = loader.load_sweep_config(config, list(words))
-        with open_dict(composed):
-            composed.hydra.job.num, composed.hydra.job.id = number, name
-            folder = sweep_folder / str(composed.hydra.sweep.subdir)
-            del composed["hydra"]
-        return composition.plain(composed), folder
-
-    return compose
 
 
 @contextlib.contextmanager
@@ -125,7 +120,9 @@ def run(plan: Plan, executor: Executor, folder: Path) -> int:
         _write(folder, plan.total, [])
     executor.say = board.say
     try:
-        board.say(_introduction(plan, executor, folder))
+        count, done = counted(plan.total, "job"), f", {len(plan.before)} of them done before" if plan.before else ""
+        at_once = min(executor.slots, plan.total - len(plan.before))
+        board.say(f"Sweep of {count}{done}, {at_once} at once, in {RunDir(folder).shown()}")
         for job, outcome in plan.before:
             board.before(job, outcome)
         _work(plan, executor, board, asked)
@@ -203,12 +200,6 @@ def _pass_on(number: int, again: bool, running: list[_Run], board: Board) -> Non
 # ---- what is said
 
 
-def _introduction(plan: Plan, executor: Executor, folder: Path) -> str:
-    at_once = min(executor.slots, plan.total - len(plan.before))
-    done = f", {len(plan.before)} of them done before" if plan.before else ""
-    return f"Sweep of {counted(plan.total, 'job')}{done}, {at_once} at once, in {RunDir(folder).shown()}"
-
-
 def _report(plan: Plan, board: Board, folder: Path, asked: int) -> int:
     shown = RunDir(folder).shown()
     rows = sorted(board.rows.values(), key=lambda row: row.job.number)
@@ -223,7 +214,14 @@ def _report(plan: Plan, board: Board, folder: Path, asked: int) -> int:
         board.say(f"    {row.job.folder.name} failed: {row.outcome.message}")
     if failed:
         board.say(f"What a job said is in its train.log and {failed[0].job.log.name}.")
-    for line in [*(plan.report() or board.best()), *_not_alike(rows)]:
+    computed = {}
+    for row in rows:
+        with contextlib.suppress(AttributeError, TypeError):  # a record that is none
+            record = jobs.told(row.job.run.run)
+            parts = [record, *record.get("resumed", [])]
+            computed[f"{row.job.number:04}"] = alike.throughout(part.get("machine", {}) for part in parts)
+    not_alike = alike.sentence({name: told for name, told in computed.items() if told}, "jobs")
+    for line in [*(plan.report() or board.best()), *filter(None, [not_alike])]:
         board.say(line)
     unfinished = bool(asked or failed or counts.get("stopped") or waiting)
     _write(folder, plan.total, rows)
@@ -232,18 +230,6 @@ def _report(plan: Plan, board: Board, folder: Path, asked: int) -> int:
     if unfinished:
         board.say(f"Continue with: {continuing(shown)}")
     return 128 + asked if asked else FAILED if unfinished else 0
-
-
-def _not_alike(rows: list[Row]) -> list[str]:
-    """Say what differs in how the jobs were computed: dtype, device, threads."""
-    computed = {}
-    for row in rows:
-        with contextlib.suppress(AttributeError, TypeError):  # a record that is none
-            record = jobs.told(row.job.run.run)
-            parts = [record, *record.get("resumed", [])]
-            computed[f"{row.job.number:04}"] = alike.throughout(part.get("machine", {}) for part in parts)
-    sentence = alike.sentence({name: told for name, told in computed.items() if told}, "jobs")
-    return [sentence] if sentence else []
 
 
 def _write(folder: Path, total: int, rows: list[Row]) -> None:

@@ -14,8 +14,8 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from cleangpt import tasks
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import parse
-from cleangpt.sweeps import jobs, naming
-from cleangpt.sweeps.grid import Compose, Plan, given, values
+from cleangpt.sweeps import jobs
+from cleangpt.sweeps.grid import Compose, Plan, given, job, values
 from cleangpt.sweeps.jobs import DONE, Job, Outcome
 from cleangpt.sweeps.settings import Sweeper
 
@@ -52,7 +52,7 @@ class Search(Plan):
         finished = [trial for trial in self.study.trials if trial.state.is_finished()]
         self.unfinished = [trial for trial in self.study.trials if not trial.state.is_finished()]
         before = [(self._job(trial.number, trial.params), ends[trial.state.name]) for trial in finished]
-        self.before = [(job, Outcome(status, summary=jobs.summary(job))) for job, status in before]
+        self.before = [(one, Outcome(status, summary=jobs.summary(one))) for one, status in before]
 
     def next(self) -> Job | None:
         """Go on with a trial that had begun, or begin another."""
@@ -101,10 +101,7 @@ class Search(Plan):
         return [f"Best {self.chosen.metric}: {best.value:.5g}, trial {best.number}: {words}"]
 
     def _job(self, number: int, params: dict[str, Any]) -> Job:
-        words = self._words(params)
-        label = naming.label(words, set(self.space))
-        config, folder = self.compose(number, words, naming.name(number, label))
-        return Job(number, tuple(words), label, folder, config)
+        return job(number, self._words(params), set(self.space), self.compose)
 
     def _words(self, params: dict[str, Any]) -> list[str]:
         return [*self.fixed, *(f"{key}={written(params[key])}" for key in self.space)]

@@ -95,7 +95,8 @@ def sweeper(data: dict[str, Any]) -> Sweeper:
 
 def _part(part: str, data: dict[str, Any], known: Mapping[str, type[Section]], ours: str) -> Any:
     plain = {key: value for key, value in data.items() if key != PLUGIN_CLASS}
-    if (name := plain.get("name")) not in known:
+    name = str(plain.get("name"))
+    if name not in known:
         raise ConfigError([f"`hydra/{part}` must be one of {ours}: another does not give each job fresh processes"])
     field: dict[str, Any] = {part: (known[name], ...)}
     inner = create_model("Hydra", __base__=Section, **field)

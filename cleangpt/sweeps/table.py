@@ -51,8 +51,9 @@ class Board:
         self.rows: dict[int, Row] = {}
         self.live: Live | None = None
         if self.console.is_terminal and not self.console.is_dumb_terminal:
-            how = {"refresh_per_second": REFRESH, "transient": True}
-            self.live = Live(get_renderable=self.picture, console=self.console, **how)
+            self.live = Live(
+                get_renderable=self.picture, console=self.console, refresh_per_second=REFRESH, transient=True
+            )
             self.live.start()
 
     def say(self, words: str) -> None:

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from compared import compared, make
 from helpers import toy
-from test_report import compared, make
 
 from cleangpt import tasks
 from cleangpt.basics import files
@@ -16,7 +16,7 @@ from cleangpt.config.experiment import parse
 from cleangpt.measure import random_tokens
 from cleangpt.report import collect, draw, words, write
 from cleangpt.report.compare import compare
-from cleangpt.sweeps import naming
+from cleangpt.sweeps import grid
 from cleangpt.sweeps.jobs import Job, prepare
 from cleangpt.watch import plots
 
@@ -72,7 +72,7 @@ def test_settings_that_share_the_best_accuracy_are_ranked_by_their_loss(tmp_path
 
 def test_jobs_that_left_no_run_are_told_whatever_their_folders_are_called(tmp_path):
     for number in (0, 2, 3):
-        folder = tmp_path / naming.name(number, f"optimizer.lr={number}")
+        folder = tmp_path / grid.name(number, f"optimizer.lr={number}")
         prepare(Job(number, (f"optimizer.lr={number}",), "", folder, {}))
         if number != 3:  # which was refused, and left its folder alone
             made = make(tmp_path / "elsewhere" / str(number), 1.0, optimizer__lr=0.1 + number)
