@@ -14,7 +14,7 @@ from cleangpt.config.cli import FAILED
 from cleangpt.machine import distributed
 from cleangpt.runs import card, weights
 from cleangpt.runs.rundir import read_metrics
-from cleangpt.score import evaluate, keep, of_task
+from cleangpt.score import evaluate, of_task
 from cleangpt.terminal import patience
 from cleangpt.train import telling, verdict
 from cleangpt.train.loop import Trainer
@@ -51,12 +51,12 @@ def finish(trainer: Trainer, status: str) -> int:
     judged = verdict.of(config, read_metrics(run.metrics), _end(trainer, status, score))
     summary = _summary(trainer, status, score, judged.name)
     if score is not None:
-        _try_score(trainer, lambda: keep.save(score, run.score, label))
+        _try_score(trainer, lambda: of_task.save(score, run.score, label))
     written = _write_summary(trainer, summary)  # before pictures take the last room
     if score is not None:
         if config.logger.plots:
             with patience.doing("Drawing the score", voice=tracker.voice):
-                _try_score(trainer, lambda: keep.draw(task, score, run.score, label))
+                _try_score(trainer, lambda: of_task.draw(task, score, run.score, label))
         for table in of_task.tables(task, score)[:2]:
             tracker.say(table)
     _leave_card(trainer)

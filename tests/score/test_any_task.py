@@ -11,7 +11,7 @@ from cleangpt.basics.errors import UserError
 from cleangpt.basics.schema import Section, parse
 from cleangpt.models.build import build
 from cleangpt.models.gpt import Settings as GPT
-from cleangpt.score import evaluate, exact_match, keep, of_task
+from cleangpt.score import evaluate, exact_match, of_task
 from cleangpt.tasks.contract import Batch, Measure, Task, TaskWithAnswers
 from cleangpt.tokens.tokenizers import Characters
 
@@ -150,7 +150,7 @@ def test_tables_and_pictures_show_every_slice(name, tmp_path):
         assert words in text
     for key in SLICES[name]:
         assert key.replace("_", " ").capitalize() in text
-    paths = keep.draw(task, score, tmp_path, "best")
+    paths = of_task.draw(task, score, tmp_path, "best")
     assert {path.name for path in paths} == {
         "copy": {"test_best_slices.png"},
         "sort": {"test_best_slices.png", "test_best_length_and_repeats.png"},
