@@ -268,7 +268,7 @@ _tokenizer_here: Tokenizer | None = None  # of a worker
 
 def _begin(tokenizer: dict[str, Any] | None, parent: int) -> None:
     global _tokenizer_here
-    guard.leave_with(parent)
+    guard.leave_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that reads is the one to stop
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _tokenizer_here = tokenizer and tokenizers.from_json(tokenizer, "the tokenizer")
