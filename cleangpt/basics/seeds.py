@@ -34,9 +34,9 @@ def uniforms(key: int, index: np.ndarray) -> np.ndarray:
     return ((scramble(index, key) >> np.uint64(32)).astype(np.float64) + 0.5) / 2.0**32
 
 
-def integers(dtype: type, limit: int) -> type:
-    """Choose `dtype` if sums of two numbers below `limit` fit it, else Python's own integers."""
-    return dtype if limit < 1 << 62 else object
+def integers(limit: int) -> np.dtype:
+    """Choose int64 if sums of two numbers below `limit` fit it, else Python's own integers."""
+    return np.dtype(np.int64 if limit < 1 << 62 else object)
 
 
 class Grid:
@@ -50,7 +50,7 @@ class Grid:
 
     def __init__(self, rows: int, columns: int, key: int):
         self.rows, self.columns = rows, columns
-        self.dtype = integers(np.int64, max(rows, columns))
+        self.dtype = integers(max(rows, columns))
         self.keys = [derive(key, "round", r) for r in range(self.ROUNDS)]
 
     def forward(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -76,13 +76,13 @@ class Grid:
 
     def index(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
         """Find the number that goes to this cell: the inverse of `cell`."""
-        wide = integers(np.int64, self.rows * self.columns)
+        wide = integers(self.rows * self.columns)
         row, column = self.inverse(row.astype(self.dtype), column.astype(self.dtype))
         return row.astype(wide) * self.columns + column.astype(wide)
 
     def _shift(self, values: np.ndarray, key: int, modulus: int) -> np.ndarray:
         bits = scramble(values, key)
-        if self.dtype is object:
+        if self.dtype == object:
             # 64 bits are too few to reach every residue of a wider modulus: take 128.
             return (bits.astype(object) << 64 | scramble(bits, key + 1).astype(object)) % modulus
         return (bits % np.uint64(modulus)).astype(np.int64)
@@ -95,7 +95,7 @@ class Permutation:
         self.size = size
         columns = isqrt(max(size - 1, 0)) + 1
         self.grid = Grid(-(-size // columns) or 1, columns, key)
-        self.dtype = integers(np.int64, self.grid.rows * columns)
+        self.dtype = integers(self.grid.rows * columns)
 
     def __call__(self, index: np.ndarray) -> np.ndarray:
         return self._walk(index, self.grid.forward)
