@@ -1,10 +1,12 @@
 """What several tests share."""
 
 import copy
+import os
 import signal
 import sys
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from programs import ROOT, TORCHRUN, run_program  # noqa: F401  for those who need these besides
@@ -69,6 +71,12 @@ def within(seconds: int):
 # A plain model has none of the options that make it learn faster.
 _OFF = {"qk_norm": False, "zero_init": False, "logit_softcap": None, "bigram_embedding": None}
 PLAIN = {"gpt": {**_OFF, "activation": "gelu_tanh"}, "llama": {**_OFF, "activation": "swiglu"}}
+
+
+def on_path(folder: Path) -> dict[str, str]:
+    """The environment in which a program sees the packages in a folder as installed ones."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(folder))))}
+
 
 SMALL = {
     "model.n_layer": 1,

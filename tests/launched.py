@@ -1,5 +1,6 @@
 """What tests of whole trainings start: a toy, plain or under torchrun, and a wrapper that does something to a rank."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -56,13 +57,13 @@ def losses(folder):
     return [row["train/loss"] for row in read_metrics(folder / "metrics.jsonl")]
 
 
-def processes_of(marker):
-    """Processes that still have this text in their command line, which those that are forked do not: use real=True."""
+def processes_in(folder):
+    """Processes that still work in this folder."""
     found = []
-    for folder in Path("/proc").glob("[0-9]*"):
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            if marker in (folder / "cmdline").read_bytes().decode(errors="replace"):
-                found.append(folder.name)
+            if Path(os.readlink(process / "cwd")).is_relative_to(folder):
+                found.append(process.name)
         except OSError:
             pass
     return found

@@ -36,13 +36,11 @@ def keys(schema: type[Section], root: DictConfig) -> str:
     here = _plain(root, schema)
     ours = _fields(schema, here)
     said = _entries(ours, here)
-    if others := _other_choices(schema, here):
-        there = _plain(compose(root.hydra.job.config_name, others), schema)
-        fields = _fields(schema, there)
-        more = {key: field for key, field in fields.items() if key not in ours or _differ(field, ours[key])}
-        more = {key: field for key, field in more.items() if not key.endswith(".name")}
-        brings = [choice for choice in others if any(key.startswith(choice.partition("=")[0]) for key in more)]
-        said += ["", "Keys of " + " and of ".join(brings), "", *_entries(more, there)]
+    for choice in _other_choices(schema, here):
+        there = _plain(compose(root.hydra.job.config_name, [choice]), schema)
+        fields = {key: field for key, field in _fields(schema, there).items() if not key.endswith(".name")}
+        if more := {key: field for key, field in fields.items() if key not in ours or _differ(field, ours[key])}:
+            said += ["", f"Keys of {choice}", "", *_entries(more, there)]
     return "\n".join(said).replace("$", "$$")  # which is Hydra's
 
 
@@ -63,12 +61,20 @@ def _fields(schema: type[Section], data: dict[str, Any]) -> dict[str, FieldInfo]
 
 
 def _other_choices(schema: type[Section], here: dict[str, Any]) -> list[str]:
-    """Choose, in each group whose options differ in their keys, an option of another kind than the chosen one."""
-    found = []
+    """Choose, in each group whose options differ in their keys, an option of another kind than the chosen one.
+
+    What a package adds has an option only where its user has a file for it.
+    """
+    from hydra.core.global_hydra import GlobalHydra
+
+    found: list[str] = []
+    loader = GlobalHydra.instance().config_loader()
     for group, field in schema.model_fields.items():
         for section in sections_of(field.annotation):
             names = typing.get_args(section.model_fields["name"].annotation) if "name" in section.model_fields else ()
-            if names and here[group]["name"] not in names and f"{group}={names[0]}" not in schema.refuses:
+            if not names or here[group]["name"] in names or f"{group}={names[0]}" in schema.refuses:
+                continue
+            if names[0] in loader.get_group_options(group):
                 found.append(f"{group}={names[0]}")
     return found
 

@@ -65,9 +65,9 @@ class DecayRamp(Ramp):
 
 
 class AccumRamp(Ramp):
-    begin: int = Field(ge=1, description="micro-steps in one optimizer step at first")
+    begin: int = Field(ge=1, le=100_000, description="micro-steps in one optimizer step at first")
     end: Annotated[Open[int], Derived(("begin",))] = Field(
-        ge=1, description="micro-steps in the last optimizer step; null: begin"
+        ge=1, le=100_000, description="micro-steps in the last optimizer step; null: begin"
     )
 
 

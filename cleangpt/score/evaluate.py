@@ -137,6 +137,8 @@ def _validate(judge: Judge, task: Task, seen: Callable[[int], None]) -> dict[str
     step = 16 * judge.rows_at_once(task.sequence_length)
     sums = torch.zeros(5, dtype=torch.float64, device=judge.device if judge.device.type != "mps" else "cpu")
     for start in range(share.start, share.stop, step):
+        if judge.stop.number:
+            break
         batch = task.batch("val", np.arange(start, min(start + step, share.stop)))
         since = first_that_counts(batch)
         weights, answer = (

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from corpora import prose
-from helpers import ROOT, has, look_ahead, run_program, small, toy
+from helpers import ROOT, has, look_ahead, on_path, run_program, small, toy
 from pretrained import save_gpt2
 
 from cleangpt.basics.schema import keys
@@ -88,9 +88,12 @@ from cleangpt.optimizers import settings as optimizers
 
 read, own = set(), {module.__file__ for module in (experiment, programs, schema, models, optimizers)}
 
+def called(section):
+    return f"{section.__module__}.{section.__name__}"
+
 def recording(self, name):
     if name in type(self).model_fields and sys._getframe(1).f_code.co_filename not in own:
-        read.add((type(self).__name__, name))
+        read.add((called(type(self)), name))
     return super(schema.Section, self).__getattribute__(name)
 
 schema.Section.__getattribute__ = recording
@@ -116,8 +119,8 @@ def unread(section, prefix=""):
         inner = schema.sections_of(field.annotation)
         for branch in inner:
             yield from unread(branch, f"{prefix}{name}.")
-        if not inner and (section.__name__, name) not in read:
-            yield f"{prefix}{name} of {section.__name__}"
+        if not inner and (called(section), name) not in read:
+            yield f"{prefix}{name} of {called(section)}"
 
 schemas = (experiment.Config, programs.ScoreConfig, programs.PrepareConfig, programs.ReportConfig)
 schemas += (programs.ExportConfig, programs.SampleConfig, programs.BenchConfig)
@@ -156,8 +159,10 @@ def ran(tmp_path_factory):
         commands[option] = ["train.py", option, *(f"{key}={json.dumps(value)}" for key, value in smaller.items())]
     common = [f"schedule.{name}.style=power" for name in ("lr", "weight_decay", "grad_accum")]
     common += ["dataset.digits=1", "model.n_layer=1", "train.steps=3", "train.batch_size=8", "device=cpu"]
-    for model in ("llama_tiny", "gpt_tiny", "llama_long"):
+    for model in ("llama_tiny", "gpt_tiny", "llama_long", "lstm"):
         commands[model] = ["train.py", f"model={model}", "logger=quiet", "train.test_at_end=false", *common]
+    for task in ("copy", "sort"):
+        commands[task] = ["train.py", f"dataset={task}", *commands["gpt_tiny"][1:4], "train.steps=3", "device=cpu"]
     falls = "train.stop_when={metric:val/loss,at_most:1,times:1}"
     commands["adamw"] = [*commands["gpt_tiny"], "optimizer=adamw", falls]
     diverge = ["schedule=constant", "optimizer=adamw", "optimizer.lr=1e38"]
@@ -180,7 +185,7 @@ def ran(tmp_path_factory):
     commands["report"] = ["eval/report.py", "runs=[gpt_tiny,llama_tiny,diverges]"]
     (folder / "record.py").write_text(RECORDER)
     told = json.dumps([[str(ROOT / script), *words] for script, *words in commands.values()])
-    environment = {"PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"}
+    environment = {**on_path(ROOT), "WANDB_MODE": "offline"}
     done = run_program(folder / "record.py", told, cwd=folder, env=environment, timeout=900)
     assert done.returncode == 0, done.stderr
     found = json.loads((folder / "found.json").read_text())
@@ -205,4 +210,4 @@ def test_every_experiment_trains(ran, option):
 def test_every_key_is_read_by_the_code_that_it_is_for(ran):
     _, found, stderr = ran
     assert [name for name, end in found["ends"].items() if end] == ["diverges"], stderr
-    assert found["unread"] == ["train.planted of Train"]
+    assert found["unread"] == ["train.planted of __main__.Train"]

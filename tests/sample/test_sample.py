@@ -21,7 +21,7 @@ from voices import LETTERS, saved
 
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import parse
-from cleangpt.config import cli, composition
+from cleangpt.config import cli, command_line, composition
 from cleangpt.config.programs import SampleConfig
 from cleangpt.machine import device
 from cleangpt.runs import snapshot
@@ -33,7 +33,7 @@ from cleangpt.tokens.tokenizers import Bytes, Characters
 
 def asked(*words: str) -> SampleConfig:
     """The settings of a command line."""
-    words = tuple(cli.as_it_stands(word, SampleConfig) for word in words)
+    words = tuple(command_line.as_it_stands(word, SampleConfig) for word in words)
     cli.register_resolvers(SampleConfig)
     with initialize_config_dir(composition.CONF, version_base=None):
         return parse(composition.plain(compose("sample", ["device=cpu", *words])), SampleConfig)
@@ -97,7 +97,10 @@ def test_every_character_of_a_prompt_arrives(text):
     assert asked(f"prompt={text}").prompt == text
     template = asked("template=style", f"template.style={text}").template
     assert prompts.around(template, "x{style}") == f"style:{text} | x{{style}}"
-    assert look_ahead(cli.as_it_stands(f"prompt={text}", SampleConfig), schema=SampleConfig, config_name="sample") == []
+    assert (
+        look_ahead(command_line.as_it_stands(f"prompt={text}", SampleConfig), schema=SampleConfig, config_name="sample")
+        == []
+    )
 
 
 def test_paths_and_stop_strings_arrive_too():
@@ -126,7 +129,7 @@ WRONG = {
 
 @pytest.mark.parametrize("word", WRONG)
 def test_a_wrong_key_or_value_is_named(word):
-    word_as_read = cli.as_it_stands(word, SampleConfig)
+    word_as_read = command_line.as_it_stands(word, SampleConfig)
     (sentence,) = look_ahead(word_as_read, schema=SampleConfig, config_name="sample")
     assert sentence.startswith(WRONG[word])
 

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from launched import FAIL, ROOT, TOY, TRAIN, UNEVEN, losses, processes_of, torchrun, wrapper
+from launched import FAIL, ROOT, TOY, TRAIN, UNEVEN, losses, processes_in, torchrun, wrapper
 from programs import run, start
 
 from cleangpt.runs.rundir import read_metrics
@@ -102,13 +102,13 @@ def test_two_nodes_divide_the_work_and_one_writes(tmp_path):
 
 def test_a_failure_on_one_rank_ends_the_run_with_its_message_and_leaves_no_process(tmp_path):
     script = wrapper(tmp_path, FAIL.format(step=3, rank=1, action="raise RuntimeError('the disk of rank 1 is gone')"))
-    done = run([*torchrun(2, "--standalone", script=script), *TOY, "hydra.run.dir=r"], tmp_path, real=True)
+    done = run([*torchrun(2, "--standalone", script=script), *TOY, "hydra.run.dir=r"], tmp_path)
     assert done.returncode not in (0, None)
     assert "the disk of rank 1 is gone" in done.stderr
     deadline = time.monotonic() + 20
-    while processes_of(str(tmp_path)) and time.monotonic() < deadline:
+    while processes_in(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert processes_of(str(tmp_path)) == []
+    assert processes_in(tmp_path) == []
 
 
 def test_a_failed_run_has_its_traceback_in_its_log_and_ends_with_1(tmp_path):

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from launched import FAIL, TOY, TRAIN, UNEVEN, losses, processes_of, torchrun, wrapper
+from launched import FAIL, TOY, TRAIN, UNEVEN, losses, processes_in, torchrun, wrapper
 from programs import run, start
 
 from cleangpt.runs.rundir import read_metrics
@@ -154,4 +154,4 @@ def test_a_signal_to_a_sweep_stops_its_job_with_a_snapshot_and_leaves_no_process
     assert json.loads((folder / "summary.json").read_text())["status"] == "stopped"
     assert list((folder / "snapshots").glob("step_*"))
     assert not any(tmp_path.glob("outputs/sweeps/*/0001*/config.json")), "the sweep stopped as well"
-    assert processes_of(str(folder)) == []
+    assert processes_in(tmp_path) == []
