@@ -105,10 +105,11 @@ def _task(asked: Asked[Config]) -> Task:
         command = shlex.join(["python", "data/prepare.py", *folders, chosen, *asked.below("dataset").values()])
         raise UserError(f"{error}: run `{command}` first") from None
     for key, word in asked.below("dataset").items():
-        if getattr(dataset, key) != getattr(task.settings, key):
+        if (value := getattr(task.settings, key)) != getattr(dataset, key):
+            where = dataset.model_dump()["dir"]
             raise UserError(
-                f"`{word}`, but {task.settings.dir} was prepared with {key}={getattr(task.settings, key)}: leave it "
-                "out, or prepare it so in another dataset.dir"
+                f"`{word}`, but {where} was prepared with {key}={value}: leave it out, or prepare it so in another "
+                "dataset.dir"
             )
     return task
 
@@ -217,9 +218,10 @@ def _refuse_other_data(trainer: Trainer) -> None:
     """Refuse to go on with other data than those that the run began with."""
     before = (record.begun(trainer.run.run) or {}).get("data")
     if before is not None and before != trainer.task.fingerprint():
+        where, run = trainer.config.dataset.model_dump()["dir"], trainer.run.shown()
         raise UserError(
-            f"{trainer.task.settings.dir} was prepared anew since {trainer.run.shown()} began, and holds other data: "
-            "prepare it as it was, or start a new run"
+            f"{where} was prepared anew since {run} began, and holds other data: prepare it as it was, or start a new "
+            "run"
         )
 
 
