@@ -83,7 +83,7 @@ PIECES = 100_000  # that are looked at, before the rest is estimated
 
 
 def micro_steps_before(schedule: ScheduleConfig, step: int) -> int:
-    """Count the micro-steps that the steps before this one take: exact, but for ramps that go through a huge many values.
+    """Count the micro-steps that the steps before this one take: exact, but for ramps through very many values.
 
     The value only rises during warm-up, and then only rises or only falls: equal ends of a piece say all of it.
     """
