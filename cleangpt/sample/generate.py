@@ -205,3 +205,17 @@ def write(
         for piece in stream(model, tokenizer, own, new_tokens=new_tokens, how=how, keys=keys, stop=stop):
             batch[piece.row].add(piece)
         yield batch
+
+
+def continuations(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    new_tokens: int,
+    stop: Sequence[str] = (),
+    batch_size: int = 64,
+) -> list[str]:
+    """Decode greedily after each prompt, up to a stop string; the texts in the order of the prompts."""
+    batches = write(model, tokenizer, prompts, new_tokens=new_tokens, stop=stop, batch_size=batch_size)
+    found = {text.prompt: text.text for batch in batches for text in batch}
+    return [found[number] for number in range(len(prompts))]

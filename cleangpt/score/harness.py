@@ -4,7 +4,6 @@ The harness brings tasks, prompts and metrics; here a model answers its three ki
 of the harness's own Hugging Face model on exported weights, and a test compares them.
 """
 
-import itertools
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -124,13 +123,11 @@ class Model(TemplateLM):
             alike.setdefault((new_tokens, stops), {})[place] = prompt
         texts = [""] * len(requests)
         for (new_tokens, stop), prompts in alike.items():
-            places, asked = list(prompts), list(prompts.values())
+            asked = list(prompts.values())
             at_once = self.judge.rows_at_once(max(map(len, asked)) + new_tokens)
-            batches = generate.write(
-                self.judge.model, self.ours, asked, new_tokens=new_tokens, stop=stop, batch_size=at_once
-            )
-            for text in itertools.chain.from_iterable(batches):
-                texts[places[text.prompt]] = text.text
+            found = generate.continuations(self.judge.model, self.ours, asked, new_tokens, stop, at_once)
+            for place, text in zip(prompts, found, strict=True):
+                texts[place] = text
         return texts
 
     @torch.no_grad()

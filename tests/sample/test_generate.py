@@ -1,6 +1,5 @@
 """Decoding: the cache changes nothing but the speed, and a text is the same whatever else is in its batch."""
 
-import itertools
 import math
 
 import numpy as np
@@ -293,18 +292,13 @@ def test_no_part_of_a_stop_string_is_ever_shown():
             assert seen + writer.finish() == text[:cut]
 
 
-def test_texts_are_greedy_by_default_and_know_their_prompts():
+def test_continuations_are_greedy_and_in_the_order_of_the_prompts():
     prompts = prompts_of(9, 2, 5, 2)
     model = MODELS["llama"]
-
-    def texts(**how) -> list[str]:
-        batches = write(model, LETTERS, prompts, new_tokens=10, **how)
-        return [text.text for text in sorted(itertools.chain(*batches), key=lambda text: text.prompt)]
-
-    found = texts(batch_size=3)
+    found = generate.continuations(model, LETTERS, prompts, 10, batch_size=3)
     assert found == [LETTERS.decode(plainly(model_cut(model), prompt, 10)) for prompt in prompts]
     letter = found[0][4]
-    assert texts(stop=[letter])[0] == found[0].split(letter)[0]
+    assert generate.continuations(model, LETTERS, prompts, 10, stop=[letter])[0] == found[0].split(letter)[0]
 
 
 def model_cut(model):
