@@ -1,7 +1,7 @@
 """Run a program without torch."""
 
 import pytest
-from helpers import run_program
+from started.programs import run_program
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from helpers import ROOT, look_ahead, toy
+from helpers.configs import look_ahead, toy
+from started.programs import ROOT
 
 from cleangpt.basics.schema import Derived, Section, derived, filled, left_open
 from cleangpt.config import command_line, experiment

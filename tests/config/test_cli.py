@@ -4,9 +4,9 @@ import re
 
 import pytest
 import yaml
-from helpers import ROOT, TORCHRUN, look_ahead, run_program
+from helpers.configs import look_ahead
 from hydra._internal.utils import get_args_parser
-from programs import refused
+from started.programs import ROOT, TORCHRUN, refused, run_program
 
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.config import command_line

@@ -4,9 +4,10 @@ import ast
 import json
 
 import pytest
-from corpora import prose
-from helpers import ROOT, has, look_ahead, on_path, run_program, small, toy
-from pretrained import save_gpt2
+from helpers.configs import has, look_ahead, small, toy
+from helpers.corpora import prose
+from helpers.pretrained import save_gpt2
+from started.programs import ROOT, on_path, run_program
 
 from cleangpt.basics.schema import keys
 from cleangpt.config import experiment, programs

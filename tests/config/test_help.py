@@ -6,9 +6,8 @@ from string import Template
 
 import pytest
 import yaml
-from helpers import ROOT
 from hydra import compose, initialize_config_dir
-from programs import refused
+from started.programs import ROOT, refused
 
 from cleangpt.basics.schema import keys, leaves
 from cleangpt.config import cli, composition

@@ -1,7 +1,7 @@
 """A tokenizer for the models of these tests."""
 
 import pytest
-from architectures_of_others import TEXT, VOCABULARY
+from helpers.architectures_of_others import TEXT, VOCABULARY
 
 from cleangpt.tokens import tokenizers
 

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 import torch
-from architectures_of_others import LLAMA3, OURS, TEXT, THEIRS, TOKENS, VOCABULARY, our_section, save_ours
-from pretrained import save
+from helpers.architectures_of_others import LLAMA3, OURS, TEXT, THEIRS, TOKENS, VOCABULARY, our_section, save_ours
+from helpers.pretrained import save
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from architectures_of_others import ARITHMETIC, END, OURS, TEXT, VOCABULARY, our_section, save_ours
+from helpers.architectures_of_others import ARITHMETIC, END, OURS, TEXT, VOCABULARY, our_section, save_ours
 from transformers import AutoTokenizer
 
 from cleangpt.basics.errors import UserError

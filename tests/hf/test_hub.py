@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from architectures_of_others import ARITHMETIC, OURS, THEIRS, VOCABULARY, our_section, save_ours
-from helpers import toy
-from pretrained import save
+from helpers.architectures_of_others import ARITHMETIC, OURS, THEIRS, VOCABULARY, our_section, save_ours
+from helpers.configs import toy
+from helpers.pretrained import save
 
 from cleangpt.basics.errors import UserError
 from cleangpt.config import experiment

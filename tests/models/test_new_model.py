@@ -2,7 +2,7 @@
 
 import re
 
-from helpers import ROOT, on_path, run_program
+from started.programs import ROOT, on_path, run_program
 
 PAGE, FILE = ROOT / "docs" / "new_model.md", ROOT / "cleangpt" / "models" / "lstm.py"
 SMALL = "model.n_layer=1 model.n_embd=16 dataset.digits=1 train.batch_size=8 train.steps=2 logger=quiet device=cpu"

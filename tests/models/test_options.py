@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from architectures import OPTIONS, SHAPES, TOKENS, a_gpt, a_llama
-from runs import fit, losses, make_trainer, weights
+from helpers.architectures import OPTIONS, SHAPES, TOKENS, a_gpt, a_llama
+from helpers.trainings import fit, losses, make_trainer, weights
 
 from cleangpt.models.extras import BigramEmbedding, softcapped
 

@@ -4,7 +4,8 @@ import itertools
 import math
 
 import pytest
-from helpers import toy, within
+from helpers.configs import toy
+from helpers.limits import within
 
 from cleangpt.basics.schema import parse
 from cleangpt.config.experiment import Config, resolve

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from helpers import toy
+from helpers.configs import toy
 
 from cleangpt import tasks
 from cleangpt.config import cli, composition, experiment

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import TORCHRUN, run_program
-from runs import composed, fit, make_trainer, rows
+from helpers.trainings import composed, fit, make_trainer, rows
+from started.programs import TORCHRUN, run_program
 
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError

@@ -6,8 +6,10 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from helpers import PLAIN, arithmetic, within, written
-from rote import FORMATS, Rote, flawed, judge, rote
+from helpers.configs import PLAIN
+from helpers.limits import within
+from helpers.rote import FORMATS, Rote, flawed, judge, rote
+from helpers.sums import arithmetic, written
 
 from cleangpt.machine.signals import Stopped
 from cleangpt.models import gpt, llama

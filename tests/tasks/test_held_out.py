@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import ROOT, toy
+from helpers.configs import toy
+from started.programs import ROOT
 
 from cleangpt import tasks
 from cleangpt.basics.errors import ConfigError, UserError

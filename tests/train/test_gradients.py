@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from programs import FORKSERVER, PRELOADED
-from runs import make_trainer
+from helpers.trainings import make_trainer
+from started.programs import FORKSERVER, PRELOADED
 
 from cleangpt.machine import distributed
 from cleangpt.train.gradients import Gradients

@@ -7,8 +7,8 @@ import sys
 import time
 
 import pytest
-from launched import FAIL, ROOT, TOY, TRAIN, UNEVEN, losses, processes_in, torchrun, wrapper
-from programs import run, start
+from started.launched import FAIL, ROOT, TOY, TRAIN, UNEVEN, losses, processes_in, torchrun, wrapper
+from started.programs import run, start
 
 from cleangpt.runs.rundir import read_metrics
 

@@ -7,8 +7,8 @@ import sys
 import time
 
 import pytest
-from launched import FAIL, TOY, TRAIN, UNEVEN, losses, processes_in, torchrun, wrapper
-from programs import run, start
+from started.launched import FAIL, TOY, TRAIN, UNEVEN, losses, processes_in, torchrun, wrapper
+from started.programs import run, start
 
 from cleangpt.runs.rundir import read_metrics
 from cleangpt.watch.health import OF_THE_MACHINE

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import fit, make_trainer, rows
-from runs import weights as flat_weights
+from helpers.trainings import fit, make_trainer, rows
+from helpers.trainings import weights as flat_weights
 
 from cleangpt.basics import files
 from cleangpt.machine.signals import Stopped

@@ -7,11 +7,11 @@ import time
 
 import pytest
 import torch
-from corpora import prepared, prose
+from helpers.corpora import prepared, prose
+from helpers.trainings import composed
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
-from runs import composed
 
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 import torch.distributed as dist
-from runs import UNEVEN, fit, losses, make_trainer, rows
-from runs import weights as flat_weights
+from helpers.trainings import UNEVEN, fit, losses, make_trainer, rows
+from helpers.trainings import weights as flat_weights
 
 from cleangpt.machine import distributed
 from cleangpt.optimizers import optim, schedule

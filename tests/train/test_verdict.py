@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from corpora import prepared, prose
-from runs import composed, fit
+from helpers.corpora import prepared, prose
+from helpers.trainings import composed, fit
 
 from cleangpt import tasks
 from cleangpt.config import experiment

@@ -1,8 +1,6 @@
 """Small models of transformers' classes, and of ours in their format."""
 
 import torch
-from helpers import PLAIN
-from pretrained import TINY, randomize
 from transformers import GPT2Config, LlamaConfig, MistralConfig, Qwen3Config
 
 from cleangpt.config import experiment
@@ -10,6 +8,8 @@ from cleangpt.models import gpt, llama
 from cleangpt.models.build import build
 from cleangpt.runs import weights
 from cleangpt.tokens import tokenizers
+from helpers.configs import PLAIN
+from helpers.pretrained import TINY, randomize
 
 VOCABULARY = 300
 TEXT = "The quick brown fox jumps over the lazy dog. " * 3 + "How vexingly quick daft zebras jump! 12 + 34 = 46\n" * 3

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 import yaml
-from helpers import ROOT, run_program
+from started.programs import ROOT, run_program
 
 from cleangpt import tasks
 

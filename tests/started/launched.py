@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cleangpt.runs.rundir import read_metrics
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TRAIN = str(ROOT / "train.py")
 TOY = [
     "model=llama_tiny",
