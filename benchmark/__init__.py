@@ -1,4 +1,4 @@
-"""The sides that bench.py compares us with, which no user imports; they stand beside the package, as tests/ does.
+"""The sides that bench.py compares us with, beside the package.
 
     sides.py               each side with `against=`, by what is measured
     plain_loop.py          the training loop that everybody writes first
@@ -7,8 +7,6 @@
     litgpt_model.py        our weights in litgpt's own class
     peers.py               these models by name, and the proof that they compute what ours computes
     other_process.py       a side in a process of its own, where nothing is set as our programs set it
-    random_tokens.py       a data set to measure with where the text was not prepared
-    suite.py               several measurements, one after the other
 
 `cleangpt.measure` imports `sides` when `against=` asks for it, and nothing else of this.
 """

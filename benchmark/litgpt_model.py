@@ -1,6 +1,5 @@
 """Put our weights into litgpt's own class, which has Llama's architecture and not GPT-2's positions."""
 
-import re
 from typing import Any
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor
 
 from cleangpt.basics.errors import UserError
 from cleangpt.models.contract import LanguageModel
+from cleangpt.models.llama import Settings
 
 NAMES = {
     "token_embedding": "transformer.wte",
@@ -27,7 +27,7 @@ NAMES = {
 def build(model: LanguageModel) -> Any:
     """Build litgpt's model with our weights: tokens (B, T) → logits (B, T, V)."""
     config = model.config
-    if config.hugging_face != "llama" or config.tied or config.dropout:
+    if not isinstance(config, Settings) or config.tied or config.dropout:
         raise UserError(
             "against=litgpt is for models as litgpt has them: use model=llama model.tied=false model.dropout=0.0"
         )
@@ -76,10 +76,12 @@ def converted(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     made = {}
     for name, tensor in weights.items():
         module, _, kind = name.rpartition(".")
-        block = re.match(r"blocks\.(\d+)\.", module)
-        prefix, inner = (f"transformer.h.{block[1]}.", module[block.end() :]) if block else ("", module)
+        prefix, inner = "", module
+        if module.startswith("blocks."):
+            _, number, inner = module.split(".", 2)
+            prefix = f"transformer.h.{number}."
         if inner == "attention.query":
-            parts = [weights[f"{block[0]}attention.{part}.weight"] for part in ("query", "key", "value")]
+            parts = [weights[name.replace("query", part)] for part in ("query", "key", "value")]
             made[f"{prefix}attn.qkv.{kind}"] = torch.cat(parts)
         elif inner not in ("attention.key", "attention.value"):
             made[f"{prefix}{NAMES[inner]}.{kind}"] = tensor

@@ -11,13 +11,13 @@ import torch
 
 from cleangpt.machine import process
 from cleangpt.machine.device import Compute
-from cleangpt.measure.turns import Call, Here
+from cleangpt.measure.turns import Call, Here, Work
 
 
-class OtherProcess:
+class OtherProcess(Work):
     """Work of another process: `make(*arguments)` is called there, and makes it."""
 
-    def __init__(self, make: Callable[..., Call], arguments: tuple, compute: Compute):
+    def __init__(self, make: Callable[..., Call], arguments: tuple[Any, ...], compute: Compute):
         context = multiprocessing.get_context("spawn")
         self.here, there = context.Pipe()
         threads = torch.get_num_threads()
@@ -28,12 +28,10 @@ class OtherProcess:
         self._answer()
 
     def turn(self, seconds: float) -> tuple[int, list[float]]:
-        """Have it work for so long, once at least: how much was done, and the seconds of each call."""
         self.here.send(seconds)
         return self._answer()
 
     def peak_memory(self) -> int | None:
-        """Ask for the bytes that it took at most."""
         self.here.send(None)
         return self._answer()
 
@@ -48,7 +46,8 @@ class OtherProcess:
         return answer
 
 
-def _serve(pipe: Any, make: Callable[..., Call], arguments: tuple, compute: Compute, threads: int) -> None:
+def _serve(pipe: Any, make: Callable[..., Call], arguments: tuple[Any, ...], compute: Compute, threads: int) -> None:
+    """Work when it is asked for so many seconds, and tell the peak of memory when it is asked for nothing."""
     torch.set_num_threads(threads)
     if compute.device.type == "cuda":
         torch.cuda.set_device(compute.device)

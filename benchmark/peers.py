@@ -13,7 +13,7 @@ from cleangpt.models.settings import ModelSettings
 
 NAMES = {"plain": "plain loop", "transformers": "transformers", "litgpt": "litgpt"}
 BUILD: dict[str, Callable[[LanguageModel], nn.Module]] = {
-    "plain": lambda ours: plain_model.build(ours.config, ours.state_dict()) if plain_model.knows(ours.config) else ours,
+    "plain": plain_model.build,
     "transformers": transformers_model.Logits,
     "litgpt": litgpt_model.build,
 }

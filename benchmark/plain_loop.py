@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cleangpt.config.experiment import Config
 from cleangpt.machine.device import Compute
 from cleangpt.optimizers import schedule
+from cleangpt.tasks import text
 from cleangpt.tasks.contract import Task
 
 NOT_COUNTED = -1
@@ -30,15 +31,15 @@ class Loop:
             {"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": decay},
             {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0},
         ]
-        fused = {"fused": True} if compute.device.type == "cuda" else {}
-        self.optimizer = torch.optim.AdamW(groups, lr=config.optimizer.lr, **fused)
+        fused = True if compute.device.type == "cuda" else None  # None: torch's own choice
+        self.optimizer = torch.optim.AdamW(groups, lr=config.optimizer.lr, fused=fused)
         self.generator = np.random.default_rng(config.seed)
         self.steps = 0
         self.losses: list[float] = []
         self.ready = self.batch()
 
     def step(self) -> int:
-        """Make one optimizer step; how many tokens it read."""
+        """Make one optimizer step, and return how many tokens it read."""
         train = self.config.train
         self.steps = min(self.steps + 1, train.steps)
         now = schedule.at(self.config.schedule, self.steps)
@@ -62,19 +63,23 @@ class Loop:
 
     def batch(self) -> tuple[Tensor, Tensor, int]:
         """Draw inputs (B, T), targets (B, T), and count the inputs that are no padding."""
-        draw = windows if hasattr(self.task, "ids") else problems
-        inputs, targets, count = draw(self.task, self.generator, self.config.train.batch_size)
-        if self.compute.device.type == "cuda":
-            inputs, targets = (x.pin_memory().to(self.compute.device, non_blocking=True) for x in (inputs, targets))
-            return inputs, targets, count
-        return inputs.to(self.compute.device), targets.to(self.compute.device), count
+        batch_size, on_gpu = self.config.train.batch_size, self.compute.device.type == "cuda"
+        if isinstance(self.task, text.Task):
+            inputs, targets, count = windows(self.task, self.generator, batch_size)
+        else:
+            inputs, targets, count = problems(self.task, self.generator, batch_size)
+        if on_gpu:
+            inputs, targets = inputs.pin_memory(), targets.pin_memory()
+        inputs, targets = (x.to(self.compute.device, non_blocking=on_gpu) for x in (inputs, targets))
+        return inputs, targets, count
 
 
 def mean_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Average the loss over the targets that count."""
     return F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), targets.view(-1), ignore_index=NOT_COUNTED)
 
 
-def windows(task: Task, generator: np.random.Generator, count: int) -> tuple[Tensor, Tensor, int]:
+def windows(task: text.Task, generator: np.random.Generator, count: int) -> tuple[Tensor, Tensor, int]:
     """Draw windows of a text, from any token on."""
     ids, length = task.ids["train"], task.sequence_length
     starts = generator.integers(len(ids) - length, size=count)
@@ -89,5 +94,6 @@ def problems(task: Task, generator: np.random.Generator, count: int) -> tuple[Te
     targets = batch.targets
     if batch.loss_weights is not None:
         targets = np.where(batch.loss_weights > 0, targets, NOT_COUNTED)
-    stacked = [torch.stack([torch.from_numpy(row) for row in np.ascontiguousarray(x)]) for x in (batch.inputs, targets)]
-    return *stacked, stacked[0].numel() if batch.real is None else int(batch.real.sum())
+    rows = [list(map(torch.from_numpy, np.ascontiguousarray(x))) for x in (batch.inputs, targets)]
+    inputs, targets = map(torch.stack, rows)
+    return inputs, targets, inputs.numel() if batch.real is None else int(batch.real.sum())

@@ -1,39 +1,43 @@
-"""GPT and Llama written down plainly in torch's own modules, without anything of `cleangpt.models`.
+"""GPT and Llama written down plainly in torch's own modules, without anything that `cleangpt.models` computes.
 
 This is the model of the other side: what makes ours faster is not in it. Its parameters have the names of ours, so
 that both sides can have the same weights.
 """
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cleangpt.basics.errors import UserError
+from cleangpt.models.contract import LanguageModel
+
+if TYPE_CHECKING:
+    from cleangpt.models import gpt, llama
 
 
-def knows(config) -> bool:
-    """Tell whether such a model is written down here. Another one is its own twin: then only the loops differ."""
-    return config.name in _twins()
+def build(ours: LanguageModel) -> nn.Module:
+    """Build the model with the weights of ours: tokens (B, T) → logits (B, T, V).
 
-
-def _twins() -> dict[str, type[nn.Module]]:
-    return {"gpt": PlainGPT, "llama": PlainLlama}
-
-
-def build(config, weights: dict[str, Tensor]) -> nn.Module:
-    """Build the model of a (resolved) configuration with these weights: tokens (B, T) → logits (B, T, V)."""
-    if getattr(config, "rope_scaling", None):
+    One that is not written down here is its own twin: then only the loops differ.
+    """
+    twins: dict[str, Callable[[Any], nn.Module]] = {"gpt": PlainGPT, "llama": PlainLlama}
+    if ours.config.name not in twins:
+        return ours
+    if getattr(ours.config, "rope_scaling", None):
         raise UserError("against=plain has no model.rope_scaling: set it to null, or use against=transformers")
-    model = _twins()[config.name](config)
+    model = twins[ours.config.name](ours.config)
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(ours.state_dict())
     except RuntimeError as error:
         raise UserError(f"against=plain has no model like this one: use against=null ({error})") from None
     return model
 
 
 class PlainGPT(nn.Module):
-    def __init__(self, config):
+    def __init__(self, config: "gpt.Settings"):
         super().__init__()
         self.dropout = nn.Dropout(config.dropout)
         self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
@@ -52,7 +56,7 @@ class PlainGPT(nn.Module):
 
 
 class GPTBlock(nn.Module):
-    def __init__(self, config):
+    def __init__(self, config: "gpt.Settings"):
         super().__init__()
         self.norm_1 = nn.LayerNorm(config.n_embd, bias=config.bias)
         self.attention = GPTAttention(config)
@@ -65,7 +69,7 @@ class GPTBlock(nn.Module):
 
 
 class GPTAttention(nn.Module):
-    def __init__(self, config):
+    def __init__(self, config: "gpt.Settings"):
         super().__init__()
         self.heads, self.dropout = config.n_head, config.dropout
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
@@ -74,9 +78,7 @@ class GPTAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         B, T, C = x.shape
         q, k, v = self.qkv(x).split(C, dim=2)
-        q = q.view(B, T, self.heads, C // self.heads).transpose(1, 2)  # (B, H, T, D)
-        k = k.view(B, T, self.heads, C // self.heads).transpose(1, 2)
-        v = v.view(B, T, self.heads, C // self.heads).transpose(1, 2)
+        q, k, v = (x.view(B, T, self.heads, C // self.heads).transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
         y = self.out(y.transpose(1, 2).contiguous().view(B, T, C))
@@ -84,7 +86,7 @@ class GPTAttention(nn.Module):
 
 
 class GPTMLP(nn.Module):
-    def __init__(self, config):
+    def __init__(self, config: "gpt.Settings"):
         super().__init__()
         self.up = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
         self.gelu = nn.GELU(approximate="tanh" if config.activation == "gelu_tanh" else "none")
@@ -96,7 +98,10 @@ class GPTMLP(nn.Module):
 
 
 class PlainLlama(nn.Module):
-    def __init__(self, config):
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, config: "llama.Settings"):
         super().__init__()
         self.dropout = nn.Dropout(config.dropout)
         self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
@@ -118,7 +123,7 @@ class PlainLlama(nn.Module):
 
 
 class LlamaBlock(nn.Module):
-    def __init__(self, config):
+    def __init__(self, config: "llama.Settings"):
         super().__init__()
         self.norm_1 = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
         self.attention = LlamaAttention(config)
@@ -131,7 +136,7 @@ class LlamaBlock(nn.Module):
 
 
 class LlamaAttention(nn.Module):
-    def __init__(self, config):
+    def __init__(self, config: "llama.Settings"):
         super().__init__()
         self.heads, self.kv_heads, self.width = config.n_head, config.n_kv_head, config.head_dim
         self.dropout = config.dropout
@@ -139,10 +144,8 @@ class LlamaAttention(nn.Module):
         self.key = nn.Linear(config.n_embd, self.kv_heads * self.width, bias=False)
         self.value = nn.Linear(config.n_embd, self.kv_heads * self.width, bias=False)
         self.out = nn.Linear(self.heads * self.width, config.n_embd, bias=False)
-        self.query_norm = self.key_norm = nn.Identity()
-        if config.qk_norm:
-            self.query_norm = nn.RMSNorm(self.width, eps=config.norm_eps)
-            self.key_norm = nn.RMSNorm(self.width, eps=config.norm_eps)
+        norms = (nn.RMSNorm(self.width, eps=config.norm_eps) if config.qk_norm else nn.Identity() for _ in range(2))
+        self.query_norm, self.key_norm = norms
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         B, T, _ = x.shape
@@ -151,8 +154,7 @@ class LlamaAttention(nn.Module):
         v = self.value(x).view(B, T, self.kv_heads, self.width).transpose(1, 2)
         q, k = turned(self.query_norm(q), cos, sin), turned(self.key_norm(k), cos, sin)
         if self.kv_heads != self.heads:
-            k = k.repeat_interleave(self.heads // self.kv_heads, dim=1)
-            v = v.repeat_interleave(self.heads // self.kv_heads, dim=1)
+            k, v = (x.repeat_interleave(self.heads // self.kv_heads, dim=1) for x in (k, v))
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
         y = self.out(y.transpose(1, 2).contiguous().view(B, T, -1))
@@ -166,7 +168,7 @@ def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class SwiGLU(nn.Module):
-    def __init__(self, config):
+    def __init__(self, config: "llama.Settings"):
         super().__init__()
         self.gate = nn.Linear(config.n_embd, config.ffn_dim, bias=False)
         self.up = nn.Linear(config.n_embd, config.ffn_dim, bias=False)

@@ -26,15 +26,15 @@ def train(config: BenchConfig, compute: Compute) -> list[Side]:
     if getattr(config.dataset, "confine", False):
         raise UserError("`dataset.confine` is ours alone: set it to false, or use against=null")
     # A plain loop computes in float32; somebody else's model in whatever we compute in.
-    theirs = replace(compute, dtype=torch.float32) if config.against == "plain" else compute
-    arguments = (config, theirs)
-    return [Side(peers.NAMES[config.against], lambda: OtherProcess(_step, arguments, theirs), theirs.dtype)]
+    against = config.against or "plain"
+    theirs = replace(compute, dtype=torch.float32) if against == "plain" else compute
+    arguments = (against, config, theirs)
+    return [Side(peers.NAMES[against], lambda: OtherProcess(_step, arguments, theirs), theirs.dtype)]
 
 
-def _step(config: BenchConfig, compute: Compute) -> Call:
+def _step(against: str, config: BenchConfig, compute: Compute) -> Call:
     task = tasks.make(config.dataset, config.model.block_size)  # ours may have brought its data to the device
-    model = peers.build(config.against, first_weights(config, "cpu"))
-    return Loop(config, task, model, compute).step
+    return Loop(config, task, peers.build(against, first_weights(config, "cpu")), compute).step
 
 
 def decode(config: BenchConfig, model: LanguageModel) -> dict[str, Way]:
@@ -48,7 +48,7 @@ def decode(config: BenchConfig, model: LanguageModel) -> dict[str, Way]:
 
 @torch.inference_mode()
 def without_cache(model: LanguageModel, prompts: torch.Tensor, new: int) -> int:
-    """Decode greedily by reading everything anew for each token; how many tokens were written."""
+    """Decode greedily by reading everything anew for each token, and count the tokens that were written."""
     read = prompts
     for _ in range(new):
         read = torch.cat([read, model(read)[:, -1].argmax(dim=-1, keepdim=True)], dim=1)
@@ -56,7 +56,7 @@ def without_cache(model: LanguageModel, prompts: torch.Tensor, new: int) -> int:
 
 
 def by_transformers(theirs: Any, prompts: torch.Tensor, new: int) -> int:
-    """Decode greedily by transformers' `generate`; how many tokens were written."""
+    """Decode greedily by transformers' `generate`, and count the tokens that were written."""
     mask = torch.ones_like(prompts)
     written = theirs.generate(prompts, attention_mask=mask, max_new_tokens=new, do_sample=False)
     assert written.shape[1] == prompts.shape[1] + new

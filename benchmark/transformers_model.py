@@ -21,7 +21,7 @@ def build(model: LanguageModel) -> Any:
     logging.set_verbosity_error()
     parameter = next(model.parameters())
     dtype = str(parameter.dtype).removeprefix("torch.")
-    ends = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+    ends: dict[str, int | None] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
     about = architecture.configuration(model.config, dtype, ends)
     made = AutoModelForCausalLM.from_config(AutoConfig.for_model(**about), dtype=parameter.dtype)
     made.load_state_dict(tensors.converted(model.state_dict(), model.config, parameter.dtype), strict=False)

@@ -1,61 +1,81 @@
-"""One command of bench.py: a measurement, or the several of a suite."""
+"""One command of bench.py: a measurement, or the several of a suite, each a `bench.py` in a process of its own."""
 
 import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from cleangpt.basics.errors import ConfigError
+from cleangpt.config import command_line, composition
 from cleangpt.config.asked import Asked
 from cleangpt.config.programs import BenchConfig
 from cleangpt.terminal import patience
 
+PROGRAM = Path(composition.CONF).parent / "bench.py"
+
 
 def run(asked: Asked) -> int:
-    if asked.config.suite:
-        return bench_all(asked.config, list(asked.words))
-    return bench(asked.config, list(asked.words))
-
-
-def bench(settings: BenchConfig, overrides: list[str]) -> int:
-    from cleangpt.measure import random_tokens, startup
-
-    refuse_what_has_no_meaning(settings)
-    with random_tokens.data(settings) as (settings, is_random):
-        # First, while no torch of ours has warmed anything up.
-        starts = None
-        if settings.startup and settings.what == "train":
-            with patience.doing("Starting train.py twice, to see how long that takes"):
-                starts = startup.seconds(settings, overrides)
-        patience.load_torch()
-        from cleangpt.measure import run, show
-
-        with patience.doing("Measuring"):
-            result = run.measure(settings)
-    if starts is not None:
-        result["startup_seconds"] = starts
-    result["random_tokens"] = is_random
-    show.show(result)
-    print(json.dumps(result))
-    return 0
-
-
-def bench_all(settings: BenchConfig, overrides: list[str]) -> int:
-    from cleangpt.measure import suite
-
-    status, found = suite.run(settings.suite, overrides)
+    """Measure what was asked for, print the result as the last line, and return the exit status."""
+    config: BenchConfig = asked.config
+    status, found = run_suite(config.suite, asked.words) if config.suite else (0, bench(config, asked.words))
     if status == 0:
         print(json.dumps(found))
     return status
 
 
-def refuse_what_has_no_meaning(settings: BenchConfig) -> None:
+def bench(config: BenchConfig, words: Sequence[str]) -> dict[str, Any]:
+    """Make one measurement and show it. `words` are those of the command line."""
+    from cleangpt.measure import random_tokens, startup
+
+    refuse_what_has_no_meaning(config)
+    with random_tokens.data(config) as (config, is_random):
+        # First, while no torch of ours has warmed anything up.
+        starts = None
+        if config.startup and config.what == "train":
+            with patience.doing("Starting train.py twice, to see how long that takes"):
+                starts = startup.seconds(config, words)
+        patience.load_torch()
+        from cleangpt.measure import run, show
+
+        with patience.doing("Measuring"):
+            result = run.measure(config)
+    if starts is not None:
+        result["startup_seconds"] = starts
+    result["random_tokens"] = is_random
+    show.show(result)
+    return result
+
+
+def run_suite(suite: dict[str, str], words: Sequence[str]) -> tuple[int, dict[str, Any]]:
+    """Make the measurements: the exit status of the first that fails, and results by name. `words` go to each."""
+    mine, where = command_line.without(words, "suite"), command_line.hydra_words(sys.argv[1:])
+    found: dict[str, Any] = {}
+    for name, own in suite.items():
+        print(f"\n{name}: python bench.py {' '.join(shlex.split(own) + mine)}", flush=True)
+        command = [sys.executable, str(PROGRAM), *where, *shlex.split(own), *mine]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            print(done.stdout, end="")
+            return done.returncode, found
+        *lines, last = done.stdout.splitlines()
+        print("\n".join(lines), flush=True)
+        found[name] = json.loads(last)
+    return 0, found
+
+
+def refuse_what_has_no_meaning(config: BenchConfig) -> None:
     """Refuse keys of a training that would change nothing here."""
     mistakes = []
-    if settings.resume is not None:
+    if config.resume is not None:
         mistakes.append("`resume` is for train.py: speed is measured on random weights, leave it out")
-    if settings.init_from is not None:
+    if config.init_from is not None:
         mistakes.append("`init_from` is for train.py: speed is measured on random weights, set init_from=null")
-    if settings.processes not in ("auto", 1):
-        mistakes.append(f"`processes` must be 1 or auto, not {settings.processes}: one process is measured")
-    if settings.profile and settings.what != "train":
-        mistakes.append(f"`profile` is for what=train, not what={settings.what}: leave it out")
+    if config.processes not in ("auto", 1):
+        mistakes.append(f"`processes` must be 1 or auto, not {config.processes}: one process is measured")
+    if config.profile and config.what != "train":
+        mistakes.append(f"`profile` is for what=train, not what={config.what}: leave it out")
     if mistakes:
         raise ConfigError(mistakes)

@@ -14,15 +14,13 @@ Way = Callable[[torch.Tensor, int], int]  # prompts and how many new tokens each
 
 def sides(config: BenchConfig, model: LanguageModel, others: dict[str, Way]) -> list[Side]:
     """Make a side of our decoding, and of each way of others, for each number of texts."""
-    like = next(model.parameters())
-    length = max(1, model.config.block_size // 4)
-    new = model.config.block_size - length
-    ways: dict[str, Way] = {OURS: lambda prompts, new: generate.greedy(model, prompts, new).numel(), **others}
-    found = []
-    for batch in config.batches:
+    like, context = next(model.parameters()), model.config.block_size
+    length = max(1, context // 4)
+
+    def side(name: str, way: Way, batch: int) -> Side:
         generator = torch.Generator().manual_seed(config.seed)
         prompts = torch.randint(model.config.vocab_size, (batch, length), generator=generator).to(like.device)
-        for name, way in ways.items():
-            call = lambda way=way, prompts=prompts: way(prompts, new)  # noqa: E731
-            found.append(Side(name, lambda call=call: call, like.dtype, f"batch {batch}"))
-    return found
+        return Side(name, lambda: lambda: way(prompts, context - length), like.dtype, f"batch {batch}")
+
+    ways: dict[str, Way] = {OURS: lambda prompts, new: generate.greedy(model, prompts, new).numel(), **others}
+    return [side(name, way, batch) for batch in config.batches for name, way in ways.items()]

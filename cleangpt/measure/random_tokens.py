@@ -4,13 +4,13 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cleangpt.basics import files
 from cleangpt.config.programs import BenchConfig
 from cleangpt.corpus import store
+from cleangpt.tasks.text import WINDOW, Settings
 from cleangpt.tokens.tokenizers import Characters, load, smallest_type
 
 CHARACTERS = {"characters": 65, "bytes": 257, "gpt2": 50257}  # as many as Shakespeare uses
@@ -20,18 +20,17 @@ FIRST = 0x10000  # from here on every number up to a million is a character
 @contextlib.contextmanager
 def data(config: BenchConfig) -> Iterator[tuple[BenchConfig, bool]]:
     """Put a folder of random tokens into a configuration whose data set has to be prepared and was not."""
-    place = getattr(config.dataset, "dir", None)
-    if place is None or (Path(place) / store.ABOUT).exists() or (Path(place) / "train.bin").exists():
+    text = config.dataset
+    if not isinstance(text, Settings) or any((Path(text.dir) / name).exists() for name in (store.ABOUT, "train.bin")):
         yield config, False
         return
     with tempfile.TemporaryDirectory(prefix="bench-data-") as folder:
-        length = config.dataset.window or config.model.block_size or 256
-        write(Path(folder), config.dataset, 4 * length * config.train.batch_size, config.seed)
-        dataset = config.dataset.model_copy(update={"dir": folder})
-        yield config.model_copy(update={"dataset": dataset}), True
+        length = text.window or config.model.block_size or WINDOW
+        write(Path(folder), text, 4 * length * config.train.batch_size, config.seed)
+        yield config.model_copy(update={"dataset": text.model_copy(update={"dir": folder})}), True
 
 
-def write(folder: Path, settings: Any, least: int, seed: int) -> None:
+def write(folder: Path, settings: Settings, least: int, seed: int) -> None:
     """Write a folder as data/prepare.py leaves one, with at least so many tokens to train on."""
     size = vocabulary(settings)
     symbols = [chr(FIRST + number) for number in range(size)]
@@ -46,7 +45,7 @@ def write(folder: Path, settings: Any, least: int, seed: int) -> None:
     files.write_json(folder / store.ABOUT, {"preparation": settings.preparation(), "splits": headers})
 
 
-def vocabulary(settings: Any) -> int:
+def vocabulary(settings: Settings) -> int:
     """Count the tokens of this data set's tokenizer."""
     name = settings.tokenizer
     if name.endswith(".json"):

@@ -11,29 +11,29 @@ from cleangpt.basics.errors import UserError
 from cleangpt.config.experiment import resolve
 from cleangpt.config.programs import BenchConfig
 from cleangpt.machine import process, session
-from cleangpt.machine.device import Compute
 from cleangpt.measure import decode, matmul, turns
 from cleangpt.measure import train as training
 from cleangpt.measure.score import Scoring
 from cleangpt.measure.turns import OURS, Side
 from cleangpt.models.build import build, count_parameters
-from cleangpt.tasks.contract import Task
 
 WARM_UP = {"train": 3, "decode": 1, "score": 1}  # calls of each side
 PEAK_SECONDS = 0.5  # of matmuls, before and after the turns
 
 
 def measure(config: BenchConfig) -> dict[str, Any]:
+    """Build the sides that were asked for, let them take turns, and sum up."""
     process.keep_memory()
     task = tasks.make(config.dataset, config.model.block_size)
     config = resolve(config, task)
     compute = session.alone(config.device, config.dtype, count_parameters(config.model))
     others = None if config.against is None else sides_of_others(config.against)
-    peaks, more = {}, {}
+    dtypes: list[torch.dtype] = []  # whose peaks are asked for
+    more: dict[str, Any] = {}
     if config.what == "train":
         sides, unit = [Side(OURS, lambda: training.steps(config, task, compute), compute.dtype)], "tokens"
         sides += others.train(config, compute) if others else []
-        peaks = dict.fromkeys((side.dtype for side in sides), 0.0)
+        dtypes = list(dict.fromkeys(side.dtype for side in sides))
     elif config.what == "decode":
         model = training.first_weights(config, compute.device).to(compute.dtype).eval()
         sides, unit = decode.sides(config, model, others.decode(config, model) if others else {}), "tokens"
@@ -41,12 +41,14 @@ def measure(config: BenchConfig) -> dict[str, Any]:
         scoring = Scoring(config, task, training.first_weights(config, compute.device), compute)
         sides, unit = [scoring.side()], "problems" if task.has_answers else "windows"
         sides += others.score(config, scoring) if others else []
-    _raise_peaks(peaks, config, compute)
+    length = min(PEAK_SECONDS, config.seconds)
+    before = {dtype: matmul.peak(compute, dtype, length) for dtype in dtypes}
     turns.run(sides, config.rounds, config.seconds, WARM_UP[config.what], compute)
-    _raise_peaks(peaks, config, compute)  # once more: what disturbed the machine then may be over
+    # Once more: what disturbed the machine then may be over.
+    peaks = {dtype: max(before[dtype], matmul.peak(compute, dtype, length)) for dtype in dtypes}
     found = turns.found(sides)
     if config.what == "train":
-        more = _utilisation(config, task, found, peaks)
+        more = _utilisation(build(config.model, "meta").flops_per_token(task.sequence_length), found, peaks)
     elif config.what == "score":
         more["complete"] = scoring.complete()
     if config.profile:
@@ -79,15 +81,9 @@ def sides_of_others(against: str) -> Any:
     return sides
 
 
-def _raise_peaks(peaks: dict[torch.dtype, float], config: BenchConfig, compute: Compute) -> None:
-    for dtype, best in peaks.items():
-        peaks[dtype] = max(best, matmul.peak(compute, dtype, min(PEAK_SECONDS, config.seconds)))
-
-
-def _utilisation(config: BenchConfig, task: Task, found: dict[str, Any], peaks: dict[torch.dtype, float]) -> dict:
-    """Name the peaks by dtype, and give each side its MFU: the share of the peak of its dtype that the model needs."""
+def _utilisation(each: int, found: dict[str, Any], peaks: dict[torch.dtype, float]) -> dict[str, Any]:
+    """Name the peaks by dtype, and give each side its MFU: the share of its peak that a token's arithmetic needs."""
     by_name = {str(dtype).removeprefix("torch."): peak for dtype, peak in peaks.items()}
-    each = build(config.model, "meta").flops_per_token(task.sequence_length)
     for side in found.values():
         side["mfu"] = side["median"] * each / by_name[side["dtype"]]
     return {"flops_per_token": each, "peak_tflops": {name: peak / 1e12 for name, peak in by_name.items()}}

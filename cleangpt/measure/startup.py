@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from cleangpt.basics.errors import UserError
@@ -19,22 +20,17 @@ from cleangpt.config.programs import BenchConfig
 
 TRAIN = Path(composition.CONF).parent / "train.py"
 QUIET = [f"logger.{key}=false" for key in ("progress", "plots", "tensorboard", "wandb", "csv")]
-OWN = {"profile", *(set(BenchConfig.model_fields) - set(Config.model_fields))}
+OWN = {"hydra", "profile", *(set(BenchConfig.model_fields) - set(Config.model_fields))}
 LONGEST = 600  # seconds that a first step may take
 
 
-def seconds(config: BenchConfig, overrides: list[str]) -> dict[str, float]:
+def seconds(config: BenchConfig, words: Sequence[str]) -> dict[str, float]:
     """Time a cold and a warm start with the words of this command line, but for those of bench.py's own keys."""
-    words = [word for word in overrides if not _is_own(word)]
+    words = [word for word in words if command_line.split(word)[0].partition(".")[0] not in OWN]
     if (place := getattr(config.dataset, "dir", None)) is not None:
         words.append(f"dataset.dir={command_line.quoted(Path(place).absolute())}")
     with tempfile.TemporaryDirectory(prefix="bench-start-", ignore_cleanup_errors=True) as folder:
         return {name: _start(Path(folder), name, words) for name in ("cold", "warm")}
-
-
-def _is_own(word: str) -> bool:
-    key, _ = command_line.split(word)
-    return key.partition(".")[0] in OWN or key.startswith("hydra.")
 
 
 def _absolute(word: str) -> str:
@@ -44,6 +40,7 @@ def _absolute(word: str) -> str:
 
 
 def _start(folder: Path, name: str, words: list[str]) -> float:
+    """Time one start, until the first line of metrics.jsonl is written, which is that of the first step."""
     run, errors = folder / name, folder / f"{name}.err"
     caches = {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TRITON_CACHE_DIR": str(folder / "triton")}
     where = map(_absolute, command_line.hydra_words(sys.argv[1:]))
@@ -59,19 +56,16 @@ def _start(folder: Path, name: str, words: list[str]) -> float:
             start_new_session=True,
         )
     try:
-        while not _stepped(run / "metrics.jsonl"):
-            if process.poll() is not None and not _stepped(run / "metrics.jsonl"):
+        while True:
+            has_ended, metrics = process.poll() is not None, run / "metrics.jsonl"
+            if metrics.exists() and metrics.stat().st_size > 0:
+                return time.monotonic() - began
+            if has_ended:
                 raise UserError(f"train.py did not start (startup=false leaves this out): {errors.read_text().strip()}")
             if time.monotonic() - began > LONGEST:
                 raise UserError(f"train.py made no step in {LONGEST} s: startup=false leaves this out")
             time.sleep(0.005)
-        return time.monotonic() - began
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)  # with the processes that it compiles in
         process.wait()
-
-
-def _stepped(metrics: Path) -> bool:
-    """Look whether the first line is written, which is that of the first step."""
-    return metrics.exists() and metrics.stat().st_size > 0

@@ -7,9 +7,10 @@ neighbours in time.
 import gc
 import statistics
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -20,17 +21,19 @@ OURS = "cleangpt"
 Call = Callable[[], int]  # does a little, and says how many tokens or problems it was
 
 
-class Work(Protocol):
-    """Where the calls of a side are made: in this process, or in another."""
+class Work(ABC):
+    """The calls of a side, made in this process or in another."""
 
+    @abstractmethod
     def turn(self, seconds: float) -> tuple[int, list[float]]:
         """Work for so long, once at least: how much was done, and the seconds of each call."""
 
+    @abstractmethod
     def peak_memory(self) -> int | None:
-        """Bytes that the process took at most, where that is known."""
+        """Read how many bytes the process took at most, where that is known."""
 
 
-class Here:
+class Here(Work):
     """Work of this process."""
 
     def __init__(self, call: Call, compute: Compute):
@@ -39,7 +42,8 @@ class Here:
     def turn(self, seconds: float) -> tuple[int, list[float]]:
         self.compute.synchronize()
         began = now = time.perf_counter()
-        done, calls = 0, []
+        done = 0
+        calls: list[float] = []
         while not calls or now - began < seconds:
             done += self.call()
             self.compute.synchronize()
@@ -53,6 +57,8 @@ class Here:
 
 @dataclass
 class Side:
+    """One of those that do the same work, and how fast it was in each turn."""
+
     name: str
     prepare: Callable[[], Call | Work]  # sides are made one after the other, so that the memory of each is known
     dtype: torch.dtype
@@ -68,10 +74,9 @@ class Side:
 
 def run(sides: list[Side], rounds: int, seconds: float, warm_up: int, compute: Compute) -> None:
     """Make each side, warm it up, and take its turns."""
-    works = [_prepared(side, warm_up, compute, first=side is sides[0]) for side in sides]
+    works = [(side, _prepared(side, warm_up, compute, first=side is sides[0])) for side in sides]
     for number in range(rounds):
-        order = list(zip(sides, works, strict=True))
-        for side, work in order if number % 2 == 0 else reversed(order):
+        for side, work in works if number % 2 == 0 else reversed(works):
             gc.collect()
             done, calls = work.turn(seconds)
             side.calls += calls
@@ -86,11 +91,10 @@ def _prepared(side: Side, warm_up: int, compute: Compute, first: bool) -> Work:
         before = torch.cuda.memory_allocated(compute.device)
         torch.cuda.reset_peak_memory_stats(compute.device)
     made = side.prepare()
-    is_here = callable(made)
-    work = Here(made, compute) if is_here else made
+    work = made if isinstance(made, Work) else Here(made, compute)
     for _ in range(warm_up):
         work.turn(0.0)
-    most = work.peak_memory()
+    most, is_here = work.peak_memory(), isinstance(work, Here)
     if most is not None and (first or on_gpu or not is_here):  # a process has one peak: that of who was there first
         side.memory_gb = (most - (before if is_here else 0)) / 1e9
     return work
@@ -102,7 +106,7 @@ def found(sides: list[Side]) -> dict[str, dict[str, Any]]:
     results = {}
     for side in sides:
         result: dict[str, Any] = {"dtype": str(side.dtype).removeprefix("torch."), **spread(side.rates)}
-        result["step_ms"] = spread([1000 * call for call in side.calls])
+        result["step_ms"] = spread([1000 * seconds for seconds in side.calls])
         if side.memory_gb is not None:
             result["memory_gb"] = side.memory_gb
         if side.name != OURS:

@@ -2,7 +2,6 @@
 
 import glob
 import json
-import math
 import os
 import re
 import sys
@@ -11,7 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
+
+import numpy as np
 
 from cleangpt.basics import untrusted
 from cleangpt.basics.errors import UserError
@@ -26,7 +27,7 @@ from cleangpt.runs.rundir import LATEST, RunDir
 from cleangpt.sweeps import jobs
 
 PARTS_OF_A_RUN = ("snapshots", "best", "final", "plots", "profile", "score", "tensorboard", "wandb", "report")
-FINISHED = ("completed", "early_stopped")  # what a setting is judged by; others were cut off somewhere
+FINISHED = jobs.DONE  # what a setting is judged by; others were cut off somewhere
 
 
 @dataclass
@@ -51,36 +52,38 @@ class Run:
         return self.status in FINISHED
 
     @property
-    def is_comparable(self) -> bool:
-        return bool(self.config)
+    def ended(self) -> str:
+        """How it ended, as a person says it."""
+        return self.status.replace("_", " ")
 
     @property
     def step(self) -> int | None:
-        logged = [int(column.steps[-1]) for column in self.columns.values() if len(column.steps)]
-        return max([*logged, *([self.summary["step"]] if _number(self.summary.get("step")) else [])], default=None)
+        steps = [int(column.steps[-1]) for column in self.columns.values()]
+        ended = self.summary.get("step")
+        return max([*steps, int(ended)] if _is_number(ended) else steps, default=None)
 
     def final(self, name: str) -> float | None:
         """The last value of a quantity; NaN if that was not finite; None if there is none."""
         if name in self.columns:
             return float(self.columns[name].values[-1])
         value = self.summary.get(name)
-        return float(value) if _number(value) else None
+        return float(value) if _is_number(value) else None
 
     def best(self, name: str, sign: int) -> tuple[float, int] | None:
         """The highest (sign = 1) or lowest (-1) value at any evaluation, and its step."""
-        steps, values = self.columns.get(name, ((), ()))
-        if not len(steps) or all(map(math.isnan, values)):
+        if name not in self.columns or np.isnan(self.columns[name].values).all():
             return None
-        place = max(range(len(steps)), key=lambda n: -math.inf if math.isnan(values[n]) else sign * values[n])
+        steps, values = self.columns[name]
+        place = np.nanargmax(sign * values)
         return float(values[place]), int(steps[place])
 
     def total(self, name: str) -> float | None:
-        """The tokens or seconds of the whole run."""
+        """Find the tokens or seconds of the whole run."""
         value = self.summary.get(name)
-        return float(value) if _number(value) else self.final(name)
+        return float(value) if _is_number(value) else self.final(name)
 
 
-def _number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     is_one = isinstance(value, int | float) and not isinstance(value, bool)
     return is_one and not abs(value) > sys.float_info.max  # NaN is one
 
@@ -112,11 +115,13 @@ def _paths(word: str) -> list[Path]:
         return [LATEST]
     if Path(word).is_dir():
         return [Path(word)]
-    if glob.has_magic(word):
-        if matched := [Path(path) for path in glob.glob(word, recursive=True) if os.path.isdir(path)]:
-            return matched
-        raise UserError(f"runs={word} matches no folder: name run directories, or a folder that holds some")
-    raise UserError(f"runs={word} is no folder: name a run directory, a folder that holds some, or a pattern with *")
+    if not glob.has_magic(word):
+        raise UserError(
+            f"runs={word} is no folder: name a run directory, a folder that holds some, or a pattern with *"
+        )
+    if matched := [Path(path) for path in glob.glob(word, recursive=True) if os.path.isdir(path)]:
+        return matched
+    raise UserError(f"runs={word} matches no folder: name run directories, or a folder that holds some")
 
 
 def _below(path: Path) -> Iterator[Path]:
@@ -158,7 +163,8 @@ def missing_jobs(paths: list[Path]) -> list[str]:
     """Say which jobs of a sweep left no run: each job knows its number, and a sweep how many it has."""
     notes = []
     for folder in sorted({path.parent for path in paths if jobs.number_in(path) is not None}):
-        there = {jobs.number_in(path) for path in folder.iterdir() if is_run(path)} - {None}
+        found = (jobs.number_in(path) for path in folder.iterdir() if is_run(path))
+        there = {number for number in found if number is not None}
         total = max(jobs.count_in(folder), 1 + max(there))
         if gaps := list(islice((number for number in range(total) if number not in there), 11)):
             shown = ", ".join(map(str, gaps[:10])) + (" …" if len(gaps) > 10 else "")
@@ -179,11 +185,9 @@ def read(paths: list[Path], seen: Callable[[], None] = lambda: None, curves: Seq
     around = common_folder(paths)
     runs = []
     for path in paths:
-        runs.append(read_run(path, curves))
+        runs.append(run := read_run(path, curves))
+        run.name = visible(path.name if path == around else str(path.relative_to(around)))
         seen()
-    for run in runs:
-        below = run.path.relative_to(around)
-        run.name = visible(run.path.name if below == Path(".") else str(below))
     return runs
 
 
@@ -230,25 +234,23 @@ def _read_record(run: Run, place: RunDir) -> None:
 
 def _read_summary(run: Run, place: RunDir) -> None:
     """Read how a run ended, if it has. A summary of an earlier part of a run that went on since is not its end."""
-    logged = run.step
+    logged, status = run.step, "unfinished"
     try:
-        run.summary = _read(place.summary)
-        status = str(run.summary.get("status", "unfinished"))
-        ended_at = run.summary.get("step")
-        if logged is not None and _number(ended_at) and logged > ended_at:
-            run.notes.append(f"It went on after it {status.replace('_', ' ')} at step {ended_at}.")
-            run.summary, status = {}, "unfinished"
-        if error := run.summary.get("error"):
-            run.notes.append(str(error))
+        summary = _read(place.summary)
+        ended = summary.get("step")
+        if logged is not None and _is_number(ended) and logged > ended:
+            how = str(summary.get("status", status)).replace("_", " ")
+            run.notes.append(f"It went on after it {how} at step {ended}.")
+        else:
+            run.summary, status = summary, str(summary.get("status", status))
+            run.notes += [str(summary["error"])] if summary.get("error") else []
     except FileNotFoundError:
-        status = "unfinished"
         if place.metrics.exists():
             written = time.strftime("%Y-%m-%d %H:%M", time.localtime(place.metrics.stat().st_mtime))
             run.notes.append(f"No summary yet: it runs, or was cut off. Its last line is of {written}.")
     except (OSError, ValueError) as error:
-        status = "unfinished"
         run.notes.append(f"summary.json can't be read, so how it ended is unknown: {error}.")
-    if run.is_comparable or status == "failed":
+    if run.config or status == "failed":
         run.status = status
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from cleangpt.runs.rundir import read_row
 
-AXES = ("step", "tokens", "seconds")
+AXES = {"step": "optimizer step", "tokens": "tokens", "seconds": "minutes of wall time"}  # to draw columns along
 SCORES = ("train/*", "val/*")
 
 
@@ -36,7 +36,7 @@ def read(path: Path, asked: Sequence[str] = ()) -> Metrics:
 
     A last line without an end is one that is being written, or was when the run died: no mistake.
     """
-    found: dict[str, tuple[array, array]] = {}
+    found: dict[str, tuple[array[float], array[float]]] = {}
     last: dict[str, float | None] = {}
     bad = 0
 
@@ -51,11 +51,10 @@ def read(path: Path, asked: Sequence[str] = ()) -> Metrics:
                 bad += line.endswith(b"\n")
                 continue
             last |= row
-            for name, value in row.items():
-                if is_wanted(name):
-                    steps, values = found.setdefault(name, (array("d"), array("d")))
-                    steps.append(row["step"])
-                    values.append(_number(value))
+            for name in filter(is_wanted, row):
+                steps, values = found.setdefault(name, (array("d"), array("d")))
+                steps.append(row["step"])
+                values.append(_number(row[name]))
     columns = {name: _rising(np.array(steps), np.array(values)) for name, (steps, values) in found.items()}
     return Metrics(columns, {name: _number(last[name]) for name in sorted(last)}, bad)
 

@@ -3,7 +3,7 @@
 import fnmatch
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from cleangpt.basics.errors import UserError
 from cleangpt.basics.schema import nearest
 from cleangpt.report import collect
 from cleangpt.report.collect import Run
-from cleangpt.report.differences import IGNORED, MISSING, SEED, Key, differing, order, show, text
+from cleangpt.report.differences import IGNORED, MISSING, SEED, Key, differing, order, setting, show
 from cleangpt.report.estimate import Estimate, estimate
 
 SHARES = re.compile(r"accuracy|pass@")
@@ -51,12 +51,28 @@ class Metric(NamedTuple):
         return SHARES.search(self.name) is not None
 
     @property
+    def scale(self) -> int:
+        """By what it is multiplied where it is drawn."""
+        return 100 if self.is_share else 1
+
+    @property
+    def label(self) -> str:
+        return f"final {self.name}{' (%)' if self.is_share else ''}"
+
+    @property
     def limits(self) -> tuple[float, float]:
         return (0.0, 1.0) if self.is_share else (-math.inf if self.more_is_better else 0.0, math.inf)
+
+    @property
+    def at_end(self) -> bool:
+        """Whether it is scored once, when a run has ended, so that its best value is its last."""
+        return self.name.startswith("test/")
 
 
 @dataclass
 class Comparison:
+    """Runs, the settings that they are of, and the quantities that they are judged by."""
+
     runs: list[Run]
     groups: list[Group]
     keys: list[Key]
@@ -76,36 +92,38 @@ class Comparison:
 
     def final(self, group: Group, metric: Metric) -> Estimate:
         """Estimate the last value from the group's finished runs."""
-        return _over_seeds(group, metric, {id(run): run.final(metric.name) for run in group.finished})
+        return _over_seeds(group, metric, lambda run: run.final(metric.name))
 
     def best(self, group: Group, metric: Metric) -> Estimate:
         """Estimate the best value at any evaluation from the group's finished runs."""
-        found = {id(run): run.best(metric.name, metric.sign) for run in group.finished}
-        return _over_seeds(group, metric, {name: pair and pair[0] for name, pair in found.items()})
+        return _over_seeds(group, metric, lambda run: (run.best(metric.name, metric.sign) or (None,))[0])
 
     def mean_total(self, group: Group, name: str) -> float | None:
         return estimate([total for run in group.finished if (total := run.total(name)) is not None]).mean
 
     def ranking(self) -> list[Group]:
         """Order the groups with a final value, the best first; of those that share it, the one with the lowest loss."""
-        scored = [group for group in self.groups if self.final(group, self.metric).mean is not None]
-        return sorted(scored, key=self._rank)
+        return [group for _, group in self._ranks()]
 
     def winner(self) -> Group | None:
         """Name the group that is best, if there are several and one is."""
-        first, second = [*self.ranking()[:2], None, None][:2]
-        return None if second is None or self._rank(first) == self._rank(second) else first
+        first, second = [*self._ranks()[:2], None, None][:2]
+        return first[1] if first and second and first[0] != second[0] else None
 
-    def _rank(self, group: Group) -> tuple[float, float]:
-        loss = self.final(group, self.second).mean if self.second else None
-        return -self.metric.sign * self.final(group, self.metric).mean, math.inf if loss is None else loss
+    def _ranks(self) -> list[tuple[tuple[float, float], Group]]:
+        found = []
+        for group in self.groups:
+            if (mean := self.final(group, self.metric).mean) is not None:
+                loss = self.final(group, self.second).mean if self.second else None
+                found.append(((-self.metric.sign * mean, math.inf if loss is None else loss), group))
+        return sorted(found, key=lambda ranked: ranked[0])
 
 
-def _over_seeds(group: Group, metric: Metric, values: dict[int, float | None]) -> Estimate:
+def _over_seeds(group: Group, metric: Metric, value_of: Callable[[Run], float | None]) -> Estimate:
     """Estimate over seeds. One that was run twice gave the same twice: it counts once, with the mean of both."""
     by_seed: dict[Any, list[float]] = {}
     for run in group.finished:
-        value = values[id(run)]
+        value = value_of(run)
         if value is not None and math.isfinite(value):
             by_seed.setdefault(run.config.get(SEED), []).append(value)
     return estimate([math.fsum(found) / len(found) for found in by_seed.values()], metric.limits)
@@ -113,24 +131,19 @@ def _over_seeds(group: Group, metric: Metric, values: dict[int, float | None]) -
 
 def compare(runs: list[Run], metric: str | None, curves: Sequence[str] = ()) -> Comparison:
     """Compare runs, judged by `metric`; `curves` are columns to draw besides, by name or by pattern."""
-    comparable = [run for run in runs if run.is_comparable]
+    comparable = [run for run in runs if run.config]
     metrics = _metrics(runs, metric)
     drawn = _drawn(runs, curves)
     keys, values = differing(comparable)
     groups: dict[str, Group] = {}
     for run, chosen in zip(comparable, values, strict=True):
-        kept = {name: value for name, value in run.config.items() if name not in IGNORED}
-        group = groups.setdefault(text(kept), Group({key.name: chosen.get(key.name, MISSING) for key in keys}, []))
+        group = groups.setdefault(setting(run), Group({key.name: chosen.get(key.name, MISSING) for key in keys}, []))
         group.runs.append(run)
-    for group in groups.values():
         group.label = ", ".join(f"{key.label}={show(group.values[key.name])}" for key in keys) or "all runs"
     ordered = sorted(groups.values(), key=lambda group: [order(group.values[key.name]) for key in keys])
-    first = comparable[0].config if comparable else {}
-    common = {
-        name: value
-        for name, value in first.items()
-        if name not in IGNORED and all(name in run.config and run.config[name] == value for run in comparable)
-    }
+    first, *others = [run.config for run in comparable] or [{}]
+    alike = {name: value for name, value in first.items() if all(name in c and c[name] == value for c in others)}
+    common = {name: value for name, value in alike.items() if name not in IGNORED}
     missing = collect.missing_jobs([run.path for run in runs])
     found = Comparison(runs, ordered, keys, metrics[0], metrics, common, missing, drawn)
     found.notes += _notes(found)
@@ -142,14 +155,13 @@ def compare(runs: list[Run], metric: str | None, curves: Sequence[str] = ()) -> 
 
 def _metrics(runs: list[Run], asked: str | None) -> list[Metric]:
     """List val/… and test/… of any run; the one asked for, or val/accuracy, or val/loss comes first."""
-    names: dict[str, None] = {}
-    for run in runs:
-        logged = [name for name in run.columns if name.startswith("val/")]
-        scored = [name for name, value in run.summary.items() if name.startswith(("val/", "test/"))]
-        names.update(dict.fromkeys(name for name in [*logged, *scored] if not name.endswith(COUNTS)))
+    logged = {name for run in runs for name in run.columns}
+    names = {name for name in logged if name.startswith("val/")}
+    names |= {name for run in runs for name in run.summary if name.startswith(("val/", "test/"))}
+    names = {name for name in names if not name.endswith(COUNTS)}
     preferred = ["val/accuracy", "val/loss"]
-    found = [name for name in preferred if name in names] + sorted(set(names) - set(preferred))
-    every = {*found, *(name for run in runs for name in run.columns if name.startswith("train/"))}
+    found = [name for name in preferred if name in names] + sorted(names - set(preferred))
+    every = {*found, *(name for name in logged if name.startswith("train/"))}
     if asked is not None and asked not in every:
         raise _unknown(f"`metric` is {asked}", asked, sorted(every))
     first = asked or (found[0] if found else "train/loss")
@@ -158,8 +170,8 @@ def _metrics(runs: list[Run], asked: str | None) -> list[Metric]:
 
 def _metric(runs: list[Run], name: str) -> Metric:
     """Make a metric: tasks of runs that have it say whether more is better; where none does, its name."""
-    said = [run.more_is_better for run in runs if name in run.last or name in run.summary]
-    said = [names for names in said if names is not None]
+    holders = [run for run in runs if name in run.last or name in run.summary]
+    said = [run.more_is_better for run in holders if run.more_is_better is not None]
     leaf = name.partition("/")[2]
     return Metric(name, any(leaf in names for names in said) if said else SHARES.search(name) is not None)
 
@@ -195,11 +207,7 @@ def _notes(found: Comparison) -> list[str]:
             if value is None or not math.isfinite(value):
                 what = "has no" if value is None else "ended without a finite"
                 notes.append(f"{run.name} {what} {found.metric.name}, and is left out of the mean.")
-    cut = [run for run in found.runs if run.is_comparable and not run.is_finished]
-    if cut:
-        notes.append(
-            "Means, intervals and effects are of runs that finished. Not of these, which are in the table of runs: "
-            + "; ".join(f"{run.name} ({run.status})" for run in cut)
-            + "."
-        )
+    if cut := [f"{run.name} ({run.status})" for run in found.runs if run.config and not run.is_finished]:
+        which = "Not of these, which are in the table of runs"
+        notes.append(f"Means, intervals and effects are of runs that finished. {which}: {'; '.join(cut)}.")
     return notes

@@ -1,6 +1,7 @@
 """Find the keys that tell runs apart. A sweep of one key moves others along, which are named with it, not beside it."""
 
 import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,15 +52,15 @@ def differing(runs: list[Run]) -> tuple[list[Key], list[dict[str, Any]]]:
             keys[name] = Key(name, name)
     last = [name.rpartition(".")[2] for name in keys]
     for key in keys.values():
-        short = key.name.rpartition(".")[2]
-        section = key.name.rpartition(".")[0]
-        key.label = short if last.count(short) == 1 and short not in ("name", "style", "begin", "end") else key.name
+        section, _, short = key.name.rpartition(".")
         if short == "name" and section not in keys:
             key.label = section
+        elif last.count(short) == 1 and short not in ("name", "style", "begin", "end"):
+            key.label = short
     return list(keys.values()), values
 
 
-def _leader(name: str, columns: dict[str, Any], groups: Any) -> str | None:
+def _leader(name: str, columns: dict[str, tuple[str, ...]], groups: Collection[str]) -> str | None:
     """Find the choice that brings a key with it: `model=gpt_tiny`, experiment=…, or the name of the key's section."""
     section = name.partition(".")[0]
     for choice in (section, "experiment"):
@@ -67,7 +68,7 @@ def _leader(name: str, columns: dict[str, Any], groups: Any) -> str | None:
             return choice
     named = f"{section}.name"
     if named != name and named in columns and _decides(columns[named], columns[name]):
-        return named if _leader(named, columns, groups) is None else _leader(named, columns, groups)
+        return _leader(named, columns, groups) or named
     return None
 
 
@@ -78,16 +79,20 @@ def _choices(runs: list[Run]) -> list[dict[str, str]]:
     everywhere = set.intersection(*(set(choice) for choice in found)) if found else set()
     meant: dict[tuple[str, str], set[str]] = {}
     for run, choice in zip(runs, found, strict=True):
-        kept = text({name: value for name, value in run.config.items() if name not in IGNORED})
         for key in everywhere:
-            meant.setdefault((key, kept), set()).add(choice[key])
+            meant.setdefault((key, setting(run)), set()).add(choice[key])
     unclear = {key for (key, _), options in meant.items() if len(options) > 1}
     return [{key: choice[key] for key in choice if key in everywhere - unclear} for choice in found]
 
 
-def _decides(one: Any, other: Any) -> bool:
+def _decides(one: Sequence[Any], other: Sequence[str]) -> bool:
     """Test whether equal values of one always come with equal values of the other."""
     return len(set(zip(one, other, strict=True))) == len(set(one))
+
+
+def setting(run: Run) -> str:
+    """Write the configuration of a run without its seed, to tell it from others."""
+    return text({name: value for name, value in run.config.items() if name not in IGNORED})
 
 
 def text(value: Any) -> str:

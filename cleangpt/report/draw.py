@@ -5,19 +5,24 @@ Each picture is made twice: as a PNG for a paper or a chat, and as SVG that take
 
 import io
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, NullFormatter
 
+from cleangpt.report.columns import AXES
 from cleangpt.report.compare import Comparison, Metric
-from cleangpt.report.curves import AXES, along, curve
 from cleangpt.report.differences import MISSING, Key, order, show
+from cleangpt.report.estimate import Estimate, along, curve
 from cleangpt.report.words import show_value
 from cleangpt.watch.plots import limits, new_figure, save_figure
 
@@ -25,7 +30,7 @@ COLOURS = ("#3b7fcc", "#d9701e", "#2a9d6f", "#b652a4", "#cf4444", "#7d6fd6", "#a
 HIGHLIGHTS = 6  # of more groups than there are colours, so many of the best have one
 OTHERS = "#9aa1ab"
 INK, GRID = "#1f2429", "#e6e8eb"  # in SVG these become the page's own
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a $ in a value is a $
     "axes.formatter.useoffset": False,  # 1.0001 is 1.0001, not 1e-4 and far away a 1
@@ -37,11 +42,12 @@ BETWEEN = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25"
 KEYS_AT_MOST = 8  # with an effect plot of their own
 PAIRS_AT_MOST = 6
 BRIEF = 180  # seconds: what is over sooner is not told in minutes
+UNITS = {"loss": "nats per token", "accuracy": "%", "bits_per_byte": "bits per byte"}
 
 
-@dataclass
-class Picture:
-    name: str  # of its file
+class Picture(NamedTuple):
+    """A picture as it is shown: its title, what it says, and its files."""
+
     title: str
     caption: str
     svgs: list[str]
@@ -49,66 +55,69 @@ class Picture:
 
 
 def draw(found: Comparison, folder: Path) -> list[Picture]:
+    """Draw every quantity along its axes, the effect of each key, and keys in pairs."""
     with matplotlib.rc_context(STYLE):
-        names = ["val/loss", "val/accuracy", *(metric.name for metric in found.metrics), "train/loss"]
-        names = [name for name in dict.fromkeys([*names, *found.drawn]) if not name.startswith("test/")]
-        pictures = [_curves(found, found.metric_of(name), folder) for name in names]
-        pictures += [_effect(found, key, folder) for key in found.keys[:KEYS_AT_MOST]]
-        pairs = list(combinations(found.keys[:KEYS_AT_MOST], 2))[:PAIRS_AT_MOST]
-        pictures += [_pair(found, one, other, folder) for one, other in pairs]
+        names = ["val/loss", "val/accuracy", *(metric.name for metric in found.metrics), "train/loss", *found.drawn]
+        metrics = [metric for name in dict.fromkeys(names) if not (metric := found.metric_of(name)).at_end]
+        keys = found.keys[:KEYS_AT_MOST]
+        pictures = [_curves(found, metric, folder) for metric in metrics]
+        pictures += [_effect(found, key, folder) for key in keys]
+        pictures += [_pair(found, *pair, folder) for pair in list(combinations(keys, 2))[:PAIRS_AT_MOST]]
     return [picture for picture in pictures if picture is not None]
 
 
-def colours(found: Comparison) -> dict[int, str]:
-    """Choose a colour by id of a group: in the order of the one number that was swept, or as many as can be told."""
+def colours(found: Comparison) -> list[str]:
+    """Choose a colour for each group: in the order of the one number that was swept, or as many as can be told."""
     groups = found.groups
     one_key = len(found.keys) == 1 and len(groups) > 4
     if one_key and all(_is_number(group.values[found.keys[0].name]) for group in groups):
-        shades = matplotlib.colormaps["plasma"](np.linspace(0.15, 0.85, len(groups)))
-        return {id(group): matplotlib.colors.to_hex(shade) for group, shade in zip(groups, shades, strict=True)}
+        return [to_hex(shade) for shade in matplotlib.colormaps["plasma"](np.linspace(0.15, 0.85, len(groups)))]
     if len(groups) <= len(COLOURS):
-        return {id(group): colour for group, colour in zip(groups, COLOURS, strict=False)}
+        return list(COLOURS[: len(groups)])
     best = {id(group): colour for group, colour in zip(found.ranking()[:HIGHLIGHTS], COLOURS, strict=False)}
-    return {id(group): best.get(id(group), OTHERS) for group in groups}
+    return [best.get(id(group), OTHERS) for group in groups]
 
 
 # ---- curves
 
 
 def _curves(found: Comparison, metric: Metric, folder: Path) -> Picture | None:
-    lines = {id(group): curve(group.finished, metric.name) for group in found.groups}
-    alone = [(group, run, curve([run], metric.name)) for group in found.groups for run in group.runs]
-    alone = [(group, run, line) for group, run, line in alone if line is not None and not run.is_finished]
-    drawn = [line for line in [*lines.values(), *(line for _, _, line in alone)] if line is not None]
-    if not drawn:
+    """Draw a quantity along each axis: the mean of a group's finished runs, and each other run alone."""
+    lines = []
+    for number, group in enumerate(found.groups):
+        for runs in (group.finished, *([run] for run in group.runs if not run.is_finished)):
+            if (line := curve(runs, metric.name)) is not None:
+                lines.append((number, runs, line))
+    if not lines:
         return None
-    colour, scale = colours(found), 100 if metric.is_share else 1
-    values = np.concatenate([line.mean[np.isfinite(line.mean)] for line in drawn])
-    low, high = (values.min(), values.max()) if len(values) else (1, 1)
+    shades, scale = colours(found), metric.scale
+    values = np.concatenate([line.mean[np.isfinite(line.mean)] for _, _, line in lines])
+    low, high = (float(values.min()), float(values.max())) if len(values) else (1.0, 1.0)
     logarithmic = not metric.is_share and low > 0 and high / low > 20
-
     is_brief = all((run.total("seconds") or 0) < BRIEF for run in found.runs)
 
-    def reached(runs: list[Any], x: str, steps: Any) -> Any:
-        places = along(runs, x, steps)
-        return places * 60 if x == "seconds" and is_brief and places is not None else places
-
-    def panel(axis: Any, x: str) -> None:
-        for number, group in enumerate(found.groups):
-            look = {"color": colour[id(group)], "gid": f"curve-{number}"}
-            line = lines[id(group)]
-            if line is not None and (places := reached(group.finished, x, line.steps)) is not None:
-                if len(group.finished) > 1:
-                    axis.fill_between(places, line.low * scale, line.high * scale, alpha=0.18, linewidth=0, **look)
-                look_of_mean = {"linewidth": 1.6, "zorder": 2 if colour[id(group)] == OTHERS else 3, **look}
-                marker = "o" if len(places) == 1 else None
-                axis.plot(places, line.mean * scale, marker=marker, label=group.label, **look_of_mean)
-            for owner, run, single in alone:
-                if owner is group and (places := reached([run], x, single.steps)) is not None:
-                    axis.plot(places, single.mean * scale, linewidth=1, linestyle=(0, (4, 2)), **look)
-                    last = np.flatnonzero(np.isfinite(single.mean))[-1:]
-                    if run.status != "unfinished" and len(last):
-                        axis.plot(places[last], single.mean[last] * scale, "x", **look)
+    def panel(axis: Axes, x: str) -> None:
+        for number, runs, line in lines:
+            places = along(runs, x, line.steps)
+            if places is None:
+                continue
+            if x == "seconds" and is_brief:
+                places = places * 60
+            look: dict[str, Any] = {"color": shades[number], "gid": f"curve-{number}"}
+            if not runs[0].is_finished:
+                axis.plot(places, line.mean * scale, linewidth=1, linestyle=(0, (4, 2)), **look)
+                last = np.flatnonzero(np.isfinite(line.mean))[-1:]
+                if runs[0].status != "unfinished" and len(last):
+                    axis.plot(places[last], line.mean[last] * scale, "x", **look)
+                continue
+            if len(runs) > 1:
+                axis.fill_between(places, line.low * scale, line.high * scale, alpha=0.18, linewidth=0, **look)
+            if shades[number] == OTHERS:
+                look |= {"zorder": 2}
+            else:
+                look |= {"zorder": 3, "label": found.groups[number].label}
+            marker = "o" if len(places) == 1 else None
+            axis.plot(places, line.mean * scale, marker=marker, linewidth=1.6, **look)
         if logarithmic:
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter(PLAIN)
@@ -117,7 +126,8 @@ def _curves(found: Comparison, metric: Metric, folder: Path) -> Picture | None:
             axis.set_ylim(-2, 102)
         elif room := limits(low, high):
             axis.set_ylim(*room)
-        axis.set(xlabel=AXES[x].replace("minutes", "seconds" if is_brief else "minutes"), ylabel=_unit(metric))
+        unit = UNITS.get(metric.name.rpartition("/")[2], metric.name)
+        axis.set(xlabel=AXES[x].replace("minutes", "seconds" if is_brief else "minutes"), ylabel=unit)
         if 0 < axis.dataLim.x1 < np.inf:
             axis.set_xlim(0, 1.04 * axis.dataLim.x1)  # from the beginning, also of a single point
         if x == "tokens":
@@ -126,14 +136,14 @@ def _curves(found: Comparison, metric: Metric, folder: Path) -> Picture | None:
     words = []
     if any(len(group.finished) > 1 for group in found.groups):
         words.append("Lines are means over seeds, bands reach from the lowest to the highest seed.")
-    averaged = max(line.averaged for line in drawn)
-    if averaged > 1:
+    if (averaged := max(line.averaged for _, _, line in lines)) > 1:
         words.append(f"A point is the mean of up to {averaged} logged values, so single spikes are smoothed.")
-    if alone:
+    if not all(runs[0].is_finished for _, runs, _ in lines):
         words.append("Dashed: single runs that did not finish (× where they ended).")
-    if len(found.groups) > len(COLOURS) and OTHERS in colour.values():
+    if len(found.groups) > len(COLOURS) and OTHERS in shades:
         words.append(f"In colour: the best {HIGHLIGHTS} of {len(found.groups)} by final {found.metric.name}.")
-    return _picture(metric.name, metric.name, " ".join(words), [lambda a, x=x: panel(a, x) for x in AXES], folder, True)
+    panels: list[Callable[[Axes], None]] = [partial(panel, x=x) for x in AXES]
+    return _picture(metric.name, metric.name, " ".join(words), panels, folder, legend=True)
 
 
 # ---- effects
@@ -141,43 +151,45 @@ def _curves(found: Comparison, metric: Metric, folder: Path) -> Picture | None:
 
 def _effect(found: Comparison, key: Key, folder: Path) -> Picture | None:
     """Draw the final value at each value of one key. Lines join settings that are alike in all other keys."""
-    metric = found.metric
-    scored = [(group, found.final(group, metric)) for group in found.groups]
-    scored = [(group, estimate) for group, estimate in scored if estimate.mean is not None]
-    values = sorted({group.values[key.name]: None for group, _ in scored}, key=order)
+    metric, scale = found.metric, found.metric.scale
+    lines: dict[tuple[Any, ...], list[tuple[Any, float, Estimate]]] = {}  # by the values of the other keys
+    for group in found.groups:
+        estimate = found.final(group, metric)
+        if estimate.mean is not None:
+            others = tuple(group.values[other.name] for other in found.keys if other is not key)
+            lines.setdefault(others, []).append((group.values[key.name], estimate.mean * scale, estimate))
+    points = [point for line in lines.values() for point in line]
+    values = sorted({value: None for value, _, _ in points}, key=order)
     if len(values) < 2:
         return None
-    scale = 100 if metric.is_share else 1
-    others = [other.name for other in found.keys if other is not key]
-    alike: dict[tuple[Any, ...], list[tuple[Any, Any]]] = {}
-    for group, estimate in scored:
-        alike.setdefault(tuple(group.values[name] for name in others), []).append((group.values[key.name], estimate))
-    whole = all(len(pairs) == len(values) for pairs in alike.values())
-    ends = [end * scale for _, found in scored for end in (found.mean, found.low, found.high) if end is not None]
+    whole = all(len(line) == len(values) for line in lines.values())
+    ends = [end * scale for _, _, found in points for end in (found.mean, found.low, found.high) if end is not None]
     room = limits(min(ends), max(ends), metric.is_share)
-    joined = len(scored) >= 1.5 * len(alike)  # a random search has hardly two settings that differ in one key
+    joined = len(points) >= 1.5 * len(lines)  # a random search has hardly two settings that differ in one key
 
-    def panel(axis: Any) -> None:
+    def panel(axis: Axes) -> None:
         place = _places(axis.xaxis, values)
-        for pairs in alike.values():
-            pairs = sorted(pairs, key=lambda pair: order(pair[0]))
-            x, heights = [place[value] for value, _ in pairs], [estimate.mean * scale for _, estimate in pairs]
-            if len(alike) > 1:
-                line = {"color": OTHERS, "linewidth": 0.9} if joined else {"color": COLOURS[0], "linewidth": 0}
-                axis.plot(x, heights, marker="o", markersize=3 if joined else 5, alpha=0.8, **line)
-            else:
-                axis.plot(x, heights, color=COLOURS[0], linewidth=1.2, marker="o", markersize=6)
-                known = [(at, estimate) for at, (_, estimate) in zip(x, pairs, strict=True) if estimate.sd is not None]
-                for at, estimate in known:
-                    axis.plot([at, at], [estimate.low * scale, estimate.high * scale], color=COLOURS[0], linewidth=2)
-        if joined and len(alike) > 1 and whole:
-            means = [np.mean([dict(pairs)[value].mean for pairs in alike.values()]) * scale for value in values]
+        for line in lines.values():
+            line.sort(key=lambda point: order(point[0]))
+            x, heights = [place[value] for value, _, _ in line], [height for _, height, _ in line]
+            if len(lines) > 1:
+                look: dict[str, Any] = {"color": OTHERS, "linewidth": 0.9, "markersize": 3}
+                if not joined:
+                    look = {"color": COLOURS[0], "linewidth": 0, "markersize": 5}
+                axis.plot(x, heights, marker="o", alpha=0.8, **look)
+                continue
+            axis.plot(x, heights, color=COLOURS[0], linewidth=1.2, marker="o", markersize=6)
+            for at, (_, _, found) in zip(x, line, strict=True):
+                if found.low is not None and found.high is not None:
+                    axis.plot([at, at], [found.low * scale, found.high * scale], color=COLOURS[0], linewidth=2)
+        if joined and len(lines) > 1 and whole:
+            means = np.mean([[height for _, height, _ in line] for line in lines.values()], axis=0)
             axis.plot([place[value] for value in values], means, color=COLOURS[0], linewidth=2.2, marker="o")
         if room:
             axis.set_ylim(*room)
-        axis.set(xlabel=key.name, ylabel=f"final {metric.name}{' (%)' if metric.is_share else ''}")
+        axis.set(xlabel=key.name, ylabel=metric.label)
 
-    if len(alike) == 1:
+    if len(lines) == 1:
         caption = "Points are means over seeds, bars their 95% intervals."
     elif not joined:
         caption = "A point is a setting, which differs from the others in other keys too."
@@ -193,62 +205,57 @@ def _effect(found: Comparison, key: Key, folder: Path) -> Picture | None:
 
 def _pair(found: Comparison, one: Key, other: Key, folder: Path) -> Picture | None:
     """Draw a heat map of two keys where most of their combinations were run, otherwise the points that were."""
-    metric = found.metric
-    scale = 100 if metric.is_share else 1
+    metric, scale = found.metric, found.metric.scale
     cells: dict[tuple[Any, Any], list[float]] = {}
     for group in found.groups:
-        mean = found.final(group, metric).mean
-        if mean is not None:
+        if (mean := found.final(group, metric).mean) is not None:
             cells.setdefault((group.values[one.name], group.values[other.name]), []).append(mean * scale)
-    across = sorted({x for x, _ in cells}, key=order)
-    upward = sorted({y for _, y in cells}, key=order)
+    across, upward = (sorted({place[n] for place in cells}, key=order) for n in range(2))
     if len(across) < 2 or len(upward) < 2:
         return None
-    label = f"final {metric.name}{' (%)' if metric.is_share else ''}"
-    colormap = matplotlib.colormaps["viridis" if metric.sign > 0 else "viridis_r"]
-    means = [np.mean(found) for found in cells.values()]
-    room = limits(min(means), max(means))
+    means = {place: float(np.mean(values)) for place, values in cells.items()}
+    room = limits(min(means.values()), max(means.values()))
     low, high = ((0, 100) if metric.is_share else room) if room else (None, None)
+    colormap = matplotlib.colormaps["viridis" if metric.sign > 0 else "viridis_r"]
     filled = len(cells) >= 0.5 * len(across) * len(upward) and max(len(across), len(upward)) <= 24
 
-    def heat(axis: Any) -> None:
+    def heat(axis: Axes) -> Any:
         grid = np.full((len(upward), len(across)), np.nan)
-        for (x, y), means in cells.items():
-            grid[upward.index(y), across.index(x)] = np.mean(means)
+        for (x, y), mean in means.items():
+            grid[upward.index(y), across.index(x)] = mean
         axis.grid(False)
         image = axis.imshow(grid, cmap=colormap, origin="lower", aspect="auto", vmin=low, vmax=high)
-        bar = axis.figure.colorbar(image, ax=axis, label=label)
-        bar.outline.set_visible(False)
-        size = 8 if len(across) <= 8 else 5
         for (row, column), value in np.ndenumerate(grid):
-            red, green, blue, _ = colormap(image.norm(value)) if np.isfinite(value) else (1, 1, 1, 1)
-            ink = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
-            words = show_value(value / scale, metric).removesuffix("%") if np.isfinite(value) else MISSING
-            axis.text(
-                column, row, words, ha="center", va="center", fontsize=size, color=ink if words != MISSING else INK
-            )
+            words, ink = MISSING, INK
+            if np.isfinite(value):
+                red, green, blue, _ = colormap(image.norm(value))
+                words = show_value(value / scale, metric).removesuffix("%")
+                ink = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
+            size = 8 if len(across) <= 8 else 5
+            axis.text(column, row, words, ha="center", va="center", fontsize=size, color=ink)
         _name_ticks(axis.xaxis, range(len(across)), across)
         axis.set_yticks(range(len(upward)), [show(value) for value in upward])
-        axis.set(xlabel=one.name, ylabel=other.name)
+        return image
 
-    def scatter(axis: Any) -> None:
+    def scatter(axis: Axes) -> Any:
         x_of, y_of = _places(axis.xaxis, across), _places(axis.yaxis, upward)
-        points = [(x_of[x], y_of[y], np.mean(means)) for (x, y), means in cells.items()]
-        x, y, colour = zip(*points, strict=True)
-        drawn = axis.scatter(x, y, c=colour, cmap=colormap, vmin=low, vmax=high)
-        axis.figure.colorbar(drawn, ax=axis, label=label).outline.set_visible(False)
+        x, y = [x_of[x] for x, _ in means], [y_of[y] for _, y in means]
+        return axis.scatter(x, y, c=list(means.values()), cmap=colormap, vmin=low, vmax=high)
+
+    def panel(axis: Axes) -> None:
+        drawn = heat(axis) if filled else scatter(axis)
+        axis.figure.colorbar(drawn, ax=axis, label=metric.label).outline.set_visible(False)
         axis.set(xlabel=one.name, ylabel=other.name)
 
-    averaged = max(len(means) for means in cells.values())
+    averaged = max(map(len, cells.values()))
     caption = "Means over seeds" + (f" and over up to {averaged} settings of the other keys." if averaged > 1 else ".")
-    title = f"{one.name} and {other.name}"
-    return _picture(f"pair {one.name} {other.name}", title, caption, [heat if filled else scatter], folder)
+    return _picture(f"pair {one.name} {other.name}", f"{one.name} and {other.name}", caption, [panel], folder)
 
 
 # ---- axes
 
 
-def _places(axis: Any, values: list[Any]) -> dict[Any, float]:
+def _places(axis: XAxis | YAxis, values: list[Any]) -> dict[Any, float]:
     """Place values on an axis: numbers to scale, a logarithmic one where they span a lot, and names side by side."""
     if not all(map(_is_number, values)):
         _name_ticks(axis, range(len(values)), values)
@@ -263,28 +270,24 @@ def _places(axis: Any, values: list[Any]) -> dict[Any, float]:
     return {value: value for value in values}
 
 
-def _name_ticks(axis: Any, places: Any, values: list[Any]) -> None:
+def _name_ticks(axis: XAxis | YAxis, places: Iterable[float], values: list[Any]) -> None:
     names = [show(value) for value in values]
     axis.set_ticks(list(places), names)
     if axis.axis_name == "x" and sum(map(len, names)) > 40:
         axis.set_tick_params(rotation=30 if len(names) < 12 else 90, labelsize=8)
 
 
-def _unit(metric: Metric) -> str:
-    units = {"loss": "nats per token", "accuracy": "%", "bits_per_byte": "bits per byte"}
-    return units.get(metric.name.rpartition("/")[2], metric.name)
-
-
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return order(value)[0] == 0
 
 
 # ---- files
 
 
 def _picture(
-    name: str, title: str, caption: str, panels: list[Callable[[Any], None]], folder: Path, legend: bool = False
+    name: str, title: str, caption: str, panels: list[Callable[[Axes], None]], folder: Path, legend: bool = False
 ) -> Picture:
+    """Draw the panels side by side as a PNG, and each of them as an SVG."""
     stem = re.sub(r"[^A-Za-z0-9.]+", "_", name)
     figure, axes = new_figure(5.2 * len(panels) if len(panels) > 1 else 6, 3.8, columns=len(panels))
     for axis, panel in zip(axes, panels, strict=True):
@@ -292,26 +295,23 @@ def _picture(
     figure.suptitle(title)
     handles, labels = axes[0].get_legend_handles_labels()
     if legend and len(handles) > 1:
-        shown = [pair for pair in zip(handles, labels, strict=True) if pair[0].get_color() != OTHERS]
-        rows = -(-len(shown) // 3)
-        figure.set_size_inches(figure.get_figwidth(), 3.8 + 0.2 * rows)
-        figure.legend(*zip(*shown, strict=True), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+        figure.set_size_inches(figure.get_figwidth(), 3.8 + 0.2 * -(-len(handles) // 3))
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     png = save_figure(figure, folder / f"{stem}.png")
     svgs = []
     for number, panel in enumerate(panels):
         figure, (axis,) = new_figure(4.6, 3.3) if len(panels) > 1 else new_figure(5.4, 3.6)
         panel(axis)
         svgs.append(_svg(figure, f"{stem}-{number}"))
-    return Picture(stem, title, caption, svgs, png)
+    return Picture(title, caption, svgs, png)
 
 
-def _svg(figure: Any, prefix: str) -> str:
+def _svg(figure: Figure, prefix: str) -> str:
     """Make an SVG element for a page: its colours follow the page, its names are its own, and it points nowhere."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True)
     text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
     text = text.replace(INK, "var(--ink)").replace(GRID, "var(--line)")
     text = re.sub(r'<g id="(curve-\d+)">', r'<g class="curve \1">', text)

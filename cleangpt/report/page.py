@@ -4,7 +4,6 @@ import re
 import time
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from cleangpt.report.compare import Comparison
 from cleangpt.report.differences import show
@@ -16,14 +15,13 @@ TEMPLATE = Path(__file__).with_name("page.html")
 
 
 def page(found: Comparison, groups: Table, runs: Table, pictures: list[Picture], title: str, files: list[str]) -> str:
-    colour = colours(found)
-    shades = [colour[id(group)] for group in found.groups]
-    winner = found.winner()
+    """Fill in page.html."""
+    shades, winner = colours(found), found.winner()
     best = next((n for n, group in enumerate(found.groups) if group is winner), None)
     parts = {
         "title": escape(title),
         "about": escape(f"{statuses(found)} Made {time.strftime('%Y-%m-%d %H:%M')}."),
-        "findings": _paragraphs(not_alike(found)) + _paragraphs(findings(found)),
+        "findings": _paragraph(not_alike(found)) + _paragraph(findings(found)),
         "keys": _keys(found),
         "groups": _table(groups, "groups", shades, best, "Settings, over their seeds"),
         "runs": _table(runs, "runs", shades, best, "Runs"),
@@ -36,7 +34,7 @@ def page(found: Comparison, groups: Table, runs: Table, pictures: list[Picture],
     return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], TEMPLATE.read_text(encoding="utf-8"))
 
 
-def _paragraphs(sentences: list[str]) -> str:
+def _paragraph(sentences: list[str]) -> str:
     return f"<p>{' '.join(map(escape, sentences))}</p>" if sentences else ""
 
 
@@ -57,44 +55,37 @@ def _keys(found: Comparison) -> str:
 
 
 def _table(table: Table, name: str, shades: list[str], best: int | None, caption: str) -> str:
-    heads = "".join(
-        f'<th scope="col"{_number(numeric)}><button type="button">{escape(title)}</button></th>'
-        for title, numeric in zip(table.titles, table.numeric, strict=True)
-    )
-    rows = []
+    kinds = [' class="number"' if numeric else "" for numeric in table.numeric]
+    titles = [f'{kind}><button type="button">{escape(title)}' for kind, title in zip(kinds, table.titles, strict=True)]
+    heads = "".join(f'<th scope="col"{title}</button></th>' for title in titles)
+    rows = ""
     for cells, group in zip(table.rows, table.groups, strict=True):
-        mark = "" if group is None else f'<i class="shade" style="background:{shades[group]}"></i>'
-        inner = "".join(
-            f'<td{_number(numeric)} data-value="{escape(_sortable(cell.value))}">{mark if n == 0 else ""}'
-            f"{escape(cell.text)}</td>"
-            for n, (cell, numeric) in enumerate(zip(cells, table.numeric, strict=True))
-        )
         best_row = ' class="best"' if name == "groups" and group == best else ""
-        rows.append(f'<tr data-group="{"" if group is None else group}"{best_row}>{inner}</tr>')
+        rows += f'<tr data-group="{"" if group is None else group}"{best_row}>'
+        mark = "" if group is None else _shade(shades[group])
+        for cell, kind in zip(cells, kinds, strict=True):
+            sorted_by = "" if cell.value is None else str(cell.value)
+            rows += f'<td{kind} data-value="{escape(sorted_by)}">{mark}{escape(cell.text)}</td>'
+            mark = ""  # in the first cell only
+        rows += "</tr>"
     return (
         f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}"><table id="{name}">'
-        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
-def _number(numeric: bool) -> str:
-    return ' class="number"' if numeric else ""
-
-
-def _sortable(value: Any) -> str:
-    return "" if value is None else repr(value) if isinstance(value, float) else str(value)
+def _shade(colour: str) -> str:
+    return f'<i class="shade" style="background:{colour}"></i>'
 
 
 def _legend(found: Comparison, shades: list[str]) -> str:
-    named = [(n, group) for n, group in enumerate(found.groups) if shades[n] != OTHERS]
     if len(found.groups) < 2:
         return ""
-    inner = "".join(
-        f'<span data-group="{n}"><i class="shade" style="background:{shades[n]}"></i>{escape(group.label)}</span>'
-        for n, group in named
-    )
+    named = [(n, shade) for n, shade in enumerate(shades) if shade != OTHERS]
+    labels = [escape(group.label) for group in found.groups]
+    inner = "".join(f'<span data-group="{n}">{_shade(shade)}{labels[n]}</span>' for n, shade in named)
     more = len(found.groups) - len(named)
-    others = f'<span><i class="shade" style="background:{OTHERS}"></i>{more} others</span>' if more else ""
+    others = f"<span>{_shade(OTHERS)}{more} others</span>" if more else ""
     return f'<div class="legend">{inner}{others}</div>'
 
 

@@ -20,7 +20,7 @@ def findings(found: Comparison) -> list[str]:
     if one.mean == other.mean:
         tied = [group.label for group in ranking if found.final(group, metric).mean == one.mean]
         said = [f"{len(tied)} settings share the best final {metric.name}, {show_value(one.mean, metric)}."]
-        if found.winner() is None:
+        if found.second is None or found.winner() is None:
             return said
         metric = found.second
         one, other = found.final(best, metric), found.final(second, metric)
@@ -36,7 +36,7 @@ def findings(found: Comparison) -> list[str]:
         said.append(f"Whether it is better than {against} can't be told: that takes several seeds of both.")
     else:
         middle, low, high = (abs(apart[0]), *sorted(metric.sign * side for side in apart[1:]))
-        unit = 100 if metric.is_share else 1
+        unit = metric.scale
         points = " points" if metric.is_share else ""
         verdict = "these seeds do not tell them apart" if low <= 0 else "the seeds tell them apart"
         said.append(
@@ -86,12 +86,11 @@ def not_alike(found: Comparison) -> list[str]:
 
 def remarks(found: Comparison) -> list[str]:
     """Collect the notes on single runs, and on the comparison."""
-    troubled = [run for run in found.runs if run.notes]
-    return [f"{run.name} ({run.status.replace('_', ' ')}): {' '.join(run.notes)}" for run in troubled] + found.notes
+    return [f"{run.name} ({run.ended}): {' '.join(run.notes)}" for run in found.runs if run.notes] + found.notes
 
 
 def statuses(found: Comparison) -> str:
     """Count the runs by how they ended."""
-    ends = Counter(run.status.replace("_", " ") for run in found.runs)
+    ends = Counter(run.ended for run in found.runs)
     told = ", ".join(f"{count} {name}" for name, count in ends.items())
     return f"{counted(len(found.runs), 'run')}: {told}. {counted(len(found.groups), 'setting')}."

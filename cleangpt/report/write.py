@@ -1,15 +1,18 @@
 """The files that a report leaves, and the words that it says on the console."""
 
 from pathlib import Path
-from typing import Any
+
+from rich.markup import escape
 
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.shown import visible
 from cleangpt.report import collect, tables
 from cleangpt.report.compare import Comparison
+from cleangpt.report.tables import plain
 from cleangpt.report.words import findings, not_alike, remarks, statuses
 from cleangpt.runs.rundir import RunDir, leads_out
+from cleangpt.terminal.narrow import Table
 
 PAGE, MARKDOWN, RUNS, GROUPS = "report.html", "report.md", "runs.csv", "groups.csv"
 
@@ -18,6 +21,7 @@ ROWS = 40
 
 
 def folder_for(paths: list[Path], out: str | None) -> Path:
+    """Choose the folder of a report: the one that was asked for, or report/ in the folder around the runs."""
     if out is not None:
         return Path(out)
     around = collect.common_folder(paths)
@@ -29,7 +33,7 @@ def folder_for(paths: list[Path], out: str | None) -> Path:
 
 
 def write(found: Comparison, out: Path, title: str | None) -> list[Path]:
-    """Write the page, its tables and its pictures; their paths."""
+    """Write the page, its tables and its pictures, and return their paths."""
     from cleangpt.report.draw import draw
     from cleangpt.report.page import page
 
@@ -37,12 +41,11 @@ def write(found: Comparison, out: Path, title: str | None) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     groups, runs = tables.of_groups(found), tables.of_runs(found)
     pictures = draw(found, out)
-    said = [f"# {tables.plain(title)}", tables.plain(statuses(found))]
-    said += map(tables.plain, [*not_alike(found), *findings(found)])
+    said = [f"# {plain(title)}", *map(plain, [statuses(found), *not_alike(found), *findings(found)])]
     said += ["## Settings", tables.markdown(groups), "## Runs", tables.markdown(runs)]
-    said += ["## Notes", *(f"- {tables.plain(note)}" for note in remarks(found))] if remarks(found) else []
+    said += ["## Notes", *(f"- {plain(note)}" for note in remarks(found))] if remarks(found) else []
     for picture in pictures:
-        said += [f"![{tables.plain(picture.title)}]({picture.png.name})", tables.plain(picture.caption)]
+        said += [f"![{plain(picture.title)}]({picture.png.name})", plain(picture.caption)]
     texts = {
         PAGE: page(found, groups, runs, pictures, title, [MARKDOWN, RUNS, GROUPS]),
         MARKDOWN: "\n\n".join(said) + "\n",
@@ -54,17 +57,12 @@ def write(found: Comparison, out: Path, title: str | None) -> list[Path]:
     return [*(out / name for name in texts), *(picture.png for picture in pictures)]
 
 
-def spoken(found: Comparison) -> list[Any]:
+def spoken(found: Comparison) -> list[Table | str]:
     """Say the settings in short, what they show, and what is to be said of single runs."""
-    from rich.markup import escape
-
-    from cleangpt.terminal.narrow import Table
-
     groups = tables.of_groups(found)
-    columns = [*range(len(found.keys) or 1), *(n for n, title in enumerate(groups.titles) if title in BRIEF)]
-    columns += [n for n, title in enumerate(groups.titles) if title == f"final {found.metric.name}"]
+    brief = (*BRIEF, f"final {found.metric.name}")
+    columns = [n for n, title in enumerate(groups.titles) if n < (len(found.keys) or 1) or title in brief]
     shown = Table(title=statuses(found), title_justify="left", title_style="")
-    columns = sorted({n for n in columns if n < len(groups.titles)})  # without a configuration there are none
     for n in columns:
         title = found.keys[n].label if n < len(found.keys) else groups.titles[n]
         shown.add_column(escape(title), justify="right" if groups.numeric[n] else "left", overflow="fold")

@@ -133,6 +133,8 @@ def validate(judge: Judge, task: Task, watch: Watch = ALONE) -> dict[str, float]
     unit = "problems" if task.has_answers else "windows"
     with patience.doing("Evaluating", task.val_size, unit, watch.voice) as progress:
         for start in range(share.start, share.stop, step):
+            if judge.stop.number:
+                break
             batch = task.batch("val", np.arange(start, min(start + step, share.stop)))
             since = first_that_counts(batch)
             weights, answer = (

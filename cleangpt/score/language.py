@@ -36,6 +36,8 @@ def score(task: Task, judge: Judge, split: str, limit: int | None, method: str, 
     rows: list[np.ndarray] = []
     with patience.doing("Scoring", count, "windows", watch.voice) as progress:
         for start in range(share.start, share.stop, step):
+            if judge.stop.number:
+                break
             index = np.arange(start, min(start + step, share.stop))
             batch = task.batch(split, order(index) if order else index)
             real = np.ones(batch.targets.shape, bool) if batch.real is None else batch.real

@@ -1,9 +1,8 @@
-"""Sweeps: many trainings, each in fresh processes of its own, in its own directory under one sweep directory.
+"""Many trainings, each in processes and a folder of its own.
 
     settings.py    the keys of hydra.launcher and hydra.sweeper
-    naming.py      what differs between jobs, as the name of a folder
     jobs.py        a job, what is known of it on the disk, and how it ended
-    grid.py        the jobs of a sweep over given values
+    grid.py        the jobs of a sweep over given values, and their names
     search.py      the trials of a search with optuna
     processes.py   jobs as processes of this machine
     submitted.py   jobs that submitit hands to Slurm, or runs here

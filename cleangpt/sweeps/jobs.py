@@ -16,14 +16,16 @@ from cleangpt.runs.rundir import RunDir, read_row
 
 ABOUT, SWEEP = "job.json", "sweep.json"  # in the folder of a job, and of all
 DONE = ("completed", "early_stopped")
-STOPPING = {128 + number for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
-STOPPING |= {-number for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+STOPPING = {status for number in SIGNALS for status in (128 + number, -number)}
 # Where a job computes and what it shows may change when a sweep goes on; what it computes may not.
 MAY_CHANGE = ("device", "processes", "resume", "logger")
 
 
 @dataclass(frozen=True)
 class Job:
+    """One training of a sweep."""
+
     number: int
     overrides: tuple[str, ...]  # words that make its configuration
     label: str  # what differs from other jobs
@@ -49,6 +51,8 @@ class Job:
 
 @dataclass
 class Outcome:
+    """The end of a job, or of what an earlier part of the sweep did of it."""
+
     status: str  # completed, early_stopped, stopped, pruned or failed
     message: str = ""  # why it failed
     summary: dict[str, Any] = field(default_factory=dict)
@@ -56,8 +60,7 @@ class Outcome:
 
 def prepare(job: Job) -> None:
     """Have the folder of a job hold what the job is; refuse one that holds another."""
-    complaint = conflict(job)
-    if complaint:
+    if complaint := conflict(job):
         raise UserError(complaint)
     job.folder.mkdir(parents=True, exist_ok=True)
     if not job.about.exists():
@@ -67,23 +70,24 @@ def prepare(job: Job) -> None:
 
 def conflict(job: Job) -> str | None:
     """Say why this job can't lie in its folder, if another one does."""
+    why, here = None, job.folder.name
     if not job.folder.exists():
         # Sweeps have `0003_…`: another name behind the same number is another job.
-        same = sorted(job.folder.parent.glob(f"{job.number:04}_*")) if job.folder.parent.exists() else []
-        same = [path for path in same if (path / job.about.name).exists()]
-        if same and job.folder.name.startswith(f"{job.number:04}"):
-            return _refusal(f"job {job.number} is {same[0].name} there and {job.folder.name} here", job)
-        return None
-    try:
-        stored = migrations.to_today(files.read_json(job.about)["config"])
-    except FileNotFoundError:
-        if job.run.holds_a_run():
-            return _refusal(f"{job.folder.name} holds a run that is no job of a sweep", job)
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return _refusal(f"{job.folder.name}/{job.about.name} can't be read ({error})", job)
-    changed = differences(stored, job.config)
-    return _refusal(f"{job.folder.name} has another configuration ({changed})", job) if changed else None
+        same = sorted(path.parent.name for path in job.folder.parent.glob(f"{job.number:04}_*/{ABOUT}"))
+        if same and here.startswith(f"{job.number:04}"):
+            why = f"job {job.number} is {same[0]} there and {here} here"
+    else:
+        try:
+            stored = migrations.to_today(files.read_json(job.about)["config"])
+            if changed := differences(stored, job.config):
+                why = f"{here} has another configuration ({changed})"
+        except FileNotFoundError:
+            if job.run.holds_a_run():
+                why = f"{here} holds a run that is no job of a sweep"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            why = f"{here}/{ABOUT} can't be read ({error})"
+    shown = RunDir(job.folder.parent).shown()
+    return why and f"the sweep in {shown} can't be continued by this command: {why}: choose another hydra.sweep.dir"
 
 
 def differences(stored: dict[str, Any], config: dict[str, Any]) -> str:
@@ -95,40 +99,27 @@ def differences(stored: dict[str, Any], config: dict[str, Any]) -> str:
     return "; ".join(shown) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
 
 
-def _refusal(what: str, job: Job) -> str:
-    shown = RunDir(job.folder.parent).shown()
-    return f"the sweep in {shown} can't be continued by this command: {what}: choose another hydra.sweep.dir"
-
-
 def number_in(folder: Path) -> int | None:
     """Read the number of the job whose folder this is, if it is one's: in older sweeps it is the folder's name."""
-    number = _told(folder / ABOUT).get("number", int(folder.name) if folder.name.isdecimal() else None)
+    number = told(folder / ABOUT).get("number", int(folder.name) if folder.name.isdecimal() else None)
     return number if isinstance(number, int) else None
 
 
 def count_in(folder: Path) -> int:
     """Read how many jobs the sweep in this folder has, as far as it says so."""
-    count = _told(folder / SWEEP).get("of")
+    count = told(folder / SWEEP).get("of")
     return count if isinstance(count, int) else 0
 
 
-def summary(job: Job) -> dict[str, Any]:
-    return _told(job.run.summary)
-
-
-def machines(job: Job) -> list[dict[str, Any]]:
-    """Read where each part of a job was computed."""
-    with contextlib.suppress(AttributeError, TypeError):
-        record = _told(job.run.run)
-        return [part.get("machine", {}) for part in [record, *record.get("resumed", [])]]
-    return []
-
-
-def _told(path: Path) -> dict[str, Any]:
+def told(path: Path) -> dict[str, Any]:
     """Read a JSON object, as far as there is one."""
     with contextlib.suppress(OSError, ValueError):
         return untrusted.json_object(path)
     return {}
+
+
+def summary(job: Job) -> dict[str, Any]:
+    return told(job.run.summary)
 
 
 def is_done(job: Job) -> bool:
@@ -143,6 +134,7 @@ class Watched:
         self.last: dict[str, Any] = {}  # newest value of each name
 
     def new_rows(self) -> list[dict[str, Any]]:
+        """Read the lines that were written since the last time."""
         try:
             with self.path.open("rb") as file:
                 status = self.path.stat()
@@ -172,15 +164,13 @@ def outcome(job: Job, status: int, log_began: int) -> Outcome:
 
 def _why(job: Job, status: int, found: dict[str, Any], log_began: int) -> str:
     """Find the words with which a job failed: those of its summary, or the last ones that it wrote."""
+    if found.get("status") == "failed" and found.get("error") and status == 1:
+        return str(found["error"])
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}{': out of memory?' if -status == signal.SIGKILL else ''}"
     lines = []
     with contextlib.suppress(OSError), job.log.open("rb") as file:
         file.seek(log_began)
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
     own = [line for line in lines if line and not re.match(r"[EWI]\d{4} |[=-]{5,}", line)]  # torchrun's are no help
-    if found.get("status") == "failed" and found.get("error") and status == 1:
-        return str(found["error"])
-    if status < 0:
-        name = signal.Signals(-status).name
-        hint = ": out of memory?" if -status == signal.SIGKILL else ""
-        return f"killed by {name}{hint}"
     return own[-1] if own else f"ended with status {status} and said nothing"

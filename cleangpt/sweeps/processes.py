@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cleangpt.basics import files
@@ -24,7 +24,7 @@ def command(job: Job) -> list[str]:
     return [sys.executable, sys.argv[0], *where, *words, f"hydra.run.dir={command_line.quoted(job.folder)}"]
 
 
-def until_free(job: Job, say=print) -> None:
+def until_free(job: Job, say: Callable[[str], None]) -> None:
     """Wait for processes that still train in the folder of a job: their sweep was killed, and they are leaving."""
     os.close(claim.lock(job.folder, SECONDS_TO_LEAVE, say))
 
@@ -42,6 +42,7 @@ def shares(settings: Processes, jobs: int, processes: int, gpus: Sequence[str], 
 
     `gpus` are those that the jobs may use, none where they compute on the CPU.
     """
+    own: list[str | None]
     if settings.gpus is not None:
         own = [str(entry) for entry in settings.gpus]
     elif gpus:
@@ -67,7 +68,9 @@ def usable_gpus() -> list[str]:
 
 @dataclass
 class Running:
-    process: subprocess.Popen
+    """The processes of a job, and what of the machine they have."""
+
+    process: subprocess.Popen[bytes]
     share: Share
 
     def poll(self) -> int | None:
@@ -84,11 +87,11 @@ class Running:
 
 
 class LocalProcesses:
-    """Starts jobs on this machine, as many at once as there are shares."""
+    """Jobs as processes of this machine, as many at once as there are shares."""
 
-    def __init__(self, shares: list[Share], say=print):
-        self.free, self.say = list(shares), say
-        self.slots = len(shares)
+    def __init__(self, shares: list[Share]):
+        self.free, self.slots = list(shares), len(shares)
+        self.say: Callable[[str], None] = print
 
     def start(self, job: Job) -> Running:
         until_free(job, self.say)

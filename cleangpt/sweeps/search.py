@@ -15,16 +15,16 @@ from cleangpt import tasks
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import parse
 from cleangpt.corpus.store import NotPrepared
-from cleangpt.sweeps import jobs, naming
-from cleangpt.sweeps.grid import Compose, given, values
+from cleangpt.sweeps import jobs
+from cleangpt.sweeps.grid import Compose, Plan, given, job, values
 from cleangpt.sweeps.jobs import DONE, Job, Outcome
 from cleangpt.sweeps.settings import Sweeper
 
 DIGITS = 6  # of a proposed number: enough for any of them, and a name can hold it
 
 
-class Search:
-    """A plan: `next` gives the next trial as a job, and `ended` tells optuna how it went."""
+class Search(Plan):
+    """Trials that optuna proposes, which is told how each went."""
 
     def __init__(self, chosen: Sweeper, arguments: Sequence[str], compose: Compose, folder: Path):
         import optuna
@@ -37,26 +37,24 @@ class Search:
         if not space:
             raise ConfigError(["a search needs values to choose from: add 'optimizer.lr=tag(log,interval(1e-4,1e-2))'"])
         self.space = {key: distribution(override, optuna.distributions) for key, override in space.items()}
-        first = {key: getattr(d, "low", None) if hasattr(d, "low") else d.choices[0] for key, d in self.space.items()}
+        first = {key: d.low if hasattr(d, "low") else d.choices[0] for key, d in self.space.items()}
         self.example = self._job(0, first)
         self.direction = chosen.direction
         if self.direction == "auto":
             self.direction = "maximize" if chosen.metric.partition("/")[2] in self._more_is_better() else "minimize"
         self.study = self._study(folder)
         self.total = max(chosen.trials, len(self.study.trials))
+        self.waiting = [self.example] * self.total
         self.trials: dict[int, Any] = {}
         self.reported: dict[int, set[int]] = {}
-        self.before, self.unfinished = [], []
         ends = {"COMPLETE": "done before", "PRUNED": "pruned before", "FAIL": "failed before"}
-        for trial in self.study.trials:
-            if trial.state.is_finished():
-                job = self._job(trial.number, trial.params)
-                self.before.append((job, Outcome(ends[trial.state.name], summary=jobs.summary(job))))
-            else:
-                self.unfinished.append(trial)
+        finished = [trial for trial in self.study.trials if trial.state.is_finished()]
+        self.unfinished = [trial for trial in self.study.trials if not trial.state.is_finished()]
+        before = [(self._job(trial.number, trial.params), ends[trial.state.name]) for trial in finished]
+        self.before = [(one, Outcome(status, summary=jobs.summary(one))) for one, status in before]
 
     def _more_is_better(self) -> tuple[str, ...]:
-        """The scores of the task that are better when they are higher."""
+        """List the scores of the task that are better when they are higher."""
         dataset, context = self.example.config["dataset"], self.example.config["model"]["block_size"]
         try:
             return tasks.make(parse(dataset, tasks.SETTINGS[dataset["name"]]), context).more_is_better
@@ -64,20 +62,20 @@ class Search:
             raise UserError(f"{error}: prepare it first, by data/prepare.py") from None
 
     def next(self) -> Job | None:
+        """Go on with a trial that had begun, or begin another."""
+        known: set[int] = set()  # steps of which optuna has a value
         if self.unfinished:
-            frozen = self.unfinished.pop(0)
-            trial, params, known = self.optuna.Trial(self.study, frozen._trial_id), frozen.params, frozen
-            self.reported[trial.number] = set(known.intermediate_values)
+            begun = self.unfinished.pop(0)
+            trial, known = self.optuna.Trial(self.study, begun._trial_id), set(begun.intermediate_values)
         elif len(self.study.trials) < self.chosen.trials:
             trial = self.study.ask(self.space)
-            params, self.reported[trial.number] = trial.params, set()
         else:
             return None
-        self.trials[trial.number] = trial
-        return self._job(trial.number, params)
+        self.trials[trial.number], self.reported[trial.number] = trial, known
+        return self._job(trial.number, trial.params)
 
     def watched(self, job: Job, rows: list[dict[str, Any]]) -> bool:
-        """Tell optuna what evaluations found; whether the trial is worse than others at this step."""
+        """Tell optuna what evaluations found, and ask whether the trial is worse than others at this step."""
         trial, seen, prunes = self.trials[job.number], self.reported[job.number], False
         for row in rows:
             value, step = row.get(self.chosen.metric), row["step"]
@@ -88,36 +86,29 @@ class Search:
         return prunes
 
     def ended(self, job: Job, outcome: Outcome) -> None:
+        """Tell optuna how a trial ended. One that was stopped stays as it is, and goes on with the search."""
         state, trial = self.optuna.trial.TrialState, self.trials[job.number]
+        value = outcome.summary.get(f"best/{self.chosen.metric}")
+        if outcome.status in DONE and value is None:
+            found = [name.removeprefix("best/") for name in outcome.summary if name.startswith("best/val/")]
+            there = f"there are {', '.join(found)}" if found else "there was no evaluation with a finite loss"
+            outcome.status = "failed"
+            outcome.message = f"`hydra.sweeper.metric` {self.chosen.metric} is no value of an evaluation: {there}"
         if outcome.status in DONE:
-            value = outcome.summary.get(f"best/{self.chosen.metric}")
-            if value is None:
-                found = [name.removeprefix("best/") for name in outcome.summary if name.startswith("best/val/")]
-                there = f"there are {', '.join(found)}" if found else "there was no evaluation with a finite loss"
-                outcome.status = "failed"
-                outcome.message = f"`hydra.sweeper.metric` {self.chosen.metric} is no value of an evaluation: {there}"
-                self.study.tell(trial, state=state.FAIL)
-            else:
-                self.study.tell(trial, value)
-        elif outcome.status == "pruned":
-            self.study.tell(trial, state=state.PRUNED)
-        elif outcome.status == "failed":
-            self.study.tell(trial, state=state.FAIL)
-        # One that was stopped stays as it is, and goes on with the search.
+            self.study.tell(trial, value)
+        elif outcome.status in ("pruned", "failed"):
+            self.study.tell(trial, state=state.PRUNED if outcome.status == "pruned" else state.FAIL)
 
     def report(self) -> list[str]:
-        complete = [trial for trial in self.study.trials if trial.state.name == "COMPLETE"]
-        if not complete:
+        """Name the best trial."""
+        if not any(trial.state.name == "COMPLETE" for trial in self.study.trials):
             return []
         best = self.study.best_trial
         words = " ".join(self._words(best.params)[len(self.fixed) :])
         return [f"Best {self.chosen.metric}: {best.value:.5g}, trial {best.number}: {words}"]
 
     def _job(self, number: int, params: dict[str, Any]) -> Job:
-        words = self._words(params)
-        label = naming.label(words, set(self.space))
-        config, folder = self.compose(number, words, naming.name(number, label))
-        return Job(number, tuple(words), label, folder, config)
+        return job(number, self._words(params), set(self.space), self.compose)
 
     def _words(self, params: dict[str, Any]) -> list[str]:
         return [*self.fixed, *(f"{key}={written(params[key])}" for key in self.space)]
@@ -125,19 +116,16 @@ class Search:
     def _study(self, folder: Path) -> Any:
         """Begin the study of this directory, or continue it."""
         optuna, chosen = self.optuna, self.chosen
-        storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}")
-        pruners = optuna.pruners
-        pruner = pruners.NopPruner()
+        place = folder / "optuna.db"
+        storage = optuna.storages.RDBStorage(f"sqlite:///{place}")
+        pruner = optuna.pruners.NopPruner()
         if chosen.pruner == "median":
-            pruner = pruners.MedianPruner(chosen.startup_trials, chosen.warmup_steps)
+            pruner = optuna.pruners.MedianPruner(chosen.startup_trials, chosen.warmup_steps)
+        how = {"study_name": "search", "direction": self.direction, "load_if_exists": True}
         try:
-            study = optuna.create_study(
-                storage=storage, study_name="search", direction=self.direction, pruner=pruner, load_if_exists=True
-            )
+            study = optuna.create_study(storage=storage, pruner=pruner, **how)
         except Exception as error:
-            raise UserError(
-                f"{folder / 'optuna.db'} can't be used ({error}): choose another hydra.sweep.dir"
-            ) from error
+            raise UserError(f"{place} can't be used ({error}): choose another hydra.sweep.dir") from error
         space = {key: repr(found) for key, found in self.space.items()}
         about = {**self.example.config, "search": {"metric": chosen.metric, "for": self.direction, "space": space}}
         if not study.trials:
@@ -150,9 +138,8 @@ class Search:
             if chosen.sampler == "random":
                 study.sampler = optuna.samplers.RandomSampler(seed=seed)
             else:  # of trials that still run the worst is assumed, so that no two are alike
-                study.sampler = optuna.samplers.TPESampler(
-                    n_startup_trials=max(1, chosen.startup_trials), constant_liar=True, seed=seed
-                )
+                alone = max(1, chosen.startup_trials)
+                study.sampler = optuna.samplers.TPESampler(n_startup_trials=alone, constant_liar=True, seed=seed)
         return study
 
 
@@ -160,16 +147,16 @@ def distribution(override: Override, kinds: Any) -> Any:
     """Translate the values of one key into a distribution of optuna's."""
     sweep = override.value()
     if isinstance(sweep, IntervalSweep):
-        log = "log" in sweep.tags
         whole = isinstance(sweep.start, int) and isinstance(sweep.end, int)
         try:
             kind = kinds.IntDistribution if whole else kinds.FloatDistribution
-            return kind(sweep.start, sweep.end, log=log)
+            return kind(sweep.start, sweep.end, log="log" in sweep.tags)
         except ValueError as error:
             raise ConfigError([f"`{override.input_line}` can't be searched: {error}"]) from None
-    if isinstance(sweep, RangeSweep) and all(isinstance(end, int) for end in (sweep.start, sweep.stop, sweep.step)):
-        last = sweep.start + (sweep.stop - sweep.start - 1) // sweep.step * sweep.step
-        return kinds.IntDistribution(sweep.start, last, step=sweep.step)
+    if isinstance(sweep, RangeSweep):
+        start, stop, step = sweep.start, sweep.stop, sweep.step
+        if isinstance(start, int) and isinstance(stop, int) and isinstance(step, int):
+            return kinds.IntDistribution(start, start + (stop - start - 1) // step * step, step=step)
     return kinds.CategoricalDistribution(list(override.sweep_string_iterator()))
 
 

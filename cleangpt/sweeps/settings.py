@@ -1,6 +1,7 @@
 """The keys of hydra.launcher and hydra.sweeper: their types, bounds and meaning. Their values are in conf/hydra/."""
 
 import shutil
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
@@ -81,18 +82,26 @@ class Sweeper(Section):
     warmup_steps: int = Field(ge=0, description="optimizer steps of a trial before it can be pruned")
 
 
-LAUNCHERS = {"processes": Processes, "submitit": Submitit}
-SWEEPERS = {"grid": Sweeper, "optuna": Sweeper}
-
-
-def launcher(data: dict[str, Any]) -> Any:
+def launcher(data: dict[str, Any]) -> Processes | Submitit:
     """Check hydra.launcher."""
-    return _part("launcher", data, LAUNCHERS)
+    ours = "processes, submitit_slurm, submitit_local"
+    return _part("launcher", data, {"processes": Processes, "submitit": Submitit}, ours)
 
 
-def sweeper(data: dict[str, Any]) -> Any:
+def sweeper(data: dict[str, Any]) -> Sweeper:
     """Check hydra.sweeper."""
-    return _part("sweeper", data, SWEEPERS)
+    return _part("sweeper", data, {"grid": Sweeper, "optuna": Sweeper}, "grid, optuna")
+
+
+def _part(part: str, data: dict[str, Any], known: Mapping[str, type[Section]], ours: str) -> Any:
+    plain = {key: value for key, value in data.items() if key != PLUGIN_CLASS}
+    name = str(plain.get("name"))
+    if name not in known:
+        raise ConfigError([f"`hydra/{part}` must be one of {ours}: another does not give each job fresh processes"])
+    field: dict[str, Any] = {part: (known[name], ...)}
+    inner = create_model("Hydra", __base__=Section, **field)
+    outer = create_model("Whole", __base__=Section, hydra=(inner, ...))  # so that sentences name the whole key
+    return getattr(parse({"hydra": {part: plain}}, outer).hydra, part)
 
 
 def mistakes(hydra: dict[str, Any]) -> list[str]:
@@ -118,22 +127,8 @@ def _lacking(chosen: Section) -> list[str]:
     return []
 
 
-def _part(part: str, data: dict[str, Any], known: dict[str, type[Section]]) -> Any:
-    plain = {key: value for key, value in data.items() if key != PLUGIN_CLASS}
-    if plain.get("name") not in known:
-        ours = {"launcher": "processes, submitit_slurm, submitit_local", "sweeper": "grid, optuna"}[part]
-        raise ConfigError([f"`hydra/{part}` must be one of {ours}: another does not give each job fresh processes"])
-    section = known[plain.get("name")]
-    inner = create_model("Hydra", __base__=Section, **{part: (section, ...)})
-    outer = create_model("Whole", __base__=Section, hydra=(inner, ...))  # so that sentences name the whole key
-    return getattr(parse({"hydra": {part: plain}}, outer).hydra, part)
-
-
 def help_keys() -> dict[str, Any]:
     """List the keys that --help explains, with their fields."""
-    found = {}
-    for part, section in (("launcher", Processes), ("sweeper", Sweeper)):
-        found |= {
-            f"hydra.{part}.{key}": field for key, field in keys(section).items() if key != "params" and key != "name"
-        }
-    return found
+    sections = {"launcher": keys(Processes), "sweeper": keys(Sweeper)}
+    found = {f"hydra.{part}.{key}": field for part, fields in sections.items() for key, field in fields.items()}
+    return {key: field for key, field in found.items() if not key.endswith((".params", ".name"))}

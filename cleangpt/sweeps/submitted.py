@@ -4,12 +4,14 @@ The tasks of a job are its processes. Before Slurm takes a job's nodes away, bec
 comes first, submitit hears of it: the training saves a snapshot, the job is queued again, and goes on from there.
 """
 
+import dataclasses
 import os
 import random
 import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,11 +120,13 @@ class Training:
             time.sleep(0.1)
         if self._child.returncode == 0:
             return None  # it was done: nothing is left to be queued
-        return DelayedSubmission(Training(self.words, self.folder, self.log, self.directory, self.threads))
+        return DelayedSubmission(dataclasses.replace(self))  # without what this process knows
 
 
 @dataclass
 class Submitted:
+    """A job that submitit has."""
+
     job: Job
     ticket: Any  # submitit's own Job
     local: bool
@@ -153,10 +157,11 @@ class Submitted:
 
 
 class Cluster:
-    """Starts jobs through submitit."""
+    """Jobs through submitit."""
 
-    def __init__(self, settings: Submitit, folder: Path, say=print):
-        self.settings, self.say = settings, say
+    def __init__(self, settings: Submitit, folder: Path):
+        self.settings = settings
+        self.say: Callable[[str], None] = print
         self.executor = executor(settings, folder / ".submitit" / "%j")
         self.slots = settings.jobs or 10_000
         path = os.environ.get("PYTHONPATH")

@@ -1,7 +1,6 @@
 """A sweep as a person watches it: a table that moves on a terminal, plain lines in a log."""
 
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
 from rich.live import Live
@@ -17,23 +16,25 @@ REFRESH = 4  # times a second
 SHOWN = ("val/loss", "val/accuracy")
 
 
-@dataclass
 class Row:
     """A job as it is shown."""
 
-    job: Job
-    status: str
-    watched: Watched
-    began: float = field(default_factory=time.monotonic)
-    outcome: Outcome | None = None
-    seconds: float | None = None
+    def __init__(self, job: Job, outcome: Outcome):
+        self.job, self.outcome, self.watched = job, outcome, Watched(job.run.metrics)
+        self.began = time.monotonic()
+        self.seconds: float | None = outcome.summary.get("seconds")
 
-    def value(self, name: str) -> float | None:
-        source = self.outcome.summary if self.outcome and self.outcome.summary.get(name) is not None else None
-        return (source or self.watched.last).get(name)
+    @property
+    def status(self) -> str:
+        return self.outcome.status
+
+    def value(self, name: str) -> Any:
+        """Read the newest value of a quantity: that of the summary, or of the last line."""
+        found = self.outcome.summary.get(name)
+        return self.watched.last.get(name) if found is None else found
 
     def step(self) -> int:
-        return (self.outcome and self.outcome.summary.get("step")) or self.watched.last.get("step", 0)
+        return self.outcome.summary.get("step") or self.watched.last.get("step", 0)
 
     def values(self) -> str:
         """Write the values of the last evaluation, for a line."""
@@ -46,7 +47,8 @@ class Board:
 
     def __init__(self, total: int, console: Console | None = None):
         self.console = console or for_tables()
-        self.total, self.rows = total, {}
+        self.total = total
+        self.rows: dict[int, Row] = {}
         self.live: Live | None = None
         if self.console.is_terminal and not self.console.is_dumb_terminal:
             self.live = Live(
@@ -60,28 +62,30 @@ class Board:
 
     def before(self, job: Job, outcome: Outcome) -> None:
         """Show a job that an earlier part of the sweep has done."""
-        row = self.rows[job.number] = Row(job, outcome.status, Watched(job.run.metrics), outcome=outcome)
-        row.seconds = outcome.summary.get("seconds")
-        self._line(row, f"{outcome.status}: {row.values()}" if row.values() else outcome.status)
+        row = self.rows[job.number] = Row(job, outcome)
+        self._line(row, outcome.status, row.values())
 
     def started(self, job: Job) -> Watched:
-        row = self.rows[job.number] = Row(job, "running", Watched(job.run.metrics))
+        """Show a job as running, and return its metrics to be watched."""
+        row = self.rows[job.number] = Row(job, Outcome("running"))
         self._line(row, "started")
         return row.watched
 
     def ended(self, job: Job, outcome: Outcome) -> None:
+        """Show how a job ended."""
         row = self.rows[job.number]
-        row.status, row.outcome, row.seconds = outcome.status, outcome, time.monotonic() - row.began
+        row.outcome, row.seconds = outcome, time.monotonic() - row.began
         if outcome.status == "failed":
-            self._line(row, f"failed: {outcome.message}")
+            self._line(row, "failed", outcome.message)
         else:
             at = f" at step {row.step()}" if outcome.status in ("stopped", "pruned") else ""
             word = {"completed": "finished", "early_stopped": "finished early"}.get(outcome.status, outcome.status)
-            self._line(row, f"{word}{at} in {duration(row.seconds)}" + (f": {row.values()}" if row.values() else ""))
+            self._line(row, f"{word}{at} in {duration(row.seconds)}", row.values())
 
-    def _line(self, row: Row, what: str) -> None:
+    def _line(self, row: Row, *what: str) -> None:
         if self.live is None:
-            self.say(" ".join(filter(None, [f"{row.job.number:04}", row.job.label, what])))
+            told = ": ".join(filter(None, what))
+            self.say(" ".join(filter(None, [f"{row.job.number:04}", row.job.label, told])))
 
     def best(self) -> list[str]:
         """Name the best of several jobs that finished: by accuracy, then by loss."""
@@ -103,12 +107,13 @@ class Board:
         rows = list(self.rows.values())
         running = [row for row in rows if row.status == "running"]
         ended = [row for row in rows if row.status != "running"]
-        kept = running[:room] + ended[max(0, len(ended) - (room - len(running))) :] if len(running) < room else running
+        kept = running + ended[max(0, len(ended) - (room - len(running))) :] if len(running) < room else running
         hidden = len(rows) - len(kept)
         caption = f"{len(ended)} of {self.total} ended, {len(running)} running, {self.total - len(rows)} waiting"
         return self.table(kept, caption + (f"; {hidden} not shown" if hidden else ""))
 
     def table(self, rows: list[Row] | None = None, caption: str | None = None) -> Table:
+        """Make a table of some rows, or of all."""
         table = Table(caption=caption, caption_justify="left")
         table.add_column("job", justify="right", no_wrap=True)
         table.add_column("what differs", overflow="fold")

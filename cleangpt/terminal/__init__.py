@@ -1,4 +1,4 @@
-"""What a person reads on a terminal: progress, tables, streams that may be closed.
+"""The terminal: progress, tables, streams that may close.
 
 patience.py   what takes long says what it is doing
 console.py    rich's console, on which text of somebody else steers nothing

@@ -2,9 +2,9 @@
 
 import sys
 from collections.abc import Iterable
-from typing import Any
 
 import rich.console
+from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from cleangpt.basics.shown import visible
@@ -15,7 +15,7 @@ WIDE = 120  # characters of a line of a table, where there is no terminal
 class Console(rich.console.Console):
     """Shows all text as `shown.visible` has it, that in tables included. Colours are rich's own, and stay."""
 
-    def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
 

@@ -20,7 +20,8 @@ class Table(rich.table.Table):
     """
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
-        room, shown = options.max_width, copy.copy(self)
+        room = options.max_width
+        shown: rich.table.Table = copy.copy(self)
         shown.columns = [copy.copy(column) for column in self.columns]
         if isinstance(self.title, str):
             shown.title = "\n".join(textwrap.fill(line, room) for line in self.title.splitlines())
@@ -55,8 +56,8 @@ def _width(table: rich.table.Table, console: Console, options: ConsoleOptions) -
     return rich.table.Table.__rich_measure__(table, console, options.update(max_width=UNBOUNDED)).maximum
 
 
-def _breaks_between_words(table: Table, console: Console, options: ConsoleOptions) -> bool:
-    """Give each column as much as there is, and no less than its longest word; whether there is that much."""
+def _breaks_between_words(table: rich.table.Table, console: Console, options: ConsoleOptions) -> bool:
+    """Give each column as much as there is and no less than its longest word, if there is that much."""
     free = options.update(max_width=UNBOUNDED)
     least, most = [], []
     for column in table.columns:
@@ -75,6 +76,7 @@ def _breaks_between_words(table: Table, console: Console, options: ConsoleOption
 
 
 def _row_by_row(table: rich.table.Table) -> rich.table.Table:
+    """Make a list of each row: the heads of the columns, and what they have."""
     found = rich.table.Table.grid(padding=(0, 2, 0, 0))
     found.title, found.title_justify, found.title_style = table.title, table.title_justify, table.title_style
     found.caption, found.caption_justify = table.caption, table.caption_justify

@@ -19,8 +19,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from cleangpt.basics.shown import visible
 from cleangpt.terminal import streams
@@ -40,6 +39,7 @@ def after() -> float:
 
 
 def duration(seconds: float) -> str:
+    """Write so many seconds as 0:07, 12:34 or 1:02:05."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
@@ -82,19 +82,19 @@ class Voice:
         self._write(f"\r\033[K{visible(text)}")
 
     def _write(self, text: str) -> None:
+        if "utf" not in (getattr(sys.stderr, "encoding", None) or "").lower():
+            text = text.replace("…", "...").encode("ascii", "replace").decode()
         with contextlib.suppress(OSError, ValueError):  # nobody reads any more
-            sys.stderr.write(text if _shows_dots() else text.replace("…", "...").encode("ascii", "replace").decode())
+            sys.stderr.write(text)
             sys.stderr.flush()
 
 
 class Nobody(Voice):
     """A place where nothing is said."""
 
-    speaks = False
-
-
-def _shows_dots() -> bool:
-    return "utf" in (getattr(sys.stderr, "encoding", None) or "").lower()
+    @property
+    def speaks(self) -> bool:
+        return False
 
 
 class Progress:
@@ -102,14 +102,13 @@ class Progress:
 
     _all: list["Progress"] = []  # noqa: RUF012  those under way; the innermost one speaks
 
-    def __init__(self, what: str, total: int | None, unit: str, voice: Any, wait: float, began: float):
+    def __init__(self, what: str, total: int | None, unit: str, voice: Voice, wait: float, began: float):
         self.what, self.total, self.unit, self.voice = what, total, unit, voice
-        self.wait, self.began, self.done = wait, began, 0
-        self.counted_since = began
-        self.drawn = False
-        self.said, self.last_line = "", 0.0
+        self.wait, self.began, self.counted_since = wait, began, began
+        self.done, self.drawn, self.said, self.last_line = 0, False, "", 0.0
 
     def advance(self, count: int = 1) -> None:
+        """Note that so much more is done."""
         self.done = min(self.done + count, self.total or self.done + count)
 
     def turn_to(self, what: str, done: int, total: int | None, now: float) -> None:
@@ -133,20 +132,19 @@ class Progress:
             self.voice.draw(self.picture(now, self.voice.width))
 
     def words(self, now: float) -> str:
+        """Write the progress as a line that stays."""
         if not self.total:
-            return f"{self.what} …" if not self.done else f"{self.what}: {self._counted(self.done)}"
+            return f"{self.what}: {self._counted(self.done)}" if self.done else f"{self.what} …"
         counted = f"{self.what}: {self._counted(self.done, bare=True)} of {self._counted(self.total)}"
-        return "".join([counted, *self._left(now)])
+        if not self.done:
+            return counted
+        left = (now - self.counted_since) / self.done * max(0, self.total - self.done)
+        return f"{counted}, {duration(left)} left"
 
     def _counted(self, count: int, bare: bool = False) -> str:
         if self.unit == "bytes":
             return size(count)
         return f"{count:,}" if bare or not self.unit else f"{count:,} {self.unit}"
-
-    def _left(self, now: float) -> list[str]:
-        if not (self.total and self.done):
-            return []
-        return [f", {duration((now - self.counted_since) / self.done * max(0, self.total - self.done))} left"]
 
     def picture(self, now: float, width: int) -> str:
         """Draw the progress as one line of a terminal, which must not be wider."""
@@ -164,19 +162,18 @@ def doing(
     what: str,
     total: int | None = None,
     unit: str = "",
-    voice: Any = None,
+    voice: Voice | None = None,
     wait: float | None = None,
-    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Progress]:
     """Say what is being done here, if it takes long."""
-    voice = Voice() if voice is None else voice
-    progress = Progress(what, total, unit, voice, after() if wait is None else wait, clock())
+    voice = voice or Voice()
+    progress = Progress(what, total, unit, voice, after() if wait is None else wait, time.monotonic())
     if not voice.speaks:
         yield progress
         return
     started()
     over = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(progress, over, clock), name="patience", daemon=True)
+    watcher = threading.Thread(target=_watch, args=(progress, over), name="patience", daemon=True)
     Progress._all.append(progress)
     watcher.start()
     try:
@@ -189,13 +186,11 @@ def doing(
             voice.draw("")
 
 
-def _watch(progress: Progress, over: threading.Event, clock: Callable[[], float]) -> None:
-    if over.wait(min(max(0.0, progress.began + progress.wait - clock()), threading.TIMEOUT_MAX)):
-        return
-    while True:
-        progress.look(clock())
-        if over.wait(BETWEEN_FRAMES):
-            return
+def _watch(progress: Progress, over: threading.Event) -> None:
+    wait = max(0.0, progress.began + progress.wait - time.monotonic())
+    while not over.wait(min(wait, threading.TIMEOUT_MAX)):
+        progress.look(time.monotonic())
+        wait = BETWEEN_FRAMES
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -262,18 +257,13 @@ def _speak_until_closed(watched: int, progress: Progress) -> None:
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, signal.SIG_IGN)
-        wait = progress.wait
-        while True:
-            told = b""
-            if select.select([watched], [], [], min(wait, 1e6))[0]:
-                told = os.read(watched, 4096)
-                if not told:
-                    break
+        wait, told = progress.wait, b""
+        while not select.select([watched], [], [], min(wait, 1e6))[0] or (told := os.read(watched, 4096)):
             progress.look(time.monotonic())
             for words in told.decode().split("\n")[:-1]:
                 progress.turn_to(words, 0, None, time.monotonic())
                 progress.look(time.monotonic())
-            wait = max(progress.began + progress.wait - time.monotonic(), BETWEEN_FRAMES)
+            wait, told = max(progress.began + progress.wait - time.monotonic(), BETWEEN_FRAMES), b""
         if progress.drawn:
             progress.voice.draw("")
     finally:

@@ -9,6 +9,7 @@ import io
 import os
 import select
 import sys
+from typing import Any
 
 HAD_ENOUGH, FAILED = 141, 1  # what a program has that SIGPIPE ended; what failed
 
@@ -31,7 +32,7 @@ class _Raw(io.RawIOBase):
     def isatty(self) -> bool:
         return os.isatty(self.number)
 
-    def write(self, data: memoryview) -> int:
+    def write(self, data: Any) -> int:
         while True:
             try:
                 return os.write(self.number, data)
@@ -59,8 +60,7 @@ class _Raw(io.RawIOBase):
 
 def losses() -> list[str]:
     """Write a sentence on each stream that was lost since the last time."""
-    found = _lost[:]
-    _lost.clear()
+    found, _lost[:] = _lost[:], []
     return found
 
 
@@ -86,9 +86,10 @@ def settle(goes_on: bool) -> None:
         if os.name == "posix" and _is_descriptor(stream, number):
             raw = _Raw(number, stream.name, goes_on or number == 2)
             atexit.register(setattr, raw, "leaving", True)
-            how = {"line_buffering": stream.line_buffering or number == 2, "write_through": stream.write_through}
+            lines, through = stream.line_buffering or number == 2, stream.write_through
             stream.flush()
-            setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, "backslashreplace", **how))
+            text = io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, "backslashreplace", None, lines, through)
+            setattr(sys, name, text)
         else:
             stream.reconfigure(errors="backslashreplace")
 

@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes on, and what is logged of it.
+"""A run while it goes on: what is seen and logged of it.
 
 tracking.py    the console, train.log, metrics.jsonl and the bar
 health.py      what a line of metrics.jsonl says of speed, memory, waiting and norms

@@ -25,8 +25,15 @@ class Drawer:
         self.process: subprocess.Popen[str] | None = None
 
     def renew(self) -> None:
-        """Begin to draw what there is by now, unless it is still being drawn."""
-        if self.failed or (self.process is not None and not self._is_done(self.process)):
+        """Begin to draw what there is by now, unless it is still being drawn, or could not be."""
+        if self.process is not None:
+            if self.process.poll() is None:
+                return
+            _, told = self.process.communicate()
+            if self.process.returncode:
+                self._complain(told.strip().rpartition("\n")[2])
+            self.process = None
+        if self.failed:
             return
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         try:
@@ -57,15 +64,6 @@ class Drawer:
             self.process.communicate()
             self.process = None
 
-    def _is_done(self, process: subprocess.Popen[str]) -> bool:
-        if process.poll() is None:
-            return False
-        _, told = process.communicate()
-        if process.returncode:
-            self._complain(told.strip().rpartition("\n")[2])
-        self.process = None
-        return not self.failed
-
     def _complain(self, why: object) -> None:
         if not self.failed:
             self.failed = True
@@ -73,6 +71,7 @@ class Drawer:
 
 
 def draw(run: RunDir) -> list[Path]:
+    """Draw the plots of a run in this process."""
     from cleangpt.watch.plots import run_plots
 
     return run_plots(read_metrics(run.metrics), run.plots)

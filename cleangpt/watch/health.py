@@ -60,7 +60,7 @@ class StepHealth:
         self.start(state)
         return found
 
-    def waiting(self, parts: Iterator[Any], phase: Callable[[str], AbstractContextManager]) -> Iterator[Any]:
+    def waiting(self, parts: Iterator[Any], phase: Callable[[str], AbstractContextManager[None]]) -> Iterator[Any]:
         """Pass on the parts of a step, and count the time that they take to come."""
         while True:
             began = time.perf_counter()
@@ -78,7 +78,7 @@ class StepHealth:
 
     @torch.no_grad()
     def update(self, optimizer: optim.Optimizer, step: int) -> dict[str, float]:
-        """Have the optimizer make its step; the norms of the new weights and of their change, where they are due."""
+        """Have the optimizer make its step, and where norms are due, compute those of the weights and their change."""
         if not (self.measures_norms(step) and self.world.is_main):
             optimizer.step()
             return {}
@@ -95,7 +95,7 @@ class StepHealth:
 
 
 def layer_of(parameter: str) -> str:
-    """blocks.3.attention.out.weight → blocks.3, and head.weight → head."""
+    """Cut blocks.3.attention.out.weight to blocks.3, and head.weight to head."""
     first, *others = parameter.split(".")
     return f"{first}.{others[0]}" if others[0].isdigit() else first
 

@@ -18,6 +18,8 @@ from cleangpt.runs.rundir import RunDir, read_metrics
 
 
 class Logger(Protocol):
+    """A place that gets rows as they are logged, and the summary of the run."""
+
     def row(self, row: dict[str, Any]) -> None: ...
     def finish(self, summary: dict[str, Any]) -> None: ...
 
@@ -52,7 +54,8 @@ class Wandb:
         if not kept.exists():
             files.write_json(kept, uuid.uuid4().hex[:8])
         # A key is looked for and not asked for, and the server is not asked about it: that would take its time.
-        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
+        mode: Any = os.environ.get("WANDB_MODE")
+        mode = mode or ("online" if wandb.login(prompt=False, verify=False) else "offline")
         self.run = wandb.init(
             project=config.logger.project,
             name=run.path.name,
@@ -105,21 +108,22 @@ class Loggers:
         self.say = say
         self.active: dict[str, Logger] = {}
         for name, make in LOGGERS.items():
-            if getattr(config.logger, name):
-                self._try(name, lambda name=name, make=make: self.active.update({name: make(run, config, step)}))
+            if getattr(config.logger, name) and (made := self._try(name, make, run, config, step)):
+                self.active[name] = made
 
     def row(self, row: dict[str, Any]) -> None:
+        """Pass a row on, without what is not finite."""
         finite = {k: v for k, v in row.items() if not isinstance(v, float) or math.isfinite(v)}
         for name, logger in list(self.active.items()):
-            self._try(name, lambda logger=logger: logger.row(finite))
+            self._try(name, logger.row, finite)
 
     def finish(self, summary: dict[str, Any]) -> None:
         for name, logger in list(self.active.items()):
-            self._try(name, lambda logger=logger: logger.finish(summary))
+            self._try(name, logger.finish, summary)
 
-    def _try(self, name: str, action: Callable[[], None]) -> None:
+    def _try(self, name: str, action: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            action()
+            return action(*arguments)
         except Exception as error:
             self.active.pop(name, None)
             hint = f": install it by `{extras.command(name)}`" if isinstance(error, ImportError) else ""

@@ -4,15 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cleangpt.basics import files
 
 BLUE, ORANGE, GREY = "#2f6db3", "#d9701e", "#8a8f98"
+SCHEDULE = {"lr": "learning rate", "weight_decay": "weight decay"}
+SCHEDULE |= {"grad_accum": "micro-steps in a step", "batch": "sequences in a step"}
 
 
-def new_figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, list]:
+def new_figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """Make a picture with so many panels, row by row."""
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
@@ -67,13 +71,7 @@ def run_plots(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
         axis.plot(steps, np.array(accuracy) * 100, color=BLUE, linewidth=2, marker="o", markersize=3)
         axis.set(title="Exact match on validation", xlabel="optimizer step", ylabel="%", ylim=(-2, 102))
         made.append(save_figure(figure, folder / "accuracy.png"))
-    names = {
-        "lr": "learning rate",
-        "weight_decay": "weight decay",
-        "grad_accum": "micro-steps in a step",
-        "batch": "sequences in a step",
-    }
-    names = {key: title for key, title in names.items() if any(key in row for row in rows)}
+    names = {key: title for key, title in SCHEDULE.items() if any(key in row for row in rows)}
     if names:
         figure, axes = new_figure(9, 5, columns=2, rows=-(-len(names) // 2))
         for axis, (key, title) in zip(axes, names.items(), strict=False):
@@ -105,6 +103,7 @@ def points(path: Path, panels: dict[str, list[tuple[str, dict[str, Any]]]], titl
 
 
 def bars(path: Path, labels: list[str], heights: list[float], xlabel: str, ylabel: str, title: str) -> Path:
+    """Draw a bar for each value."""
     figure, (axis,) = new_figure(max(5.0, 0.7 * len(labels) + 1), 4)
     axis.bar(labels, heights, color=BLUE, width=0.7)
     axis.set_ylim(bottom=0.9 * min(heights))
@@ -129,7 +128,7 @@ def heat_map(path: Path, cells: dict[tuple[int, int], float], rows: str, columns
         if not np.isnan(value):
             shade = "black" if value > 0.6 else "white"
             axis.text(column, row, f"{value * 100:.4g}", ha="center", va="center", fontsize=7, color=shade)
-    axis.set_xticks(range(grid.shape[1]), range(first[1], last[1] + 1))
-    axis.set_yticks(range(grid.shape[0]), range(first[0], last[0] + 1))
+    axis.set_xticks(range(grid.shape[1]), map(str, range(first[1], last[1] + 1)))
+    axis.set_yticks(range(grid.shape[0]), map(str, range(first[0], last[0] + 1)))
     axis.set(title=title, xlabel=columns, ylabel=rows)
     return save_figure(figure, path)

@@ -24,10 +24,10 @@ WARM_UP, STEPS, OPERATIONS = 5, 3, 15
 class Off:
     """The profiler of a training for which nobody asked for one."""
 
-    def step(self, number: int) -> contextlib.AbstractContextManager:
+    def step(self, number: int) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
-    def phase(self, name: str) -> contextlib.AbstractContextManager:
+    def phase(self, name: str) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
     def close(self) -> None:
@@ -40,13 +40,14 @@ class Profiler:
     def __init__(self, run: RunDir, train: TrainConfig, compute: Compute, say: Callable[[Any], None]):
         self.folder, self.train, self.compute, self.say = run.profile, train, compute, say
         self.shown = f"{run.shown()}/{run.profile.name}"
-        self.steps: range | None = None  # which are recorded
+        self.steps = range(0)  # which are recorded
         self.recorder: torch.profiler.profile | None = None
         self.spans: list[tuple[str, Any, Any]] = []  # a name, when it began and when it ended
 
     @contextlib.contextmanager
     def step(self, number: int) -> Iterator[None]:
-        if self.steps is None:
+        """Make a step inside this, which is recorded if it is one of those that are to be."""
+        if not self.steps:
             self.steps = window(number, self.train.steps, (self.train.eval_every, self.train.snapshot_every))
         if number == self.steps.start:
             self._try(self._begin)
@@ -87,13 +88,11 @@ class Profiler:
         recorder.stop()
         self.folder.mkdir(exist_ok=True)
         recorder.export_chrome_trace(str(self.folder / "trace.json"))
-        tables = [self._phases(), self._operations(recorder)]
         with (self.folder / "table.txt").open("w", encoding="utf-8") as file:
             console = Console(file=file, width=240, highlight=False, soft_wrap=True)  # names are whole there
-            for table in tables:
+            for table in (self._phases(), self._operations(recorder)):
                 console.print(table)
-        for table in tables:
-            self.say(table)
+                self.say(table)
         self.say(f"Profile: {self.shown}/trace.json (open it at ui.perfetto.dev), {self.shown}/table.txt")
 
     def _phases(self) -> Table:
@@ -114,7 +113,7 @@ class Profiler:
         own = [
             (event.self_device_time_total if on_gpu else event.self_cpu_time_total, event.count, event.key)
             for event in recorder.key_averages()
-            if event.device_type == torch.autograd.DeviceType.CPU
+            if event.device_type.name == "CPU"
         ]
         whole = sum(microseconds for microseconds, *_ in own) or 1.0
         place = "GPU" if on_gpu else "CPU"

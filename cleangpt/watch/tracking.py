@@ -69,6 +69,8 @@ class _Words(ProgressColumn):
 
 
 class Tracker:
+    """All that is said and logged of a run."""
+
     def __init__(self, run: RunDir, config: LoggerConfig, steps: int, speaks: bool):
         self.run, self.steps, self.speaks = run, steps, speaks
         self.console = Console(highlight=False, soft_wrap=True)
@@ -87,12 +89,9 @@ class Tracker:
         self.unwritten, self.warned = b"", False
         self.last_line = -math.inf
         if bar:
-            self.bar = Progress(
-                BarColumn(bar_width=self._bar_width()),
-                MofNCompleteColumn(table_column=Column(no_wrap=True)),  # which is never cut
-                _Words(),
-                console=self.console,
-            )
+            self.bar_column = BarColumn(bar_width=self._bar_width())
+            count = MofNCompleteColumn(table_column=Column(no_wrap=True))  # which is never cut
+            self.bar = Progress(self.bar_column, count, _Words(), console=self.console)
             self.task = self.bar.add_task("", total=steps)
 
     def start(self, step: int) -> None:
@@ -100,15 +99,12 @@ class Tracker:
         if not self.speaks:
             return
         with writable(self.run):
-            self._begin_metrics(step)
+            kept = [json.dumps(row) + "\n" for row in read_metrics(self.run.metrics) if row["step"] <= step]
+            files.write_text(self.run.metrics, "".join(kept))
+            self.metrics_file = files.append_bytes(self.run.metrics)
         if self.bar:
             self.bar.update(self.task, completed=step)
             self.bar.start()
-
-    def _begin_metrics(self, step: int) -> None:
-        kept = [json.dumps(row) + "\n" for row in read_metrics(self.run.metrics) if row["step"] <= step]
-        files.write_text(self.run.metrics, "".join(kept))
-        self.metrics_file = files.append_bytes(self.run.metrics)
 
     def log_to(self, config: Config, step: int) -> None:
         """Pass rows on to the loggers that were asked for."""
@@ -116,6 +112,7 @@ class Tracker:
             self.loggers = Loggers(self.run, config, step, self.say)
 
     def finish(self, summary: dict[str, Any]) -> None:
+        """Give the loggers the summary of the run, and let go of them."""
         if self.loggers:
             self.loggers.finish(summary)
             self.loggers = None
@@ -181,10 +178,8 @@ class Tracker:
             return
         now = time.monotonic()
         says = now - self.last_line >= SECONDS_BETWEEN_LINES or step == self.steps
-        if not (self.bar or says):
-            return
         if self.bar:
-            self.bar.columns[0].bar_width = self._bar_width()
+            self.bar_column.bar_width = self._bar_width()
             self.bar.update(self.task, completed=step, description=fitting(row, left, self.room()))
         if says:
             self.last_line = now
@@ -212,6 +207,7 @@ class Tracker:
             self.drawer.finish()
 
     def log(self, what: Any) -> None:
+        """Write to train.log alone."""
         with contextlib.suppress(OSError):  # a full disk must not end a training
             for line in [*streams.losses(), what]:
                 self.log_console.print(line, markup=not isinstance(line, str))
@@ -224,6 +220,7 @@ class Tracker:
             self.bar = None
 
     def close(self) -> None:
+        """End all that writes and draws."""
         self.pause()
         self.finish({})
         if self.drawer:
@@ -248,6 +245,7 @@ def only_finite(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def status(row: dict[str, Any]) -> str:
+    """Write what there is to say of a step in one line."""
     return "  ".join(words for words, _ in _parts(row).values())
 
 
@@ -257,7 +255,7 @@ def fitting(row: dict[str, Any], left: float | None, room: int) -> str:
     if left is not None:
         parts["left"] = (f"{duration(left)} left",) * 2
     words = "  ".join(long for long, _ in parts.values())
-    for dropped in (None, "batch", "mfu", "lr", "speed", "left", "loss"):
+    for dropped in ("nothing yet", "batch", "mfu", "lr", "speed", "left", "loss"):
         if len(words) <= room:
             break
         parts.pop(dropped, None)

@@ -4,9 +4,10 @@ import ast
 import json
 
 import pytest
-from corpora import prose
-from helpers import ROOT, has, look_ahead, on_path, run_program, small, toy
-from pretrained import save_gpt2
+from helpers.configs import has, look_ahead, small, toy
+from helpers.corpora import prose
+from helpers.pretrained import save_gpt2
+from started.programs import ROOT, on_path, run_program
 
 from cleangpt.basics.schema import keys
 from cleangpt.config import experiment, programs
@@ -27,7 +28,7 @@ LIBRARY = sorted((ROOT / "cleangpt").rglob("*.py"))
 
 
 def started(path) -> list[tuple[str, str]]:
-    """(name of the schema, name of the configuration) of each `cli.start(main, Schema, "name")` in a file."""
+    """List (name of the schema, name of the configuration) of each `cli.start(main, Schema, "name")` in a file."""
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     calls = [call for call in calls if ast.unparse(call.func) == "cli.start"]
     return [(call.args[1].id, call.args[2].value) for call in calls]
@@ -130,7 +131,7 @@ pathlib.Path("found.json").write_text(json.dumps({"ends": ends, "unread": unread
 
 
 def stand_ins(folder) -> dict[str, list[str]]:
-    """Small texts in the place of those that experiments train on, and the commands that prepare them."""
+    """Write small texts in the place of those that experiments train on; the commands that prepare them."""
     (folder / "one.txt").write_text(prose(1000), encoding="utf-8")
     (folder / "records").mkdir()
     records = [json.dumps({"text": prose(20, seed)}) + "\n" for seed in range(100)]
@@ -147,7 +148,7 @@ def stand_ins(folder) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """A folder with a short run of each experiment, and of each model; found.json tells of them."""
+    """Make a short run of each experiment, and of each model; found.json tells of them."""
     folder = tmp_path_factory.mktemp("ran")
     commands = stand_ins(folder)
     save_gpt2(folder / "pretrained", Bytes(with_end=False))
@@ -161,6 +162,8 @@ def ran(tmp_path_factory):
     common += ["dataset.digits=1", "model.n_layer=1", "train.steps=3", "train.batch_size=8", "device=cpu"]
     for model in ("llama_tiny", "gpt_tiny", "llama_long", "lstm"):
         commands[model] = ["train.py", f"model={model}", "logger=quiet", "train.test_at_end=false", *common]
+    for task in ("copy", "sort"):
+        commands[task] = ["train.py", f"dataset={task}", *commands["gpt_tiny"][1:4], "train.steps=3", "device=cpu"]
     falls = "train.stop_when={metric:val/loss,at_most:1,times:1}"
     commands["adamw"] = [*commands["gpt_tiny"], "optimizer=adamw", falls]
     diverge = ["schedule=constant", "optimizer=adamw", "optimizer.lr=1e38"]

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import ROOT, look_ahead, run_program, toy
+from helpers.configs import look_ahead, toy
+from helpers.trainings import AMX, cpuinfo
 from omegaconf import OmegaConf
-from runs import AMX, cpuinfo
+from started.programs import ROOT, run_program
 
 from benchmark import peers, sides
 from benchmark.plain_loop import Loop, mean_loss
@@ -21,8 +22,7 @@ from cleangpt.basics.schema import parse
 from cleangpt.config.experiment import resolve
 from cleangpt.config.programs import BenchConfig
 from cleangpt.machine import device
-from cleangpt.measure import matmul, random_tokens, run, score, suite, turns
-from cleangpt.measure.bench import bench
+from cleangpt.measure import bench, matmul, random_tokens, run, score, turns
 from cleangpt.models.build import build
 from cleangpt.models.contract import LanguageModel
 
@@ -166,12 +166,11 @@ def test_dtype_auto_is_decided_as_for_a_training(tmp_path, monkeypatch):
         ("shakespeare_char", "llama", "litgpt"),
     ],
 )
-def test_training_is_measured(dataset, model, against, capsys):
+def test_training_is_measured(dataset, model, against):
     if against in ("transformers", "litgpt"):
         pytest.importorskip(against)
     config = settings(f"dataset={dataset}", f"model={model}", against=against, dtype="bfloat16")
-    assert bench(config, []) == 0
-    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    result = bench.bench(config, [])
     names = ["cleangpt", peers.NAMES[against]] if against else ["cleangpt"]
     assert list(result["sides"]) == names
     assert [side["dtype"] for side in result["sides"].values()] == (
@@ -188,10 +187,9 @@ def test_training_is_measured(dataset, model, against, capsys):
     assert result["model"]["layers"] == 2
 
 
-def test_scoring_is_that_of_the_task(monkeypatch, capsys):
+def test_scoring_is_that_of_the_task(monkeypatch):
     config = settings("dataset=adder", "model=llama", what="score", **{"dataset.digits": 2})
-    assert bench(config, []) == 0
-    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    result = bench.bench(config, [])
     assert list(result["sides"]) == ["cleangpt", sides.DECODED]
     whole = tasks.make(config.dataset).size("test")
     complete = result["complete"]
@@ -202,9 +200,9 @@ def test_scoring_is_that_of_the_task(monkeypatch, capsys):
     assert run.measure(config)["complete"]["measured"] is False
 
 
-def test_scoring_of_text_counts_windows(capsys):
-    assert bench(settings("dataset=shakespeare", "model=gpt", what="score", **{"dataset.tokenizer": "bytes"}), []) == 0
-    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+def test_scoring_of_text_counts_windows():
+    config = settings("dataset=shakespeare", "model=gpt", what="score", **{"dataset.tokenizer": "bytes"})
+    result = bench.bench(config, [])
     assert result["unit"] == "windows a second"
     assert list(result["sides"]) == ["cleangpt"]
     assert result["complete"]["of"] == (1 << 17) // 16
@@ -212,9 +210,8 @@ def test_scoring_of_text_counts_windows(capsys):
 
 def test_decoding_is_compared_for_each_batch(capsys):
     pytest.importorskip("transformers")
-    assert bench(settings("dataset=adder", what="decode", against="transformers"), []) == 0
+    found = bench.bench(settings("dataset=adder", what="decode", against="transformers"), [])["sides"]
     lines = capsys.readouterr().out.splitlines()
-    found = json.loads(lines[-1])["sides"]
     ways = ("cleangpt", "transformers", "without a cache")
     assert list(found) == [f"{way}, batch {batch}" for batch in (1, 2) for way in ways]
     assert all(("ratio" in side) != label.startswith("cleangpt") for label, side in found.items())
@@ -223,7 +220,7 @@ def test_decoding_is_compared_for_each_batch(capsys):
 
 def test_a_profile_is_one_of_our_steps(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert bench(settings("dataset=adder", against=None, profile=True), []) == 0
+    bench.bench(settings("dataset=adder", against=None, profile=True), [])
     assert "steps 6 to 8" in " ".join(capsys.readouterr().out.split())
     assert {path.name for path in (tmp_path / "profile").iterdir()} == {"trace.json", "table.txt"}
 
@@ -231,7 +228,7 @@ def test_a_profile_is_one_of_our_steps(tmp_path, monkeypatch, capsys):
 def test_a_key_that_would_change_nothing_is_refused():
     changes = {"resume": "auto", "init_from": "there", "processes": 2, "profile": True}
     with pytest.raises(ConfigError) as refused:
-        bench(settings("dataset=adder", what="decode", **changes), [])
+        bench.bench(settings("dataset=adder", what="decode", **changes), [])
     assert [mistake.split("`")[1] for mistake in refused.value.mistakes] == [
         "resume",
         "init_from",
@@ -287,7 +284,7 @@ def test_starts_are_timed_and_a_suite_has_one_result(tmp_path):
 
 def test_a_suite_ends_with_what_fails(tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status, found = suite.run({"wrong": "what=nothing", "never": "rounds=1"}, [])
+    status, found = bench.run_suite({"wrong": "what=nothing", "never": "rounds=1"}, [])
     assert (status, found) == (2, {})
     assert "`what` must be one of" in capfd.readouterr().err
 

@@ -2,7 +2,7 @@
 
 import re
 
-from helpers import ROOT, on_path, run_program
+from started.programs import ROOT, on_path, run_program
 
 PAGE, FILE = ROOT / "docs" / "new_model.md", ROOT / "cleangpt" / "models" / "lstm.py"
 SMALL = "model.n_layer=1 model.n_embd=16 dataset.digits=1 train.batch_size=8 train.steps=2 logger=quiet device=cpu"
@@ -13,14 +13,15 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
-def unindented(code):
-    return "\n".join(line.strip() for line in code.splitlines() if line.strip())
+def lines(code):
+    """Strip indentation and blank lines: a piece of a class stands in the page as if it stood alone."""
+    return "".join(f"{line.strip()}\n" for line in code.splitlines() if line.strip())
 
 
 def test_every_piece_of_code_stands_in_the_file():
     assert len(blocks("python")) > 5
     for block in blocks("python"):
-        assert unindented(block) in unindented(FILE.read_text())
+        assert lines(block) in lines(FILE.read_text())
     (keys,) = blocks("yaml")
     assert (ROOT / "conf" / "model" / "lstm.yaml").read_text().endswith(keys)
 

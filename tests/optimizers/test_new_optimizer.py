@@ -3,8 +3,8 @@
 import re
 import shlex
 
-from helpers import ROOT, on_path, run_program
 from safetensors.torch import load_file
+from started.programs import ROOT, on_path, run_program
 
 PAGE = (ROOT / "docs" / "new_optimizer.md").read_text()
 SMALL = "model.n_layer=1 model.n_embd=16 dataset.digits=1 train.batch_size=8 logger=quiet device=cpu train.log_every=1"

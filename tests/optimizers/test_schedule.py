@@ -4,7 +4,8 @@ import itertools
 import math
 
 import pytest
-from helpers import toy
+from helpers.configs import toy
+from helpers.limits import within
 
 from cleangpt.basics.schema import parse
 from cleangpt.config.experiment import Config, resolve
@@ -238,6 +239,15 @@ def test_the_micro_steps_before_a_step_are_the_sum_of_those_of_all_steps_before_
         assert schedule.micro_steps_before(config, step) == running
         running += schedule.at(config, step).grad_accum
     assert schedule.micro_steps_before(config, steps + 1) == running
+
+
+@pytest.mark.parametrize(("style", "end"), [("constant", 2), ("cosine", 7), ("linear", 100_000)])
+def test_the_micro_steps_of_more_steps_than_anyone_takes_are_known_at_once(style, end):
+    steps = 10**15
+    config = whole(steps, grad_accum=accumulation(style, 2, end))
+    with within(20):
+        found = schedule.micro_steps_before(config, steps + 1)
+    assert found == pytest.approx(steps * (2 + end) / 2, rel=1e-3)
 
 
 # ---- from conf/

@@ -6,16 +6,17 @@ import math
 
 import numpy as np
 import pytest
-from helpers import toy
-from test_report import compared, make
+from helpers.compared import compared, make
+from helpers.configs import toy
 
 from cleangpt import tasks
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
-from cleangpt.basics.schema import parse
+from cleangpt.config.experiment import parse
+from cleangpt.measure import random_tokens
 from cleangpt.report import collect, draw, words, write
 from cleangpt.report.compare import compare
-from cleangpt.sweeps import naming
+from cleangpt.sweeps import grid
 from cleangpt.sweeps.jobs import Job, prepare
 from cleangpt.watch import plots
 
@@ -40,10 +41,15 @@ def test_whether_more_is_better_comes_from_the_task_that_the_run_names(tmp_path)
     assert compared(tmp_path, "val/accuracy").metric.sign == -1, "the task says that only f1 is better when it is high"
 
 
-def test_a_task_says_which_of_its_scores_are_better_when_they_are_high():
-    for name, settings in tasks.SETTINGS.items():
-        if tasks.of(name).has_answers:
-            assert tasks.make(parse(toy(f"dataset={name}")["dataset"], settings)).more_is_better == ("accuracy",)
+def test_a_task_says_which_of_its_scores_are_better_when_they_are_high(tmp_path):
+    for name in tasks.SETTINGS:
+        folder = tmp_path / name
+        folder.mkdir()
+        options = {} if tasks.of(name).has_answers else {"dataset.dir": str(folder)}
+        settings = parse(toy(f"dataset={name}", **options)).dataset
+        if options:
+            random_tokens.write(folder, settings, 1, seed=0)
+        assert tasks.make(settings, 16).more_is_better == (() if options else ("accuracy",))
 
 
 def test_settings_that_share_the_best_accuracy_are_ranked_by_their_loss(tmp_path):
@@ -66,7 +72,7 @@ def test_settings_that_share_the_best_accuracy_are_ranked_by_their_loss(tmp_path
 
 def test_jobs_that_left_no_run_are_told_whatever_their_folders_are_called(tmp_path):
     for number in (0, 2, 3):
-        folder = tmp_path / naming.name(number, f"optimizer.lr={number}")
+        folder = tmp_path / grid.name(number, f"optimizer.lr={number}")
         prepare(Job(number, (f"optimizer.lr={number}",), "", folder, {}))
         if number != 3:  # which was refused, and left its folder alone
             made = make(tmp_path / "elsewhere" / str(number), 1.0, optimizer__lr=0.1 + number)

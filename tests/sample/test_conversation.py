@@ -12,8 +12,8 @@ import sys
 import time
 
 import pytest
-from helpers import ROOT
-from voices import asked, opened, three_runs
+from helpers.saved_models import asked, opened, three_runs
+from started.programs import ROOT
 
 from cleangpt.sample import text_model
 from cleangpt.sample.conversation import Conversation

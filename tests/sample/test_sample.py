@@ -6,9 +6,11 @@ import re
 import sys
 
 import pytest
-from helpers import arithmetic, look_ahead, run_program
-from runs import AMX, cpuinfo
-from voices import LETTERS, asked, opened, saved, three_runs
+from helpers.configs import look_ahead
+from helpers.saved_models import LETTERS, asked, opened, saved, three_runs
+from helpers.sums import arithmetic
+from helpers.trainings import AMX, cpuinfo
+from started.programs import run_program
 
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.config import command_line
@@ -195,7 +197,7 @@ def test_a_token_that_begins_every_text_is_put_there(runs, monkeypatch):
 @pytest.mark.parametrize("reversed_", [True, False])
 @pytest.mark.parametrize("digits", [3, 20])
 def test_a_problem_is_asked_as_in_training(name, padded, reversed_, digits):
-    from helpers import settings, written
+    from helpers.sums import settings, written
 
     task = arithmetic(name=name, padded=padded, reversed=reversed_, digits=digits, val_fraction=0.05)
     for a, b in ((123, 45), (0, 7), (999, 999)):

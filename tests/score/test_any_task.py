@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from helpers import toy
-from rote import Rote, judge
+from helpers.configs import toy
+from helpers.rote import Rote, judge
 
 from cleangpt import tasks
 from cleangpt.basics.errors import UserError

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from pretrained import save_gpt2
+from helpers.pretrained import save_gpt2
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cleangpt.basics.errors import UserError

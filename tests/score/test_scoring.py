@@ -6,8 +6,10 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from helpers import PLAIN, arithmetic, written
-from rote import FORMATS, Rote, flawed, judge, rote
+from helpers.configs import PLAIN
+from helpers.limits import within
+from helpers.rote import FORMATS, Rote, flawed, judge, rote
+from helpers.sums import arithmetic, written
 
 from cleangpt.machine.signals import Stopped
 from cleangpt.models import gpt, llama
@@ -165,6 +167,13 @@ def test_a_signal_at_any_time_of_a_score_stops_it(monkeypatch):
                 of_task.score(task, wrong, "train", None, "forced")
         wrong.stop.number = 0
     assert of_task.score(task, wrong, "train", None, "forced")["wrong"]
+
+
+def test_a_signal_ends_an_evaluation_of_more_problems_than_anyone_waits_for():
+    asked = rote(arithmetic(digits=1))
+    asked.stop.number = 15
+    with within(20), pytest.raises(Stopped):
+        evaluate.validate(asked, arithmetic(digits=20, val_size=10**12))
 
 
 def test_of_few_problems_there_is_no_first_look(monkeypatch):

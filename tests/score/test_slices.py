@@ -4,8 +4,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from helpers import arithmetic, written
-from rote import FORMATS, Rote, by_heart, flawed, judge, rote, steps
+from helpers.rote import FORMATS, Rote, by_heart, flawed, judge, rote, steps
+from helpers.sums import arithmetic, written
 
 from cleangpt.machine.distributed import World
 from cleangpt.score import exact_match as scoring

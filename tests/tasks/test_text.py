@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from corpora import prepared, prose, settings
-from helpers import PLAIN
-from runs import fit, losses, make_trainer, rows, weights
+from helpers.configs import PLAIN
+from helpers.corpora import prepared, prose, settings
+from helpers.trainings import fit, losses, make_trainer, rows, weights
 
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError

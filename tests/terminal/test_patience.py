@@ -9,11 +9,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import ROOT, arithmetic, run_program
+from helpers.sums import arithmetic
 from rich.console import Console
+from started.programs import ROOT, run_program
 
 from cleangpt.score import of_task
-from cleangpt.sweeps.jobs import Job
+from cleangpt.sweeps.jobs import Job, Outcome
 from cleangpt.sweeps.table import Board
 from cleangpt.terminal import patience
 from cleangpt.watch import tracking
@@ -310,7 +311,7 @@ def test_the_table_of_a_sweep_fits_80_columns(tmp_path):
         config = {"train": {"steps": 600_000}}
         board.started(Job(number, (), label, tmp_path / str(number), config))
         board.rows[number].watched.last = {"step": 599_999, "val/loss": 10.12345, "val/accuracy": 1.0}
-    board.rows[0].status, board.rows[0].seconds = "early_stopped", 45296.0
+    board.rows[0].outcome, board.rows[0].seconds = Outcome("early_stopped"), 45296.0
     console.file = io.StringIO()
     console.print(board.table(caption="1 of 2 ended, 1 running, 0 waiting"))
     text = console.file.getvalue()

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from helpers import toy
 from hydra import compose, initialize_config_dir
 
 from cleangpt.basics import schema
@@ -19,6 +18,7 @@ from cleangpt.runs.rundir import find, read_config
 from cleangpt.sample.prompts import Reader
 from cleangpt.tasks.arithmetic import Task
 from cleangpt.tokens.tokenizers import Bytes, Characters
+from helpers.configs import toy
 
 LETTERS = Characters([*"\n abcdefghijklmnopqrstuvwxyz.,:|é€😀0123456789"])
 

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from helpers import written
 
 from cleangpt.machine.distributed import World
 from cleangpt.score.evaluate import Judge
 from cleangpt.tasks.arithmetic import Settings, Task
+from helpers.sums import written
 
 ALONE = World(0, 1, 0, 1)
 # Ways to write problems.

@@ -7,7 +7,8 @@ file is the server; it ends when the socket is closed, as it is when whoever hol
 What a child meets is what a new interpreter would: its environment, arguments, directory, streams, signals and random
 numbers; and it ends as one does. Programs that it starts in turn are forked as well. What is decided as an
 interpreter starts it shares with its siblings: the seed of `hash`, and each variable that a loaded library has read,
-so that a command with others is not taken.
+so that a command with others is not taken. And torch is there from the beginning: what a program does before it
+loads torch is for a light server, which has not, or for a new interpreter.
 """
 
 import atexit
@@ -56,7 +57,7 @@ READ_AT_START = (
 )
 READ_LATER = ("PYTHONPATH", "TORCHELASTIC_", "TORCH_NCCL_", "TORCHINDUCTOR_")
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 OURS = ("cleangpt", "hydra_plugins")
 SLOW_TO_LOAD = ("cleangpt.score.harness", "cleangpt.measure")  # with libraries that few programs need
 ONCE_A_PROCESS = ("cleangpt.config.cli",)  # what is drawn at random as they are loaded: the name of a run
