@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from cleangpt.basics import extras
 from cleangpt.basics.errors import UserError
 from cleangpt.models.contract import LanguageModel
+from cleangpt.models.settings import AttentionSettings
 
 
 def build(model: LanguageModel) -> Any:
@@ -23,6 +24,7 @@ def build(model: LanguageModel) -> Any:
     dtype = str(parameter.dtype).removeprefix("torch.")
     ends: dict[str, int | None] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
     about = architecture.configuration(model.config, dtype, ends)
+    assert isinstance(model.config, AttentionSettings)
     made = AutoModelForCausalLM.from_config(AutoConfig.for_model(**about), dtype=parameter.dtype)
     made.load_state_dict(tensors.converted(model.state_dict(), model.config, parameter.dtype), strict=False)
     made.tie_weights()

@@ -1,4 +1,4 @@
-"""Models: the keys, layers and costs of what learns.
+"""What learns: keys, layers, costs.
 
 A model is one file here and one YAML in conf/model/. Its file defines `Settings`, the keys of its YAML, above its
 first import of torch, and `Model`, which is made from them and keeps the contract. Nothing else has to be told about

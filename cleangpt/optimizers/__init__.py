@@ -1,4 +1,4 @@
-"""Optimizers and schedules: how a model learns.
+"""How it learns, and by which schedule.
 
 An optimizer is one file here and one YAML in conf/optimizer/. Its file defines `Settings`, the keys of its YAML, above
 its first import of torch, and `Optimizer`, as optim.py describes it. The files of this folder are found by looking, and

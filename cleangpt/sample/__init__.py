@@ -5,4 +5,5 @@ choose.py         from the logits of the next token to the token
 prompts.py        where prompts come from, and how a model reads them
 text_model.py     a trained model that goes on with prompts, shown or kept
 conversation.py   a conversation with it at a terminal
+run.py            one command of sample.py
 """

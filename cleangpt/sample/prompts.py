@@ -12,7 +12,7 @@ from cleangpt.basics.errors import UserError
 from cleangpt.basics.words import counted
 from cleangpt.config.experiment import Config, Imported
 from cleangpt.config.programs import SampleConfig, TemplateConfig
-from cleangpt.tasks.contract import Question
+from cleangpt.tasks.contract import Question, TaskWithAnswers
 from cleangpt.tokens import exchange, tokenizers
 
 EXAMPLES = 5  # held-out problems that are shown where nothing was asked
@@ -46,10 +46,10 @@ class Reader:
             )
         begin = exchange.begin(self.tokenizer)
         self.begin = [] if begin is None else [begin]  # stands before every text
-        self.task = None
+        self.task: TaskWithAnswers | None = None
         if trained.dataset and tasks.of(trained.dataset.name).has_answers:
             task = tasks.make(trained.dataset)
-            if task.tokenizer.to_json() == self.tokenizer.to_json():
+            if isinstance(task, TaskWithAnswers) and task.tokenizer.to_json() == self.tokenizer.to_json():
                 self.task = task
 
     def read(self, text: str, template: TemplateConfig, where: str = "the prompt") -> Prompt:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cleangpt import tasks
-from cleangpt.basics import extras, files, schema
+from cleangpt.basics import extras, files
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.words import counted, seconds
 from cleangpt.config import composition
-from cleangpt.config.experiment import Config, Imported
+from cleangpt.config.experiment import Config, Imported, parse
 from cleangpt.config.programs import ScoreConfig
 from cleangpt.runs.rundir import Opened, RunDir, find, read_config, refuse_links_outside
 from cleangpt.tasks.contract import Task
@@ -129,7 +129,7 @@ def _task_to_score(trained: Config | Imported, data: str | None, folder: Path) -
                 f"{folder} was imported, and has no data of its own: name prepared text, as in "
                 "data=data/shakespeare, or tasks of suite=lm-eval"
             )
-        dataset = schema.parse(composition.defaults("train", "dataset=text")["dataset"], tasks.SETTINGS["text"])
+        dataset = parse(composition.defaults("train", "dataset=text")).dataset
     if data is not None:
         if not hasattr(dataset, "dir"):
             raise UserError(f"`data` is for text, and this run learned {dataset.name}: leave it out")

@@ -1,4 +1,4 @@
-"""Many trainings, each in processes and a folder of its own.
+"""Many trainings, each in a folder of its own.
 
     settings.py    the keys of hydra.launcher and hydra.sweeper
     jobs.py        a job, what is known of it on the disk, and how it ended

@@ -1,0 +1,53 @@
+"""What docs/architecture.md says of the house is so."""
+
+import re
+
+import pytest
+from started.programs import ROOT
+
+from docs import rooms
+
+DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+CORE, MOST = 4_500, 400  # lines
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_what_a_page_links_to_is_there(page):
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", page.read_text())]
+    here = [link for link in links if link and "://" not in link]
+    assert [link for link in here if not (page.parent / link).exists()] == []
+
+
+def test_the_picture_has_every_room():
+    folders = {path.parent.name for path in (ROOT / "cleangpt").glob("*/__init__.py")}
+    assert {room for floor in rooms.floors() for room in floor} == folders
+    picture = rooms.PICTURE.read_text()
+    assert [room for room in folders if f"{room}/" not in picture] == []
+
+
+def test_the_purpose_of_a_room_fits_into_the_picture():
+    for floor in rooms.floors():
+        assert [room for room in floor if not 0 < len(rooms.purpose(room)) <= 110 / len(floor)] == []
+
+
+def test_the_core_is_an_evenings_reading():
+    page = (ROOT / "docs" / "architecture.md").read_text().partition("## The core")[2].partition("## ")[0]
+    files = [ROOT / "docs" / link for link in re.findall(r"\]\(([^)]+\.py)\)", page)]
+    assert len(files) > 20
+    assert sum(len(path.read_text().splitlines()) for path in files) < CORE
+
+
+@pytest.mark.parametrize("top", ["cleangpt", "benchmark", "tests"])
+def test_no_file_is_longer_than_a_reading_and_no_folder_is_crowded(top):
+    files = [path for path in (ROOT / top).rglob("*.py") if "versions" not in path.parts]
+    assert [path.name for path in files if len(path.read_text().splitlines()) > MOST] == []
+    folders = {path.parent for path in files}
+    assert [folder.name for folder in folders if len(list(folder.glob("*.py"))) > 13] == []  # with its __init__.py
+
+
+def test_every_room_is_a_docstring_that_maps_it():
+    for path in (ROOT / "cleangpt").glob("*/__init__.py"):
+        names = {file.stem for file in path.parent.glob("*.py")} - {"__init__"}
+        assert [name for name in names if not re.search(rf"\b{name}\b", path.read_text())] == [], path.parent.name
+        if path.parent.name not in rooms.CHOSEN:
+            assert path.read_text().rstrip().endswith('"""'), path
