@@ -101,7 +101,8 @@ def _part(part: str, data: dict[str, Any], known: Mapping[str, type[Section]], o
     field: dict[str, Any] = {part: (known[name], ...)}
     inner = create_model("Hydra", __base__=Section, **field)
     outer = create_model("Whole", __base__=Section, hydra=(inner, ...))  # so that sentences name the whole key
-    return getattr(parse({"hydra": {part: plain}}, outer).hydra, part)
+    whole: Any = parse({"hydra": {part: plain}}, outer)
+    return getattr(whole.hydra, part)
 
 
 def mistakes(hydra: dict[str, Any]) -> list[str]:
