@@ -31,10 +31,10 @@ test-slow: $(READY)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -m slow
 
 faults: $(READY)
-	OMP_NUM_THREADS=1 $(RUN) tests/faults.py
+	OMP_NUM_THREADS=1 $(RUN) tests/attacks/faults.py
 
 fuzz: $(READY)
-	OMP_NUM_THREADS=1 $(RUN) tests/fuzz.py
+	OMP_NUM_THREADS=1 $(RUN) tests/attacks/fuzz.py
 
 bench: $(READY)
 	$(RUN) bench.py suite=standing

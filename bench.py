@@ -1,4 +1,4 @@
-"""How fast: training, decoding or scoring of any configuration, beside others that do the same.
+"""Measure how fast any configuration trains, decodes or scores, beside others that do the same.
 
 python bench.py
 python bench.py what=score experiment=adder
@@ -17,7 +17,7 @@ from cleangpt.config.asked import Asked
 from cleangpt.config.programs import BenchConfig
 
 
-def main(asked: Asked) -> int:
+def main(asked: Asked[BenchConfig]) -> int:
     from cleangpt.measure import bench
 
     return bench.run(asked)

@@ -1,4 +1,4 @@
-"""A trained model as a folder that others open, and others' models as folders that we open.
+"""Turn a trained model into a folder that others open, and others' models into folders that we open.
 
 python export.py run=latest format=hf out=mine
 python export.py run=openai-community/gpt2 format=cleangpt out=gpt2
@@ -14,7 +14,7 @@ from cleangpt.config.asked import Asked
 from cleangpt.config.programs import ExportConfig
 
 
-def main(asked: Asked) -> int:
+def main(asked: Asked[ExportConfig]) -> int:
     from cleangpt.hf import run
 
     return run.export(asked.config)

@@ -1,4 +1,4 @@
-"""Text from a trained model: once, for many prompts, or as a conversation.
+"""Write text by a trained model: once, for many prompts, or as a conversation.
 
 python sample.py run=latest prompt="Once upon a time" temperature=0.9 top_p=0.95
 python sample.py run=<run>/best prompts=prompts.txt output=samples.jsonl num_samples=4
@@ -16,7 +16,7 @@ from cleangpt.config.asked import Asked
 from cleangpt.config.programs import SampleConfig
 
 
-def main(asked: Asked) -> int:
+def main(asked: Asked[SampleConfig]) -> int:
     from cleangpt.sample import run
 
     return run.sample(asked.config)

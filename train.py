@@ -22,7 +22,7 @@ from cleangpt.config.experiment import Config  # noqa: E402
 from cleangpt.sweeps import settings  # noqa: E402
 
 
-def main(asked: Asked) -> int:
+def main(asked: Asked[Config]) -> int:
     from cleangpt.train import launch
 
     return launch.train(asked, BEGAN)

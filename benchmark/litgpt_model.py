@@ -7,6 +7,7 @@ from torch import Tensor
 
 from cleangpt.basics.errors import UserError
 from cleangpt.models.contract import LanguageModel
+from cleangpt.models.llama import Settings
 
 NAMES = {
     "token_embedding": "transformer.wte",
@@ -26,7 +27,7 @@ NAMES = {
 def build(model: LanguageModel) -> Any:
     """Build litgpt's model with our weights: tokens (B, T) → logits (B, T, V)."""
     config = model.config
-    if config.hugging_face != "llama" or config.tied or config.dropout:
+    if not isinstance(config, Settings) or config.tied or config.dropout:
         raise UserError(
             "against=litgpt is for models as litgpt has them: use model=llama model.tied=false model.dropout=0.0"
         )

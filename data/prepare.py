@@ -20,10 +20,10 @@ from cleangpt.config.asked import Asked
 from cleangpt.config.programs import PrepareConfig
 
 
-def main(asked: Asked) -> int:
+def main(asked: Asked[PrepareConfig]) -> int:
     from cleangpt.corpus import report
 
-    return report.prepare(asked.config)
+    return report.prepare(asked.config.dataset, asked.config.workers, asked.config.force)
 
 
 if __name__ == "__main__":

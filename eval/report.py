@@ -20,7 +20,7 @@ from cleangpt.config.asked import Asked
 from cleangpt.config.programs import ReportConfig
 
 
-def main(asked: Asked) -> int:
+def main(asked: Asked[ReportConfig]) -> int:
     from cleangpt.report import run
 
     return run.report(asked.config)

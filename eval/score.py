@@ -22,7 +22,7 @@ from cleangpt.config.programs import ScoreConfig
 from cleangpt.score import run
 
 
-def main(asked: Asked) -> int:
+def main(asked: Asked[ScoreConfig]) -> int:
     return run.score(asked.config)
 
 

@@ -1,4 +1,4 @@
-"""What Hydra finds when it looks for configuration: a folder of the user's own, whose files come before ours.
+"""Have Hydra look for configuration in a folder of the user's own first, whose files come before ours.
 
 Hydra's own --config-dir only adds files, behind ours.
 """

@@ -1,4 +1,4 @@
-"""What Hydra finds when `-m` is given: a sweeper that passes on to cleangpt/sweeps/.
+"""Have Hydra pass what `-m` asks for on to cleangpt/sweeps/.
 
 Every program that uses Hydra imports this file, `--help` included: nothing heavy may be imported at its head.
 `hydra_plugins` is a namespace package, and must have no __init__.py. The values of the keys are in conf/hydra/:
@@ -16,7 +16,7 @@ class JobSweeper(Sweeper):
     """Runs each job of a sweep, or trial of a search, in processes of its own."""
 
     def __init__(self, **_settings: Any):
-        """What Hydra passes here is read from the configuration, where it is checked."""
+        """Ignore what Hydra passes here: it is read from the configuration, where it is checked."""
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
         self.loader, self.config = hydra_context.config_loader, config

@@ -15,7 +15,7 @@ from cleangpt.machine import process
 
 torch.set_num_threads(1)
 os.environ.setdefault("CLEANGPT_PATIENCE", "inf")  # what a slow machine says of its slowness is no matter of most tests
-LONGEST = ("test_readme", "test_launch", "test_conf", "test_sweeps", "test_harness")
+LONGEST = ("test_readme", "test_launch", "test_launch_stopped", "test_conf", "test_sweeps", "test_harness")
 
 
 def pytest_collection_modifyitems(items):

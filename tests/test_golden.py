@@ -8,9 +8,9 @@ settings, tokens, steps, columns and fields have to be the same, losses nearly s
 
 import json
 
-import programs
 import pytest
 from golden import compare, make
+from started import programs
 
 FILES = {path.stem: path for path in sorted(make.HERE.glob("*.json"))}
 OURS = compare.machine() in FILES

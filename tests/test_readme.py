@@ -5,7 +5,7 @@ import shlex
 import shutil
 
 import pytest
-from helpers import ROOT, run_program
+from started.programs import ROOT, run_program
 
 from docs import recipes
 

@@ -6,7 +6,7 @@ import subprocess
 import tomllib
 from importlib import metadata
 
-from helpers import ROOT, run_program
+from started.programs import ROOT, run_program
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TINY = ("model=llama_tiny", "dataset.digits=1", "train.steps=3", "train.batch_size=8", "hydra.run.dir=run")

@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from corpora import prose
-from faults_of_torchrun import UnderTorchrun, busy
-from helpers import ROOT, run_program
+from attacks.faults_of_torchrun import UnderTorchrun, busy
+from helpers.corpora import prose
+from started.programs import ROOT, run_program
 
 from cleangpt.machine import processor
 from cleangpt.report.collect import find
@@ -103,13 +103,13 @@ def test_the_fast_recipe_of_text_is_below_the_plain_one_in_a_fifth_of_the_steps(
 
 def test_damaged_and_hostile_files_are_refused_in_a_sentence():
     seed = random.SystemRandom().randrange(10**6)  # other files each time; a failing test shows it
-    command = [sys.executable, str(ROOT / "tests" / "fuzz.py"), "0.3", f"seed={seed}"]
+    command = [sys.executable, str(ROOT / "tests" / "attacks" / "fuzz.py"), "0.3", f"seed={seed}"]
     done = subprocess.run(command, timeout=3600, capture_output=True, text=True)
     assert done.returncode == 0, f"seed={seed}\n{done.stdout}{done.stderr}"
 
 
 def test_every_fault_leaves_the_right_bits():
-    done = subprocess.run([sys.executable, str(ROOT / "tests" / "faults.py")], timeout=3600)
+    done = subprocess.run([sys.executable, str(ROOT / "tests" / "attacks" / "faults.py")], timeout=3600)
     assert done.returncode == 0
 
 

@@ -1,6 +1,6 @@
-"""What everything stands on: errors, files, seeds, checked keys, words.
+"""Errors, checked keys, files, words, seeds.
 
-errors.py      mistakes of a user, told apart from those of a program
+errors.py      mistakes of a user, apart from those of a program
 schema.py      checked sections of keys, with every mistake in a sentence
 found.py       what can be chosen, found by looking
 files.py       files that are whole or not there

@@ -1,16 +1,13 @@
-"""What a user got wrong, told apart from what a program got wrong."""
+"""Mistakes of a user, told apart from those of a program."""
 
 from cleangpt.basics.shown import visible
 
 
 class UserError(Exception):
-    """One sentence for a person: what is wrong, and what to do. Ends a program with status 2.
-
-    It may quote what somebody else wrote.
-    """
+    """One sentence for a person: what is wrong, and what to do. Ends a program with status 2."""
 
     def __str__(self) -> str:
-        return visible(super().__str__())
+        return visible(super().__str__())  # it may quote what somebody else wrote
 
 
 class ConfigError(UserError):

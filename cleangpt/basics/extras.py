@@ -13,14 +13,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def command(extra: str) -> str:
     """Write the command that installs an extra for this Python: from its checkout, or from a wheel by name."""
-    if (ROOT / "pyproject.toml").exists():
-        wanted = ["-e", f"{_shown(ROOT)}[{extra}]"]
-    else:
-        wanted = requirements(extra)
+    from_checkout = (ROOT / "pyproject.toml").exists()
+    wanted = ["-e", f"{_shown(ROOT)}[{extra}]"] if from_checkout else _requirements(extra)
     return shlex.join([_python(), "-m", "pip", "install", *wanted])
 
 
-def requirements(extra: str) -> list[str]:
+def _requirements(extra: str) -> list[str]:
     """List the packages that an extra asks for."""
     lines = [line.partition(";") for line in metadata.requires("cleangpt") or []]
     return [needed.strip() for needed, _, when in lines if re.search(rf"extra == (['\"]){extra}\1", when)]

@@ -13,6 +13,7 @@ import pkgutil
 import sys
 from importlib import metadata
 from importlib.abc import InspectLoader
+from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
 from typing import Any, get_args
 
@@ -28,9 +29,9 @@ def settings(room: str, group: str) -> dict[str, type[Section]]:
     what does without it: `schema.unusable` has a sentence on it.
     """
     found: dict[str, type[Section]] = {}
-    for info in pkgutil.iter_modules(importlib.import_module(room).__path__):
-        if any(map(_is_settings, _body(f"{room}.{info.name}"))):  # other files are what these are made of
-            _add(found, f"{room}.{info.name}")
+    for info in pkgutil.iter_modules(importlib.import_module(room).__path__, f"{room}."):
+        if any(map(_is_settings, _body(info.name)[0])):  # other files are what these are made of
+            _add(found, info.name)
     for entry in sorted(_installed().select(group=group)):
         try:
             if not _add(found, entry.module):
@@ -43,7 +44,7 @@ def settings(room: str, group: str) -> dict[str, type[Section]]:
 
 
 def _add(found: dict[str, type[Section]], name: str) -> bool:
-    """Whether a module has settings, which are added by each of their names."""
+    """Add the settings of a module by each of their names; False where it has none."""
     keys = getattr(beginning(name), "Settings", None)
     names = get_args(keys.model_fields["name"].annotation) if keys else ()
     for name in names:
@@ -61,31 +62,30 @@ def module_of(settings: type[Section]) -> Any:
     return importlib.import_module(settings.__module__)
 
 
-def _body(name: str) -> list[ast.stmt]:
+def _body(name: str) -> tuple[list[ast.stmt], ModuleSpec]:
+    """Parse the source of a module."""
     spec = importlib.util.find_spec(name)
     if spec is None:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
     source = spec.loader.get_source(name) if isinstance(spec.loader, InspectLoader) else None
-    return ast.parse(source or "").body
+    return ast.parse(source or "").body, spec
 
 
 def beginning(name: str) -> ModuleType:
     """Import a module down to its first import of torch; the rest follows when something of it is asked for."""
     if name in sys.modules or "torch" in sys.modules:
         return importlib.import_module(name)
-    body = _body(name)
+    body, spec = _body(name)
     first = next((place for place, statement in enumerate(body) if _imports_torch(statement)), None)
     if first is None or not any(map(_is_settings, body[:first])):
         return importlib.import_module(name)
-    spec = importlib.util.find_spec(name)
-    head, rest = (
-        compile(ast.Module(part, []), spec.origin or name, "exec", dont_inherit=True)
-        for part in (body[:first], body[first:])
-    )
+    origin, parts = spec.origin or name, (body[:first], body[first:])
+    head, rest = (compile(ast.Module(part, []), origin, "exec", dont_inherit=True) for part in parts)
     return _in_two_parts(importlib.util.module_from_spec(spec), head, rest)
 
 
 def _in_two_parts(module: ModuleType, head: CodeType, rest: CodeType) -> ModuleType:
+    """Run the head of a module now, and the rest when something is asked for that the head has not."""
     inside = module.__dict__
 
     def __getattr__(wanted: str) -> Any:

@@ -7,18 +7,18 @@ import copy
 import difflib
 import math
 import types
-import typing
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen, MultipleOf
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from cleangpt.basics.errors import ConfigError
 from cleangpt.basics.shown import in_line
 
 unusable: list[str] = []  # why a name may be unknown: a sentence on each installed package that adds some, and failed
-
 
 T = TypeVar("T")
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ class Section(BaseModel):
     refuses: ClassVar[tuple[str, ...]] = ()  # groups, options and keys that it has and its program can do nothing with
 
 
+S = TypeVar("S", bound=Section)
+
+
 class Derived(NamedTuple):
     """Mark a key whose null stands for a value that follows from others: Annotated[int | None, Derived(("n_head",))].
 
@@ -46,18 +49,18 @@ class Derived(NamedTuple):
     rule: Callable[..., Any] = lambda value: value  # from the values of the sources, in this order
 
     def of(self, key: str) -> list[str]:
-        """The whole names of the sources, where `key` is marked."""
+        """Name the sources in full, where `key` is marked."""
         section = key.rpartition(".")[0]
         return [source if "." in source else f"{section}.{source}" for source in self.sources]
 
     def follows(self, key: str, values: dict[str, Any]) -> Any:
-        """What follows for `key` from the values by key; None while one of its sources has none."""
+        """Compute the value of `key` from the values by key; None while one of its sources has none."""
         found = [values.get(source) for source in self.of(key)]
         return None if None in found else self.rule(*found)
 
 
-def parse(data: dict[str, Any], schema: type[Section]) -> Any:
-    """The checked configuration, or a ConfigError with every mistake in it."""
+def parse(data: dict[str, Any], schema: type[S]) -> S:
+    """Check data and make a section of it; a ConfigError has a sentence on every mistake."""
     try:
         return schema.model_validate(data)
     except ValidationError as error:
@@ -68,29 +71,31 @@ def parse(data: dict[str, Any], schema: type[Section]) -> Any:
         raise ConfigError(list(found.values())) from None
 
 
-def keys(schema: type[Section], data: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Every key of the schema in dotted form, with its pydantic field.
+def keys(schema: type[Section], data: dict[str, Any] | None = None) -> dict[str, FieldInfo]:
+    """Map every key of the schema, in dotted form, to its pydantic field.
 
     All branches of a union are walked, or, where `data` is given, the one that its `name` chose.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, FieldInfo] = {}
     for key, field in _fields(schema, data):
         found[key] = _either(found.get(key), field)
     return found
 
 
-def _fields(schema: type[Section], data: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _fields(schema: type[Section], data: Any, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, field in schema.model_fields.items():
         sections = sections_of(field.annotation)
         inner = data.get(name) if isinstance(data, dict) else None
-        for section in _chosen(sections, inner):
+        chosen = inner.get("name") if isinstance(inner, dict) else None
+        named = [s for s in sections if (own := s.model_fields.get("name")) and chosen in get_args(own.annotation)]
+        for section in named or sections:
             yield from _fields(section, inner, f"{prefix}{name}.")
         if not sections:
             yield prefix + name, field
 
 
 def leaves(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested data as dotted keys and their values."""
+    """Flatten nested data to dotted keys and their values."""
     found: dict[str, Any] = {}
     for name, value in data.items():
         found |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
@@ -98,20 +103,20 @@ def leaves(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def derived(schema: type[Section], data: dict[str, Any] | None = None) -> dict[str, Derived]:
-    """The keys that are marked as derived, with their marks: of all branches, or of those that `data` chose."""
+    """Map the keys that are marked as derived to their marks: of all branches, or of those that `data` chose."""
     fields = _fields(schema, data)
     return {key: mark for key, field in fields for mark in field.metadata if isinstance(mark, Derived)}
 
 
 def left_open(section: Section) -> list[str]:
-    """The derived keys of checked data that are null."""
+    """List the derived keys of checked data that are null."""
     data = section.model_dump()
     values = leaves(data)
     return [key for key in derived(type(section), data) if key in values and values[key] is None]
 
 
-def filled(section: Any, told: dict[str, Any]) -> Any:
-    """Checked data with a value in every derived key that is null. `told` has the values that no key holds."""
+def filled(section: S, told: dict[str, Any]) -> S:
+    """Give every derived key that is null its value. `told` has the values that no key holds."""
     data = section.model_dump()
     marks, values, waiting = derived(type(section), data), leaves(data) | told, left_open(section)
     for _ in waiting:  # what follows from one that follows itself has its value a round later
@@ -119,8 +124,8 @@ def filled(section: Any, told: dict[str, Any]) -> Any:
     return _replaced(section, {key: values[key] for key in waiting})
 
 
-def _replaced(section: Any, values: dict[str, Any]) -> Any:
-    """A section with other values, by dotted key."""
+def _replaced(section: S, values: dict[str, Any]) -> S:
+    """Copy a section with other values, by dotted key."""
     own = {key: value for key, value in values.items() if "." not in key}
     for name in dict.fromkeys(key.partition(".")[0] for key in values if "." in key):
         inner = {key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{name}.")}
@@ -128,21 +133,13 @@ def _replaced(section: Any, values: dict[str, Any]) -> Any:
     return section.model_copy(update=own)
 
 
-def _chosen(sections: list[type[Section]], data: Any) -> list[type[Section]]:
-    name = data.get("name") if isinstance(data, dict) else None
-    named = [
-        s for s in sections if "name" in s.model_fields and name in typing.get_args(s.model_fields["name"].annotation)
-    ]
-    return named or sections
-
-
-def _either(one: Any, other: Any) -> Any:
-    """The field of a key that two branches of a union have: it may be what it may be in either."""
+def _either(one: FieldInfo | None, other: FieldInfo) -> FieldInfo:
+    """Join the fields of a key that two branches of a union have: it may be what it may be in either."""
     if one is None or expected(one) == expected(other):
         return one or other
-    both = copy.copy(one)
-    if typing.get_origin(one.annotation) is Literal and typing.get_origin(other.annotation) is Literal:
-        both.annotation = Literal[(*typing.get_args(one.annotation), *typing.get_args(other.annotation))]
+    both: Any = copy.copy(one)
+    if get_origin(one.annotation) is Literal and get_origin(other.annotation) is Literal:
+        both.annotation = Literal[(*get_args(one.annotation), *get_args(other.annotation))]
     else:
         branches = (Annotated[(f.annotation, *f.metadata)] if f.metadata else f.annotation for f in (one, other))
         both.annotation = Union[tuple(branches)]  # noqa: UP007
@@ -153,67 +150,65 @@ def _either(one: Any, other: Any) -> Any:
 
 
 def sections_of(annotation: Any) -> list[type[Section]]:
-    """The sections among the branches of an annotation."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    """List the sections among the branches of an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
-    return [section for branch in typing.get_args(annotation) for section in sections_of(branch)]
+    return [section for branch in get_args(annotation) for section in sections_of(branch)]
 
 
 def nearest(wrong: str, known: list[str]) -> str | None:
-    """The known name that a misspelling most likely means: also one that was put at the wrong level."""
+    """Guess which known name a misspelling means: also one that was put at the wrong level."""
     section, _, leaf = wrong.rpartition(".")
     beside = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == section}
     anywhere = {name.rpartition(".")[2]: name for name in reversed(known)}
     same_leaf = [name for name in known if name.rpartition(".")[2] == leaf]
     sections = {name.rpartition(".")[0] for name in same_leaf}
-    close_section = difflib.get_close_matches(section, sections, n=1, cutoff=0.7)
-    if close_section:
-        return f"{close_section[0]}.{leaf}"
-    close = difflib.get_close_matches(leaf, beside, n=1, cutoff=0.7)
-    if close:
+    if close := difflib.get_close_matches(section, sections, n=1, cutoff=0.7):
+        return f"{close[0]}.{leaf}"
+    if close := difflib.get_close_matches(leaf, beside, n=1, cutoff=0.7):
         return beside[close[0]]
     if same_leaf:
         return same_leaf[0]
-    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.8) if not beside else []
-    close_leaf = difflib.get_close_matches(leaf, anywhere, n=1, cutoff=0.75)
-    return (close or [anywhere[name] for name in close_leaf] or [None])[0]
+    if not beside and (close := difflib.get_close_matches(wrong, known, n=1, cutoff=0.8)):
+        return close[0]
+    close = difflib.get_close_matches(leaf, anywhere, n=1, cutoff=0.75)
+    return anywhere[close[0]] if close else None
 
 
-def expected(field: Any) -> str:
-    """In words, what a key may be: read off its type and bounds, so that help and errors never disagree."""
+def expected(field: FieldInfo) -> str:
+    """Describe what a key may be, read off its type and bounds, so that help and errors never disagree."""
     return _expected(field.annotation, field.metadata)
 
 
 def _expected(annotation: Any, metadata: list[Any]) -> str:
-    origin = typing.get_origin(annotation)
+    origin, branches = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        inner, *more = typing.get_args(annotation)
+        inner, *more = branches
         bounds = [bound for extra in more for bound in getattr(extra, "metadata", [extra])]
         return _expected(inner, [*metadata, *bounds])
     if origin in (Union, types.UnionType):
-        return " or ".join(_expected(branch, metadata) for branch in typing.get_args(annotation))
+        return " or ".join(_expected(branch, metadata) for branch in branches)
     if origin is Literal:
-        choices = [_show(value) for value in typing.get_args(annotation)]
+        choices = [_show(value) for value in branches]
         return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
     if annotation is type(None):
         return "null"
     if origin is list:
-        return f"a list of {_expected(*typing.get_args(annotation), [])}"
+        return f"a list of {_expected(branches[0], [])}"
     if origin is dict:
         return "a group of keys"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[annotation]
     if annotation is str:
-        metadata = [bound for bound in metadata if isinstance(bound, MinLen)]
-        return "text that is not empty" if metadata else words
+        return "text that is not empty" if any(isinstance(bound, MinLen) for bound in metadata) else words
     for bound in metadata:
         match bound:
-            case Ge(ge=low):
+            case Ge(ge=int() | float() as low):
                 words += f" of at least {low:g}" if abs(low) < 1e6 else f" of at least {low}"
-            case Gt(gt=low):
+            case Gt(gt=int() | float() as low):
                 words += f" above {low:g}"
-            case Le(le=high):
+            case Le(le=int() | float() as high):
                 words += f" up to {high:g}"
-            case Lt(lt=high):
+            case Lt(lt=int() | float() as high):
                 words += f" below {high:g}" if high < 1e6 else f" below 2^{math.log2(high):g}"
             case MultipleOf(multiple_of=factor):
                 words += f", a multiple of {factor}"
@@ -226,8 +221,8 @@ def _show(value: Any) -> str:
     return in_line(repr(value) if isinstance(value, str) and " " in value else value)
 
 
-def _sentence(mistake: Any, data: dict[str, Any], schema: type[Section]) -> tuple[str, str]:
-    """The key that a mistake is about, and one sentence on it for the person who typed it."""
+def _sentence(mistake: ErrorDetails, data: dict[str, Any], schema: type[Section]) -> tuple[str, str]:
+    """Find the key that a mistake is about, and write one sentence on it for the person who typed it."""
     known = keys(schema, data)
     key, value = _locate(mistake["loc"], data, known)
     kind = mistake["type"]
@@ -242,10 +237,7 @@ def _sentence(mistake: Any, data: dict[str, Any], schema: type[Section]) -> tupl
         hint = f"did you mean `{guess}`?" if guess else "there are " + ", ".join(siblings)
         return key, f"`{key}` is not a key: {hint}"
     if kind == "missing":
-        return (
-            key,
-            f"`{key}` is missing: set it to {expected(known[key]) if key in known else 'a group of keys'}",
-        )
+        return key, f"`{key}` is missing: set it to {expected(known[key]) if key in known else 'a group of keys'}"
     if kind == "value_error":
         return key, f"`{key}` {mistake['ctx']['error']}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
@@ -257,14 +249,14 @@ def _sentence(mistake: Any, data: dict[str, Any], schema: type[Section]) -> tupl
     if kind == "multiple_of":
         words = f"`{key}` must be a multiple of {mistake['ctx']['multiple_of']}, not {_show(value)}"
     if kind == "literal_error" and isinstance(value, str):
-        choices = [str(choice) for choice in typing.get_args(known[key].annotation)]
-        guess = difflib.get_close_matches(value, choices, n=1)
-        words += f": did you mean {guess[0]}?" if guess else ""
+        choices = [str(choice) for choice in get_args(known[key].annotation)]
+        close = difflib.get_close_matches(value, choices, n=1)
+        words += f": did you mean {close[0]}?" if close else ""
     return key, words
 
 
-def _locate(location: tuple[Any, ...], data: dict[str, Any], known: dict[str, Any]) -> tuple[str, Any]:
-    """The dotted key and the value behind a pydantic location, which also names branches of unions."""
+def _locate(location: tuple[Any, ...], data: dict[str, Any], known: dict[str, FieldInfo]) -> tuple[str, Any]:
+    """Find the dotted key and the value behind a pydantic location, which also names branches of unions."""
     path: list[str] = []
     value: Any = data
     for part in location:
@@ -280,7 +272,7 @@ def _locate(location: tuple[Any, ...], data: dict[str, Any], known: dict[str, An
 
 
 def _allowed_in(data: dict[str, Any], schema: type[Section]) -> list[str]:
-    """The keys and groups that this configuration may have: of a union only the branch that its `name` chose."""
+    """List the keys and groups that data may have: of a union only those of the branch that its `name` chose."""
     inner = [key for key in keys(schema, data) if "." in key]
     groups = dict.fromkeys(key.rpartition(".")[0] for key in inner)
     return [*schema.model_fields, *inner, *(group for group in groups if "." in group)]

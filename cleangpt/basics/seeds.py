@@ -5,8 +5,8 @@ disturbs another, and nothing has to be saved for a run to go on exactly.
 """
 
 import hashlib
+from collections.abc import Callable
 from math import isqrt
-from typing import Any
 
 import numpy as np
 
@@ -14,13 +14,13 @@ _MASK = (1 << 64) - 1
 
 
 def derive(seed: int, *purpose: str | int) -> int:
-    """A 63-bit key for one purpose of one seed."""
+    """Hash a seed and a purpose to a key of 63 bits."""
     text = "/".join(map(str, (seed, *purpose)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
 def scramble(values: np.ndarray, key: int) -> np.ndarray:
-    """64 pseudo-random bits for each value (the finaliser of SplitMix64), as uint64."""
+    """Hash each value to 64 pseudo-random bits (the finaliser of SplitMix64), as uint64."""
     if values.dtype == object:  # wider than 64 bits: fold the high part in first
         values = np.array([(v ^ (v >> 64) * 0x9E3779B97F4A7C15) & _MASK for v in values.flat], np.uint64)
     z = values.astype(np.uint64) + np.uint64((key * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) & _MASK)
@@ -30,13 +30,13 @@ def scramble(values: np.ndarray, key: int) -> np.ndarray:
 
 
 def uniforms(key: int, index: np.ndarray) -> np.ndarray:
-    """A pseudo-random number above 0 and below 1 for each index, as float64."""
+    """Draw a number above 0 and below 1 for each index, as float64."""
     return ((scramble(index, key) >> np.uint64(32)).astype(np.float64) + 0.5) / 2.0**32
 
 
-def integers(dtype: Any, limit: int) -> Any:
-    """`dtype` if sums of two numbers below `limit` fit it, else Python's own integers."""
-    return dtype if limit < 1 << 62 else object
+def integers(limit: int) -> np.dtype:
+    """Choose int64 if sums of two numbers below `limit` fit it, else Python's own integers."""
+    return np.dtype(np.int64 if limit < 1 << 62 else object)
 
 
 class Grid:
@@ -50,7 +50,7 @@ class Grid:
 
     def __init__(self, rows: int, columns: int, key: int):
         self.rows, self.columns = rows, columns
-        self.dtype = integers(np.int64, max(rows, columns))
+        self.dtype = integers(max(rows, columns))
         self.keys = [derive(key, "round", r) for r in range(self.ROUNDS)]
 
     def forward(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,19 +70,19 @@ class Grid:
         return row, column
 
     def cell(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the cell that is number `index`, row by row, goes."""
+        """Map the cell that is number `index`, row by row, to where it goes."""
         row, column = index // self.columns, index % self.columns
         return self.forward(row.astype(self.dtype), column.astype(self.dtype))
 
     def index(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-        """Which number goes to this cell: the inverse of `cell`."""
-        wide = integers(np.int64, self.rows * self.columns)
+        """Find the number that goes to this cell: the inverse of `cell`."""
+        wide = integers(self.rows * self.columns)
         row, column = self.inverse(row.astype(self.dtype), column.astype(self.dtype))
         return row.astype(wide) * self.columns + column.astype(wide)
 
     def _shift(self, values: np.ndarray, key: int, modulus: int) -> np.ndarray:
         bits = scramble(values, key)
-        if self.dtype is object:
+        if self.dtype == object:
             # 64 bits are too few to reach every residue of a wider modulus: take 128.
             return (bits.astype(object) << 64 | scramble(bits, key + 1).astype(object)) % modulus
         return (bits % np.uint64(modulus)).astype(np.int64)
@@ -95,7 +95,7 @@ class Permutation:
         self.size = size
         columns = isqrt(max(size - 1, 0)) + 1
         self.grid = Grid(-(-size // columns) or 1, columns, key)
-        self.dtype = integers(np.int64, self.grid.rows * columns)
+        self.dtype = integers(self.grid.rows * columns)
 
     def __call__(self, index: np.ndarray) -> np.ndarray:
         return self._walk(index, self.grid.forward)
@@ -103,9 +103,9 @@ class Permutation:
     def inverse(self, index: np.ndarray) -> np.ndarray:
         return self._walk(index, self.grid.inverse)
 
-    def _walk(self, index: np.ndarray, step: Any) -> np.ndarray:
-        """The grid is a little larger than the range: whoever lands outside of it walks on."""
-        value = np.asarray(index).astype(self.dtype)
+    def _walk(self, index: np.ndarray, step: Callable[..., tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        """Step through the grid until inside the range, than which it is a little larger."""
+        value: np.ndarray = np.asarray(index).astype(self.dtype)
         outside = np.ones(value.shape, bool)
         while outside.any():
             row, column = value[outside] // self.grid.columns, value[outside] % self.grid.columns

@@ -10,6 +10,7 @@ from cleangpt.basics.errors import UserError
 from cleangpt.basics.shown import in_line
 
 # The exceptions of code that reads a file which is not what it should be.
+DAMAGE: tuple[type[Exception], ...]
 DAMAGE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
 DAMAGE += (RecursionError, MemoryError)
 
@@ -55,6 +56,7 @@ def parsed(text: str | bytes) -> Any:
 
 
 def parsed_object(text: str | bytes) -> dict[str, Any]:
+    """Parse a JSON object; a ValueError where it is none."""
     found = parsed(text)
     if not isinstance(found, dict):
         raise ValueError("it holds no JSON object")

@@ -1,4 +1,4 @@
-"""From a command line to what a program does: Hydra composes, our schema judges.
+"""Start and end every program: Hydra composes its configuration, our schema judges it.
 
 `start` looks at the command line before Hydra runs it, so that every mistake in it is named at once, by one process,
 before torch is imported and before a run directory is made. Then Hydra does what its users know.
@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,28 +20,41 @@ from cleangpt.basics import files, schema
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import Section
 from cleangpt.basics.shown import visible
-from cleangpt.config import command_line, composition
-from cleangpt.config.asked import Asked
+from cleangpt.config import command_line, composition, look_ahead
+from cleangpt.config.asked import Asked, C
 from cleangpt.config.composition import CONF, Sweeps
 from cleangpt.machine import beginning, process
 from cleangpt.terminal import patience, streams
 
 WRONG_USE, FAILED = 2, 1
+# When this process began, with a few random digits, since two runs may begin in one second.
+STAMP = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.urandom(2).hex()}"
 
 
-def start(main: Callable[[Asked], int], section: type[Section], config_name: str, sweeps: Sweeps | None = None) -> None:
+def start(main: Callable[[Asked[C]], int], section: type[C], config_name: str, sweeps: Sweeps | None = None) -> None:
     """Run a program, whose `main` returns its exit status. Every way out of it goes through here.
 
     `sweeps` are the keys of Hydra's own part, of a program that has -m: jobs in processes of their own, which leave a
     run directory each.
     """
+    import hydra
     from hydra._internal.utils import get_args_parser
+    from hydra.core.hydra_config import HydraConfig
 
     process.before_torch()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come to us, who know how to say them
     register_resolvers(section, sweeps)
     sys.argv[1:] = [command_line.as_it_stands(word, section) for word in sys.argv[1:]]
-    ahead = None
+    ahead: look_ahead.Ahead[C] | None = None
+
+    @hydra.main(version_base=None, config_path=CONF, config_name=config_name)
+    @functools.wraps(main)  # Hydra knows a program by the file of its function
+    def composed(config: DictConfig) -> None:
+        data = composition.plain(config)
+        checked = ahead.config if ahead and ahead.data == data else schema.parse(data, section)
+        asked = Asked(checked, tuple(HydraConfig.get().overrides.task), ahead.own if ahead else ())
+        run(lambda: main(asked))
+
     try:
         arguments = command_line.options(get_args_parser(), sys.argv[1:], section)
         asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info
@@ -49,12 +62,14 @@ def start(main: Callable[[Asked], int], section: type[Section], config_name: str
         if arguments.multirun and sweeps is None:
             raise UserError(f"{Path(sys.argv[0]).name} has no sweeps (-m): start it once for each value")
         if arguments.multirun and _rank() is not None:
-            _refuse_sweep_under_torchrun()
+            words = [word for word in sys.argv if word not in ("-m", "--multirun")]
+            words = ["python", words[0], "-m", *words[1:], f"processes={os.environ.get('WORLD_SIZE', 1)}"]
+            raise UserError(
+                f"a sweep starts the processes of its jobs itself: run `{shlex.join(words)}` without torchrun"
+            )
         if not (asks or arguments.shell_completion):
-            from cleangpt.config import look_ahead
-
             ahead = look_ahead.check(arguments, section, config_name, sweeps)
-        _of_hydra(main, section, config_name, ahead)()
+        composed()
     except UserError as error:
         leave(error)
     except Exception as error:
@@ -67,27 +82,11 @@ def start(main: Callable[[Asked], int], section: type[Section], config_name: str
         sys.stdout.flush()  # while it can still be said that this fails
 
 
-def _of_hydra(main: Callable[[Asked], int], section: type[Section], config_name: str, ahead: Any) -> Callable[[], None]:
-    """What Hydra runs, with the configuration that it composed. What was checked ahead is not checked again."""
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-
-    @hydra.main(version_base=None, config_path=CONF, config_name=config_name)
-    @functools.wraps(main)  # Hydra knows a program by the file of its function
-    def composed(config: DictConfig) -> None:
-        data = composition.plain(config)
-        checked = ahead.config if ahead and ahead.data == data else schema.parse(data, section)
-        asked = Asked(checked, tuple(HydraConfig.get().overrides.task), ahead.own if ahead else ())
-        run(lambda: main(asked))
-
-    return composed
-
-
 def unusable(error: OSError) -> UserError:
     return UserError(f"{error.filename} can't be used ({error.strerror}): choose another place")
 
 
-def leave(error: UserError) -> None:
+def leave(error: UserError) -> NoReturn:
     """Say once what is wrong, and exit with 2. Under torchrun only rank 0 speaks, and the others let it finish."""
     patience.started()
     if _rank() not in (None, 0):
@@ -101,9 +100,9 @@ def leave(error: UserError) -> None:
     sys.exit(WRONG_USE)
 
 
-def run(action: Callable[[], int]) -> None:
+def run(action: Callable[[], int]) -> NoReturn:
     """Run what a program is for and exit with its status; what fails is shown in full and exits with 1."""
-    status: int | UserError = FAILED
+    status: int | UserError | None
 
     def answer() -> int | UserError:
         try:
@@ -112,16 +111,18 @@ def run(action: Callable[[], int]) -> None:
             return error  # no failure that torchrun would show with its traceback
 
     try:
+        answers: Callable[[], int | UserError | None] = answer
         if _rank() is not None:
             patience.load_torch()
             from torch.distributed.elastic.multiprocessing.errors import record
 
-            answer = record(answer)  # lets torchrun name the root cause
+            answers = record(answer)  # lets torchrun name the root cause
         with beginning.unwinding():
-            status = answer()
+            status = answers()
         if isinstance(status, UserError):
             leave(status)  # here, where Hydra does not put a line before it
     except Exception as error:
+        status = FAILED
         where = "" if _rank() is None else f"rank {_rank()}: "
         patience.started()
         sys.stderr.write(where + visible(files.full_disk(error) or traceback.format_exc()))
@@ -130,44 +131,25 @@ def run(action: Callable[[], int]) -> None:
 
 
 def _rank() -> int | None:
-    """The global rank, where a launcher gave one."""
+    """Read the global rank, where a launcher gave one."""
     return int(os.environ["RANK"]) if "RANK" in os.environ else None
 
 
-def _refuse_sweep_under_torchrun() -> None:
-    words = [word for word in sys.argv if word not in ("-m", "--multirun")]
-    command = shlex.join(["python", words[0], "-m", *words[1:], f"processes={os.environ.get('WORLD_SIZE', 1)}"])
-    raise UserError(f"a sweep starts the processes of its jobs itself: run `{command}` without torchrun")
-
-
-# --------------------------------------------------------------------------------------------------------------
-# Resolvers
-
-
 def register_resolvers(section: type[Section], sweeps: Sweeps | None = None) -> None:
-    OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
-    OmegaConf.register_new_resolver("run_stamp", _run_stamp, use_cache=True, replace=True)
-    for part in ("groups", "keys"):
-        OmegaConf.register_new_resolver(f"help_{part}", _help(part, section), replace=True)
-    OmegaConf.register_new_resolver("help_sweep", _help("sweep", sweeps), replace=True)
+    """Define what stands for ${run_name:…}, ${help_keys:} and the like in conf/."""
+    resolvers: dict[str, Callable[..., str]]
+    resolvers = {"run_name": _run_name, "run_stamp": lambda: STAMP, "help_sweep": _help("sweep", sweeps)}
+    resolvers |= {f"help_{part}": _help(part, section) for part in ("groups", "keys")}
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
 
 
 def _run_name(experiment: str | None, dataset: str, model: str) -> str:
-    """The folder of a run below outputs/: its experiment, or what it trains on what."""
+    """Name the folder of a run below outputs/: its experiment, or what it trains on what."""
     return str(experiment or f"{dataset}-{model}").replace("/", "-")
 
 
-_stamp = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.urandom(2).hex()}"
-
-
-def _run_stamp() -> str:
-    """When this process began, with a few random digits, since two runs may begin in one second."""
-    return _stamp
-
-
 def _help(part: str, about: type[Section] | Sweeps | None) -> Callable[..., str]:
-    """What stands for ${help_keys:} and the like in the templates of --help."""
-
     def words(*, _root_: DictConfig) -> str:
         from cleangpt.config import program_help
 

@@ -1,4 +1,4 @@
-"""The words of a command line: told apart, quoted, and found again for the commands that are built of them."""
+"""Tell the words of a command line apart, quote them, and find them again for commands that are built of them."""
 
 import argparse
 import fnmatch
@@ -22,30 +22,30 @@ PICKLED = "--experimental-rerun"  # of Hydra's, which loads a pickle
 
 
 def split(word: str) -> tuple[str, str]:
-    """The key or group that an override is about, and its value, as typed: `++train.steps=3` → train.steps, 3."""
+    """Take an override apart into its key or group and its value, as typed: `++train.steps=3` → train.steps, 3."""
     key, _, value = word.lstrip("+~").partition("=")
     return key, value
 
 
 def hydra_parser(loader: Any = None) -> Any:
-    """Hydra's parser of overrides, for those whose values have to be told apart: the ones of a sweep."""
+    """Make Hydra's parser of overrides, for those whose values have to be told apart: the ones of a sweep."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     return OverridesParser.create(loader)
 
 
 def quoted(path: Path) -> str:
-    """A path as a value of Hydra's, whatever its characters."""
+    """Write a path as a value of Hydra's, whatever its characters."""
     return "'" + str(path).replace("'", "\\'") + "'"
 
 
 def without(words: Iterable[str], key: str) -> list[str]:
-    """The words that do not set this key."""
+    """Take away the words that set this key."""
     return [word for word in words if split(word)[0] != key]
 
 
 def hydra_words(words: list[str], names: tuple[str, ...] = PLACES) -> list[str]:
-    """What of a command line says where configuration lies: --config-dir=…, -cd …, hydra.searchpath=…"""
+    """Take from a command line what says where configuration lies: --config-dir=…, -cd …, hydra.searchpath=…"""
     found = []
     for word, after in zip(words, [*words[1:], ""], strict=False):
         if word in names:
@@ -70,8 +70,8 @@ def as_it_stands(word: str, schema: type[Section]) -> str:
     return f"{key}={QuotedString(text=value, quote=Quote.single).with_quotes()}"
 
 
-def options(parser: argparse.ArgumentParser, words: list[str], schema: type[Section]) -> argparse.Namespace:
-    """What argparse makes of these words. Hydra, which reads them after us, finds its options before all overrides."""
+def options(parser: Any, words: list[str], schema: type[Section]) -> argparse.Namespace:
+    """Parse these words by argparse. Hydra, which reads them after us, finds its options before all overrides."""
     words = [_with_quoted_path(word) for word in words]
     known = [option for option in parser._option_string_actions if option.startswith("--") and option != PICKLED]
     known = [option for option in known if option[2:] not in schema.model_fields]  # Hydra's --run says what is usual
@@ -87,7 +87,7 @@ def options(parser: argparse.ArgumentParser, words: list[str], schema: type[Sect
         raise UserError(f"{message}: write key=value, as --help shows")
 
     parser.error = error
-    found = parser.parse_intermixed_args(words)
+    found: argparse.Namespace = parser.parse_intermixed_args(words)
     given = [word for word in words if word not in found.overrides]
     if found.config_dir is None and found.config_path is None and (own := _own_folder()):
         found.config_dir = own
@@ -98,7 +98,7 @@ def options(parser: argparse.ArgumentParser, words: list[str], schema: type[Sect
 
 
 def _own_folder() -> str | None:
-    """The conf/ of the directory where the program was started: its files come before ours."""
+    """Find a conf/ in the directory where the program was started: its files come before ours."""
     here = Path("conf")
     if not (any(here.glob("*.yaml")) or any(here.glob("*/*.yaml"))) or here.resolve() == Path(CONF):
         return None
@@ -106,7 +106,7 @@ def _own_folder() -> str | None:
 
 
 def _with_quoted_path(word: str) -> str:
-    """The directories of a sweep's jobs have `=` and `,` in their names: what is a path is no list of values."""
+    """Quote what is a path, and no list of values: directories of a sweep's jobs have `=` and `,` in their names."""
     key, _, value = word.partition("=")
     if not key.startswith("-") and set(value) & set("=,") and os.path.exists(value):
         return f"{key}={quoted(Path(value))}"
@@ -114,7 +114,7 @@ def _with_quoted_path(word: str) -> str:
 
 
 def _no_option(name: str, value: str, schema: type[Section]) -> str:
-    """`--steps 5`, as other programs have it."""
+    """Answer to `--steps 5`, as other programs have it."""
     known = keys(schema)
     groups = [path.name for path in Path(CONF).iterdir() if path.is_dir() and path.name in schema.model_fields]
     meant = name.strip("-").replace("-", "_")

@@ -1,16 +1,16 @@
-"""What Hydra composes from conf/: as plain data, and in a sentence what it could not compose."""
+"""Compose conf/ by Hydra: as plain data, or in a sentence on what could not be composed."""
 
 from pathlib import Path
 from typing import Any, Protocol
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, OmegaConf
 
 CONF = str(Path(__file__).resolve().parents[2] / "conf")
 own: str | None = None  # the folder of the user's own whose files come before ours (hydra_plugins/cleangpt_own.py)
 
 
 class Sweeps(Protocol):
-    """What is to be known here of hydra.launcher and hydra.sweeper."""
+    """The things to be known here about hydra.launcher and hydra.sweeper."""
 
     def mistakes(self, hydra: dict[str, Any]) -> list[str]:
         """Say what is wrong with them, a sentence each."""
@@ -19,13 +19,13 @@ class Sweeps(Protocol):
         """List the keys that --help explains, with their fields."""
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
-    """The composed configuration as plain data; past this point there is no DictConfig."""
+def plain(config: Container) -> Any:
+    """Make plain data of what was composed; past this point there is no DictConfig."""
     return OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
 
 
 def defaults(config_name: str, *choices: str) -> dict[str, Any]:
-    """What our conf/ composes to with nothing but these choices of groups, also while Hydra runs a program."""
+    """Compose our conf/ with nothing but these choices of groups, also while Hydra runs a program."""
     global own
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -40,7 +40,7 @@ def defaults(config_name: str, *choices: str) -> dict[str, Any]:
 
 
 def composition_mistake(error: Exception) -> str | None:
-    """One sentence for what Hydra or OmegaConf could not compose, or None for any other exception."""
+    """Say in a sentence what Hydra or OmegaConf could not compose; None for any other exception."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError

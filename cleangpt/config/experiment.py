@@ -4,7 +4,7 @@ Hydra composes; `schema.parse` checks the result against `Config` once. Torch is
 refused configuration answers at once.
 """
 
-from typing import Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -14,13 +14,13 @@ from cleangpt.basics.schema import Section
 from cleangpt.models import SETTINGS as MODEL_SETTINGS
 from cleangpt.models.settings import ModelSettings
 from cleangpt.optimizers import SETTINGS as OPTIMIZER_SETTINGS
-from cleangpt.optimizers.settings import ScheduleConfig
+from cleangpt.optimizers.settings import OptimizerSettings, ScheduleConfig
 from cleangpt.tasks import SETTINGS as TASK_SETTINGS
 from cleangpt.tasks.contract import Task
 
 
 class StopWhen(Section):
-    """What ends a run as completed before its last step."""
+    """A goal that ends a run as completed before its last step."""
 
     metric: str = Field(min_length=1, description="a score of the evaluations")
     at_least: float | None = Field(description="what it has to reach; null: see at_most")
@@ -30,7 +30,9 @@ class StopWhen(Section):
     def is_met(self, scores: dict[str, float]) -> bool:
         """Tell whether one evaluation shows it. What is not a number shows nothing."""
         value = scores[self.metric]
-        return value >= self.at_least if self.at_least is not None else value <= self.at_most
+        if self.at_least is not None:
+            return value >= self.at_least
+        return self.at_most is not None and value <= self.at_most
 
     def in_words(self) -> str:
         bound = f"at least {self.at_least}" if self.at_least is not None else f"at most {self.at_most}"
@@ -99,11 +101,19 @@ def _any_of(settings: dict[str, type[Section]]) -> Any:
     return Annotated[Union[tuple(dict.fromkeys(settings.values()))], Field(discriminator="name")]  # noqa: UP007
 
 
-DatasetConfig, ModelConfig, OptimizerConfig = map(_any_of, (TASK_SETTINGS, MODEL_SETTINGS, OPTIMIZER_SETTINGS))
+if TYPE_CHECKING:  # what all that can be chosen have in common
+
+    class DatasetConfig(Section):
+        name: str
+
+    ModelConfig = ModelSettings
+    OptimizerConfig = OptimizerSettings
+else:
+    DatasetConfig, ModelConfig, OptimizerConfig = map(_any_of, (TASK_SETTINGS, MODEL_SETTINGS, OPTIMIZER_SETTINGS))
 
 
 class Config(Section):
-    """One experiment: what conf/train.yaml composes to, and what config.json holds."""
+    """One experiment, as conf/train.yaml composes it, and as config.json holds it."""
 
     seed: int = Field(ge=0, lt=2**63, description="of initialisation, data order and dropout")
     device: Device = Field(description="where to compute; auto: the fastest there is")
@@ -119,9 +129,9 @@ class Config(Section):
     profile: bool = Field(description="trace a few steps for Perfetto, into profile/, then go on")
     resume: str | None = Field(description="a run or snapshot to continue; auto: the one in hydra.run.dir; null: none")
     init_from: str | None = Field(description="a run whose weights to start from; null: random weights")
-    dataset: DatasetConfig  # type: ignore[valid-type]
-    model: ModelConfig  # type: ignore[valid-type]
-    optimizer: OptimizerConfig  # type: ignore[valid-type]
+    dataset: DatasetConfig
+    model: ModelConfig
+    optimizer: OptimizerConfig
     train: TrainConfig
     schedule: ScheduleConfig
     logger: LoggerConfig
@@ -139,15 +149,15 @@ class Config(Section):
 
 
 class Imported(Section):
-    """What config.json holds beside weights that were not trained here, but imported."""
+    """The config.json beside weights that were not trained here, but imported."""
 
     source: str = Field(min_length=1, description="where the weights come from")
     dataset: None = Field(description="no data set")
-    model: ModelConfig  # type: ignore[valid-type]
+    model: ModelConfig
 
 
 def parse(data: dict[str, Any]) -> Config:
-    """The checked configuration of an experiment, or a ConfigError that names every mistake."""
+    """Check the configuration of an experiment; a ConfigError names every mistake."""
     return schema.parse(data, Config)
 
 
@@ -157,10 +167,6 @@ def resolve(config: Config, task: Task) -> Config:
     config = schema.filled(config.model_copy(update={"dataset": task.settings}), told)
     needed = task.tokenizer.vocab_size
     if config.model.vocab_size < needed:
-        raise ConfigError(
-            [
-                f"`model.vocab_size` must be at least {needed}, the size of the tokenizer, or null, not "
-                f"{config.model.vocab_size}"
-            ]
-        )
+        wrong = f"`model.vocab_size` must be at least {needed}, the size of the tokenizer, or null, not "
+        raise ConfigError([f"{wrong}{config.model.vocab_size}"])
     return config

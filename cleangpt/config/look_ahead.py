@@ -1,4 +1,4 @@
-"""What a command line asks for, composed and judged before Hydra does it: every mistake in it is named at once.
+"""Compose and judge what a command line asks for, before Hydra does it: every mistake in it is named at once.
 
 Hydra then composes the same again, in its own way, and takes the jobs of a sweep to processes of their own, each of
 which looks ahead at its own command line. So a configuration is composed twice in a process, and checked once.
@@ -9,29 +9,31 @@ import itertools
 import os
 import sys
 import warnings
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 from omegaconf import OmegaConf
 
 from cleangpt.basics.errors import ConfigError, UserError
-from cleangpt.basics.schema import Section, nearest, parse
+from cleangpt.basics.schema import nearest, parse
+from cleangpt.config.asked import C
 from cleangpt.config.command_line import hydra_parser
 from cleangpt.config.composition import CONF, Sweeps, composition_mistake, plain
 
 NAMES_CODE = ("_" + "target_", "()")  # of Hydra, and of Python's logging
 
 
-class Ahead(NamedTuple):
-    """What was found to be right: the configuration, of a sweep that of its first job."""
+class Ahead(NamedTuple, Generic[C]):
+    """The configuration that was found to be right, of a sweep that of its first job."""
 
     data: dict[str, Any]  # as composed
-    config: Any  # checked
+    config: C  # checked
     own: tuple[str, ...]  # the files that are not ours of which it was composed
 
 
-def check(arguments: Any, schema: type[Section], config_name: str, sweeps: Sweeps | None = None) -> Ahead:
+def check(arguments: Namespace, schema: type[C], config_name: str, sweeps: Sweeps | None = None) -> Ahead[C]:
     """Raise a ConfigError with every mistake that this command line makes, in any job of a sweep."""
     from hydra import initialize_config_dir
     from hydra._internal.hydra import Hydra
@@ -46,31 +48,32 @@ def check(arguments: Any, schema: type[Section], config_name: str, sweeps: Sweep
         GlobalHydra.instance().clear()
         Hydra.create_main_hydra2(config_name, paths)
         judge = _Judge(arguments, schema, config_name, sweeps)
-        if mistakes := judge.mistakes():
+        mistakes = judge.mistakes()
+        if mistakes or judge.first is None:
             raise ConfigError(mistakes)
         return Ahead(*judge.first, judge.own_files())
 
 
-class _Judge:
+class _Judge(Generic[C]):
     """Composes what a command line asks for: one configuration, or that of each job of a sweep."""
 
-    def __init__(self, arguments: Any, schema: type[Section], config_name: str, sweeps: Sweeps | None):
+    def __init__(self, arguments: Namespace, schema: type[C], config_name: str, sweeps: Sweeps | None):
         from hydra.core.global_hydra import GlobalHydra
 
-        self.loader = GlobalHydra.instance().config_loader()
+        self.loader: Any = GlobalHydra.instance().config_loader()
         self.parser = hydra_parser(self.loader)
         self.schema, self.name = schema, arguments.config_name or config_name
         self.sweeps = sweeps if arguments.multirun else None
-        self.lines = arguments.overrides
+        self.lines: list[str] = arguments.overrides
+        self.words: list[str] = []  # of the configuration, of a sweep of its first job
         self.found: dict[str, None] = {}  # each sentence once, in order
-        self.first: tuple[Any, ...] = ()  # the configuration that was right first, as composed and checked
+        self.first: tuple[dict[str, Any], C] | None = None  # the first that was right, as composed and checked
 
     def mistakes(self) -> list[str]:
         self._look_where_asked()
         choices = self._choices(self.lines, searches=True)
-        first = [alternatives[0] for alternatives in choices.values()]
-        self.words = first
-        hydra, devices = self._compose(first)
+        self.words = [alternatives[0] for alternatives in choices.values()]
+        hydra, devices = self._compose(self.words)
         if self.sweeps and hydra is not None:
             self._note(self.sweeps.mistakes(hydra))
             params = hydra["sweeper"].get("params") or {}
@@ -78,12 +81,12 @@ class _Judge:
             given = self._choices([f"{key}={value}" for key, value in params.items()], searches)
             choices = given | self._choices(self.lines, searches)
             for job in _jobs(list(choices.values()), searches):
-                if job != first:
+                if job != self.words:
                     devices |= self._compose(job)[1]
         elif hydra is not None and hydra["sweeper"].get("params") and hydra["mode"] != "RUN":
             chosen = [line for line in self.lines if line.startswith("sweep=")] or ["hydra.sweeper.params"]
             self._note([f"`{chosen[0]}` is a sweep: add -m to run all of it"])
-        for wanted in sorted(devices & {"cuda", "mps"}):
+        for wanted in sorted(devices):
             from cleangpt.machine import device
 
             self._note(device.mistakes(wanted))
@@ -111,11 +114,11 @@ class _Judge:
         self._note([f"`hydra.searchpath` names {path}, which is no folder" for path in asked])
 
     def _compose(self, overrides: list[str]) -> tuple[dict[str, Any] | None, set[str]]:
-        """Judge one configuration; Hydra's own part of it, and the device that it asks for."""
+        """Judge one configuration; Hydra's own part of it, and the GPU that it asks for."""
         from hydra import compose
         from hydra.core.hydra_config import HydraConfig
 
-        hydra, data = None, {}
+        hydra, data = None, dict[str, Any]()
         try:
             composed = compose(self.name, overrides, return_hydra_config=True)
             HydraConfig.instance().set_config(composed)
@@ -136,10 +139,10 @@ class _Judge:
             if sentence is None:
                 raise
             self._note([sentence])
-        return hydra, {data.get("device")} & {"cuda", "mps"}
+        return hydra, {device for device in ("cuda", "mps") if data.get("device") == device}
 
     def own_files(self) -> tuple[str, ...]:
-        """The files of others that the (first) configuration is composed of."""
+        """List the files of others that the (first) configuration is composed of."""
         from hydra.types import RunMode
 
         sources = [source for source in self.loader.get_sources() if source.scheme() == "file"]
@@ -154,7 +157,7 @@ class _Judge:
         return tuple(found)
 
     def _choices(self, lines: list[str], searches: bool) -> dict[str, list[str]]:
-        """Of each key the overrides that compose, one for each value; what is wrong with the others is noted."""
+        """Map each key to the overrides that compose, one for each value; what is wrong with the others is noted."""
         from hydra.errors import HydraException
 
         choices: dict[str, list[str]] = {}
@@ -187,7 +190,7 @@ class _Judge:
         return choices
 
     def _judge(self, override: Any, line: str) -> str | None:
-        """An override that composes, or None, with a sentence on an option that a group does not have.
+        """Make an override that composes, or None, with a sentence on an option that a group does not have.
 
         A value override is forced (`++`), so that a misspelled key gets as far as our schema, which names the right
         one.
@@ -196,9 +199,8 @@ class _Judge:
 
         group = override.key_or_group
         options = self.loader.get_group_options(group)
-        if override.type == OverrideType.DEL:
-            return line
-        if group.startswith("hydra") and not group.startswith(("hydra.launcher.", "hydra.sweeper.")):
+        of_hydra = group.startswith("hydra") and not group.startswith(("hydra.launcher.", "hydra.sweeper."))
+        if override.type == OverrideType.DEL or of_hydra:
             return line
         if not options or isinstance(override.value(), dict):
             return "++" + line.lstrip("+")
@@ -206,13 +208,16 @@ class _Judge:
             self._note([f"`{line}` chooses nothing: write ~{group}, or one of {', '.join(options)}"])
             return None
         chosen = override.value() if isinstance(override.value(), list) else [override.value()]
-        unknown = [option for option in chosen if option is not None and str(option) not in options]
-        self._note([_unknown_option(group, str(option), options) for option in unknown])
+        unknown = [str(option) for option in chosen if option is not None and str(option) not in options]
+        for option in unknown:
+            guess = nearest(option, options)
+            hint = f"did you mean `{group}={guess}`? There are" if guess else "there are"
+            self._note([f"`{group}={option}` does not exist: {hint} {', '.join(options)}"])
         return None if unknown else line
 
 
 def _named_code(hydra: Any, key: str = "hydra") -> list[str]:
-    """What of Hydra's own part names code to run, which no configuration may. Its plugins are looked at elsewhere."""
+    """Find what of Hydra's own part names code to run, which no configuration may. Plugins are looked at elsewhere."""
     found = []
     for name, value in hydra.items() if isinstance(hydra, dict) else enumerate(hydra):
         inner = f"{key}.{name}"
@@ -225,7 +230,7 @@ def _named_code(hydra: Any, key: str = "hydra") -> list[str]:
 
 
 def _jobs(choices: list[list[str]], searches: bool) -> Iterator[list[str]]:
-    """The overrides of each job: all combinations, or of a search every end of every key."""
+    """List the overrides of each job: all combinations, or of a search every end of every key."""
     if not searches:
         yield from map(list, itertools.product(*choices))
         return
@@ -237,19 +242,12 @@ def _jobs(choices: list[list[str]], searches: bool) -> Iterator[list[str]]:
 
 
 def _about_groups(mistakes: list[str], data: dict[str, Any], loader: Any) -> list[str]:
-    """A group like experiment is no key, and so unknown to the schema."""
+    """Guess at a group like experiment, which is no key, and so unknown to the schema."""
+    groups = [name for name in loader.list_groups("") if name != "hydra"]
     said = []
     for mistake in mistakes:
         key = mistake.split("`")[1]
-        guess = nearest(key, [name for name in loader.list_groups("") if name != "hydra"])
-        unguessed = f"`{key}` is not a key: there are"
-        if guess and "." not in key and mistake.startswith(unguessed):
-            mistake = f"`{key}` is not a key: did you mean `{guess}`?"
-        said.append(mistake)
+        unguessed = "." not in key and mistake.startswith(f"`{key}` is not a key: there are")
+        guess = nearest(key, groups) if unguessed else None
+        said.append(f"`{key}` is not a key: did you mean `{guess}`?" if guess else mistake)
     return said
-
-
-def _unknown_option(group: str, option: str, options: list[str]) -> str:
-    guess = nearest(option, options)
-    hint = f"did you mean `{group}={guess}`? There are" if guess else "there are"
-    return f"`{group}={option}` does not exist: {hint} {', '.join(options)}"

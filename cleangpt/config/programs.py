@@ -11,7 +11,7 @@ from cleangpt.tasks import SETTINGS as TASK_SETTINGS
 
 
 class BenchConfig(Config):
-    """What conf/bench.yaml composes to: a training configuration and what to measure of it."""
+    """The keys of conf/bench.yaml: those of a training, and what to measure of it."""
 
     refuses: ClassVar = ("sweep", "resume", "init_from")
 
@@ -28,14 +28,14 @@ class BenchConfig(Config):
     @field_validator("against")
     @classmethod
     def _does_what_is_measured(cls, against: str | None, info: ValidationInfo) -> str | None:
-        does = {"transformers": ("train", "decode"), "litgpt": ("train",)}.get(against)
+        does = {"transformers": ("train", "decode"), "litgpt": ("train",)}.get(str(against))
         if does and info.data.get("what") not in does:
             raise ValueError(f"is {against}, which is for what={' or '.join(does)}: set that, or against=plain")
         return against
 
 
 class ScoreConfig(Section):
-    """What conf/score.yaml composes to."""
+    """The keys of conf/score.yaml."""
 
     run: str = Field(min_length=1, description="a run directory, one of its snapshots, best/ or final/, or latest")
     suite: Literal["own", "lm-eval"] = Field(description="on the task it was trained for, or by lm-evaluation-harness")
@@ -52,7 +52,7 @@ class ScoreConfig(Section):
 
 
 class ExportConfig(Section):
-    """What conf/export.yaml composes to."""
+    """The keys of conf/export.yaml."""
 
     run: str = Field(
         min_length=1,
@@ -64,7 +64,7 @@ class ExportConfig(Section):
 
 
 class ReportConfig(Section):
-    """What conf/report.yaml composes to."""
+    """The keys of conf/report.yaml."""
 
     runs: str | list[str] = Field(
         min_length=1, description="run directories, folders that hold some, patterns with *, or latest"
@@ -78,7 +78,7 @@ class ReportConfig(Section):
 
 
 class PrepareConfig(Section):
-    """What conf/prepare.yaml composes to."""
+    """The keys of conf/prepare.yaml."""
 
     refuses: ClassVar = tuple(
         f"dataset={name}" for name, task in TASK_SETTINGS.items() if not hasattr(task, "preparation")
@@ -92,7 +92,7 @@ class PrepareConfig(Section):
 
 
 class TemplateConfig(Section):
-    """What is put around a prompt: a file of conf/template/, with a key for each `{name}` in its pattern."""
+    """The text around a prompt: a file of conf/template/, with a key for each `{name}` in its pattern."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -118,7 +118,7 @@ class TemplateConfig(Section):
 
 
 class SampleConfig(Section):
-    """What conf/sample.yaml composes to."""
+    """The keys of conf/sample.yaml."""
 
     verbatim: ClassVar = ("run", "prompt", "prompts", "output", "stop", "template.*")
 

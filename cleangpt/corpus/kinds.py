@@ -6,17 +6,18 @@ import gzip
 import lzma
 import shlex
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cleangpt.basics.errors import UserError
 
-PACKED = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+PACKED: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 RECORDS = (".jsonl", ".ndjson", ".parquet")
 FIRST = 4096  # bytes that are looked at
 
 LEAVE_OUT = "leave it out, as with a pattern of names: dataset.source='folder/**/*.txt'"
+CONVERT = "convert it first: iconv -f {} -t UTF-8 {} > utf8.txt"
 # How other files begin, what they are, and what to do with them.
 BEGINNINGS = (
     (b"\x1f\x8b", "packed by gzip", "give it a name that ends in .gz"),
@@ -26,10 +27,8 @@ BEGINNINGS = (
     (b"PK\x03\x04", "a zip archive", "unpack it first: unzip {}"),
     (b"7z\xbc\xaf", "a 7z archive", "unpack it first: 7z x {}"),
     (b"PAR1\x15", "parquet", "give it a name that ends in .parquet"),
-    (b"\xff\xfe\0\0", "text in UTF-32", "convert it first: iconv -f UTF-32 -t UTF-8 {} > utf8.txt"),
-    (b"\0\0\xfe\xff", "text in UTF-32", "convert it first: iconv -f UTF-32 -t UTF-8 {} > utf8.txt"),
-    (b"\xff\xfe", "text in UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8 {} > utf8.txt"),
-    (b"\xfe\xff", "text in UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8 {} > utf8.txt"),
+    *((mark, "text in UTF-32", CONVERT.format("UTF-32", "{}")) for mark in (b"\xff\xfe\0\0", b"\0\0\xfe\xff")),
+    *((mark, "text in UTF-16", CONVERT.format("UTF-16", "{}")) for mark in (b"\xff\xfe", b"\xfe\xff")),
     (b"%PDF-", "a PDF", "extract its text first: pdftotext {}"),
     *((picture, "a picture", LEAVE_OUT) for picture in (b"\x89PNG", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")),
 )
@@ -41,7 +40,7 @@ def suffix(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[tuple[Any, Any]]:
+def opened(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """Open a file of text, unpacked, and the file on the disk, whose place says how far it was read; refuse others."""
     with path.open("rb") as raw, PACKED[path.suffix](raw) if path.suffix in PACKED else raw as file:
         try:
@@ -66,16 +65,11 @@ def _other(first: bytes) -> tuple[str, str] | None:
     zeros = [first[parity::2].count(0) / max(1, len(first) // 2) for parity in (0, 1)]
     if max(zeros) > 0.3 and min(zeros) < 0.05:  # letters of Latin in two bytes, of which one is zero
         name = "UTF-16LE" if zeros[1] > zeros[0] else "UTF-16BE"
-        return "text in UTF-16", f"convert it first: iconv -f {name} -t UTF-8 {{}} > utf8.txt"
-    if b"\0" in first and not _is_utf8(first):
-        return "a binary file, and no text", LEAVE_OUT
+        return "text in UTF-16", CONVERT.format(name, "{}")
+    if b"\0" in first:
+        try:
+            first.decode()
+        except UnicodeDecodeError as error:
+            if error.start < len(first) - 3 or len(first) < FIRST:  # else the last character has only been cut
+                return "a binary file, and no text", LEAVE_OUT
     return None
-
-
-def _is_utf8(first: bytes) -> bool:
-    """Tell text in UTF-8, of which the last character may have been cut."""
-    try:
-        first.decode()
-    except UnicodeDecodeError as error:
-        return error.start >= len(first) - 3 and len(first) == FIRST
-    return True

@@ -8,18 +8,19 @@ import shutil
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
 from cleangpt.corpus import store
+from cleangpt.corpus.settings import PreparationSettings
 from cleangpt.corpus.sources import Piece, Source, fetch
 from cleangpt.machine import guard
 from cleangpt.tokens import tokenizers
@@ -30,12 +31,14 @@ LEARN_FROM = 1 << 28  # bytes of text that byte pairs are learned from, at most
 WORTH_A_PROCESS = 8 << 20  # bytes: less is prepared sooner by this process alone
 
 Progress = Callable[[str, int, int | None], None]  # what is done, bytes that were read, of how many
+Say = Callable[[str], None]
+T = TypeVar("T")
 
 
 def prepare(
-    settings: Any, workers: int | str, force: bool, progress: Progress, say: Callable[[str], None] = lambda words: None
+    settings: PreparationSettings, workers: int | str, force: bool, progress: Progress, say: Say = lambda words: None
 ) -> tuple[store.Prepared, bool]:
-    """Find or make the data of these settings; whether it was made. `say` is told what of the text was left out."""
+    """Find or make the data of these settings; True where it was made. `say` is told what of the text is left out."""
     folder = Path(settings.dir)
     if (there := _found(settings, force, progress)) is not None:
         return there, False
@@ -51,7 +54,7 @@ def prepare(
     return store.Prepared(folder), True
 
 
-def _found(settings: Any, force: bool, progress: Progress) -> store.Prepared | None:
+def _found(settings: PreparationSettings, force: bool, progress: Progress) -> store.Prepared | None:
     """Open what is prepared already, unless it is to be made anew."""
     folder = Path(settings.dir)
     if (folder / "train.bin").exists():
@@ -68,14 +71,14 @@ def _found(settings: Any, force: bool, progress: Progress) -> store.Prepared | N
 
 def _as_it_is(folder: Path, wanted: dict[str, Any]) -> store.Prepared:
     prepared = store.Prepared(folder)
-    there = prepared.about["preparation"]
+    there = prepared.preparation or {}
     if different := [key for key in wanted if there.get(key) != wanted[key]]:
         key = different[0]
         raise UserError(
             f"{folder} was prepared with dataset.{key}={there.get(key)}, not {wanted[key]}: choose another "
             "dataset.dir, or prepare it anew with force=true"
         )
-    damaged = [name for name, tokens in prepared.splits.items() if not tokens.is_intact()]
+    damaged = [name for name, tokens in prepared.own.items() if not tokens.is_intact()]
     if damaged:
         raise UserError(f"{folder / damaged[0]}.tokens is damaged: prepare it anew with force=true")
     return prepared
@@ -98,7 +101,8 @@ def _claim(folder: Path) -> Path:
     return mine
 
 
-def _write(settings: Any, temporary: Path, pool: "_Workers", progress: Progress, say: Callable[[str], None]) -> None:
+def _write(settings: PreparationSettings, temporary: Path, pool: "_Workers", progress: Progress, say: Say) -> None:
+    """Write all files of prepared data into a folder."""
     sources = _sources(settings, progress)
     main = sources["train"]
     held_out = {"val": settings.val_fraction, "test": settings.test_fraction}
@@ -108,13 +112,13 @@ def _write(settings: Any, temporary: Path, pool: "_Workers", progress: Progress,
     key = str(settings.split_seed).encode()
 
     def pieces(what: str) -> Iterator[Piece]:
-        total = sum(source.total for source in sources.values()) if all(s.total for s in sources.values()) else None
-        before = 0
+        totals = [source.total or 0 for source in sources.values()]
+        total, before = sum(totals) if all(totals) else None, 0
         for name, source in sources.items():
-            whole = None if name == "train" and fractions else name
+            whole = "" if name == "train" and fractions else name
             split = whole
             for piece in source.pieces(shares if name == "train" else None, whole):
-                if whole is None and not by_position:
+                if not whole and not by_position:
                     split = _draw(piece.text, key, fractions) if piece.begins else split
                     piece = Piece(piece.text, piece.begins, piece.ends, split, piece.where)
                 yield piece
@@ -148,7 +152,8 @@ def _write(settings: Any, temporary: Path, pool: "_Workers", progress: Progress,
     files.write_json(temporary / store.ABOUT, {"preparation": settings.preparation(), "splits": headers})
 
 
-def _sources(settings: Any, progress: Progress) -> dict[str, Source]:
+def _sources(settings: PreparationSettings, progress: Progress) -> dict[str, Source]:
+    """Open what each split is read from; only `train` may be what others are held out of."""
     named = {"train": settings.source, "val": settings.val_source, "test": settings.test_source}
     if settings.source is None:
         raise UserError("`dataset.source` is missing: name a file, a folder, a glob, or a data set of Hugging Face")
@@ -179,8 +184,13 @@ def _draw(text: bytes, key: bytes, fractions: dict[str, float]) -> str:
 
 
 def _tokenizer(
-    settings: Any, pieces: Callable[[str], Iterable[Piece]], pool: "_Workers", several: bool, progress: Progress
+    settings: PreparationSettings,
+    pieces: Callable[[str], Iterable[Piece]],
+    pool: "_Workers",
+    several: bool,
+    progress: Progress,
 ) -> Tokenizer:
+    """Make the tokenizer that is asked for, from the text where it takes that."""
     if settings.tokenizer == "characters":
         found: set[str] = set()
         for characters in pool.map(_characters, _jobs(pieces("collecting characters"))):
@@ -220,6 +230,7 @@ def _tokenizer(
 
 
 def _jobs(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Gather pieces until there is work for a process."""
     job: list[Piece] = []
     size = 0
     for piece in pieces:
@@ -268,18 +279,18 @@ _tokenizer_here: Tokenizer | None = None  # of a worker
 
 def _begin(tokenizer: dict[str, Any] | None, parent: int) -> None:
     global _tokenizer_here
-    guard.leave_with(parent)
+    guard.leave_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that reads is the one to stop
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _tokenizer_here = tokenizer and tokenizers.from_json(tokenizer, "the tokenizer")
+    _tokenizer_here = None if tokenizer is None else tokenizers.from_json(tokenizer, "the tokenizer")
 
 
-def _work(function: Callable[[Any, list[Piece]], Any], job: list[Piece]) -> Any:
+def _work(function: Callable[[Any, list[Piece]], T], job: list[Piece]) -> T:
     return function(_tokenizer_here, job)
 
 
 class _Workers:
-    """Maps jobs over processes, in order, with few jobs under way at a time; or over none, where one is enough."""
+    """Processes over which jobs are mapped, in order, with few under way at a time; none, where one is enough."""
 
     def __init__(self, workers: int | str):
         self.asked, self.count = workers, 1
@@ -296,16 +307,17 @@ class _Workers:
         self.tokenizer = tokenizer
         self.close()
 
-    def map(self, function: Callable[[Any, list[Piece]], Any], jobs: Iterator[list[Piece]]) -> Iterator[Any]:
+    def map(self, function: Callable[[Any, list[Piece]], T], jobs: Iterator[list[Piece]]) -> Iterator[T]:
+        """Call a function with the tokenizer, if there is one yet, and each job."""
         if self.count == 1:
             for job in jobs:
                 yield function(self.tokenizer, job)
             return
         if self.pool is None:
-            told = (self.tokenizer and self.tokenizer.to_json(), os.getpid())
+            told = None if self.tokenizer is None else self.tokenizer.to_json()
             spawn = multiprocessing.get_context("spawn")
-            self.pool = ProcessPoolExecutor(self.count, spawn, _begin, told)
-        under_way: deque = deque()
+            self.pool = ProcessPoolExecutor(self.count, spawn, _begin, (told, os.getpid()))
+        under_way: deque[Future[T]] = deque()
         try:
             for job in jobs:
                 under_way.append(self.pool.submit(_work, function, job))

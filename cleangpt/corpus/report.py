@@ -6,27 +6,29 @@ from typing import Any
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.words import seconds as told
 from cleangpt.corpus import store
+from cleangpt.corpus.settings import PreparationSettings
 from cleangpt.terminal import patience
 from cleangpt.terminal.console import Console
 from cleangpt.terminal.narrow import Table
 from cleangpt.terminal.patience import size
 
 
-def prepare(config: Any) -> int:
-    settings = config.dataset
-    if not hasattr(settings, "preparation"):
+def prepare(settings: Any, workers: int | str, force: bool) -> int:
+    """Prepare the data of a data set's settings, showing how far it is."""
+    if not isinstance(settings, PreparationSettings):
         raise UserError(f"`dataset={settings.name}` is computed, not read: there is nothing to prepare")
     from cleangpt.corpus.prepare import prepare
 
     console = Console(highlight=False, soft_wrap=True)
-    began, notes = time.monotonic(), []
+    began = time.monotonic()
+    notes: list[str] = []
     try:
         with patience.doing("Reading", unit="bytes") as progress:
 
             def tell(what: str, read: int, total: int | None) -> None:
                 progress.turn_to(what.capitalize(), read, total, time.monotonic())
 
-            prepared, made = prepare(settings, config.workers, config.force, tell, notes.append)
+            prepared, made = prepare(settings, workers, force, tell, notes.append)
     except (KeyboardInterrupt, SystemExit):
         console.print("Stopped: nothing was written. The same command starts over.", markup=False)
         raise
@@ -34,7 +36,7 @@ def prepare(config: Any) -> int:
     for note in notes:
         console.print(note, markup=False)
     console.print(table(prepared))
-    text_bytes = sum(tokens.text_bytes for tokens in prepared.splits.values())
+    text_bytes = sum(tokens.header.text_bytes for tokens in prepared.own.values())
     speed = f"in {told(seconds)}, {text_bytes / 1e6 / seconds:.1f} MB/s" if made else "already, and its checksums hold"
     console.print(f"{settings.dir} is prepared {speed}. Next:", markup=False)
     words = [f"dataset={settings.name}"]
@@ -45,11 +47,12 @@ def prepare(config: Any) -> int:
 
 
 def table(prepared: store.Prepared) -> Table:
+    """Tabulate what each split holds."""
     tokenizer = prepared.tokenizer
     made = Table(title=f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens in the vocabulary", title_justify="left")
     for name in ("split", "documents", "text", "tokens", "on disk", "bytes a token"):
         made.add_column(name, justify="right")
-    for name, tokens in prepared.splits.items():
+    for name, tokens in prepared.own.items():
         header = tokens.header
         made.add_row(
             name,

@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from cleangpt.basics import extras, files
 from cleangpt.basics.errors import UserError
@@ -29,18 +29,26 @@ FEW = 20  # files, each a document: too few to hold some of them out
 STREAM_ABOVE = 5 << 30  # bytes of a Hugging Face data set
 
 
+Shares = list[tuple[str, float]]  # splits, and which part of a file is theirs
+
+
 @dataclass(frozen=True)
 class Piece:
+    """A document, or a part of a long one."""
+
     text: bytes  # UTF-8
     begins: bool  # a document
     ends: bool
-    split: str | None  # None: by what the document is
+    split: str  # "": by what the document is
     where: str  # it was read
 
 
 class Source:
-    """Documents from one place. `read` counts the bytes that were read of `total`, where that is known; `records`
-    those of each file by what they are: a text, or why not."""
+    """Documents from one place.
+
+    `read` counts the bytes that were read of `total`, where that is known; `records` those of each file by what they
+    are: a text, or why not.
+    """
 
     def __init__(self, location: str, field: str, separator: str | None, subset: str | None, stream: bool | str):
         self.location, self.field, self.subset, self.stream = location, field, subset, stream
@@ -53,6 +61,7 @@ class Source:
         self.total = None if self.paths is None else sum(path.stat().st_size for path in self.paths)
         self.read = 0
         self.records: dict[str, Counter[str]] = defaultdict(Counter)
+        self.there: list[str] = []  # fields of the first record that lacks ours
 
     def by_position(self, choice: str) -> bool:
         """Decide whether each file is cut where its last part begins, instead of holding out some documents."""
@@ -61,7 +70,7 @@ class Source:
         many = self.holds_records or self.separator is not None or len(self.paths or ()) >= FEW
         return choice == "position" or (choice == "auto" and not many)
 
-    def pieces(self, shares: list[tuple[str, float]] | None = None, split: str | None = None) -> Iterator[Piece]:
+    def pieces(self, shares: Shares | None = None, split: str = "") -> Iterator[Piece]:
         """Read all of it, as this split. `shares` cut each file by position: [("train", 0.9), ("val", 0.1)]."""
         self.read, self.records, self.there = 0, defaultdict(Counter), []
         if self.paths is None:
@@ -77,7 +86,7 @@ class Source:
 
     # ---- text
 
-    def _text(self, path: Path, shares: list[tuple[str | None, float]]) -> Iterator[Piece]:
+    def _text(self, path: Path, shares: Shares) -> Iterator[Piece]:
         with opened(path) as (file, raw):
             size, start, share, before = file.seek(0, os.SEEK_END), 0, 0.0, self.read
             file.seek(0)
@@ -94,7 +103,7 @@ class Source:
                 start = end
             self.read = before + path.stat().st_size
 
-    def _cut(self, file: Any, left: int, split: str | None, where: str) -> Iterator[Piece]:
+    def _cut(self, file: IO[bytes], left: int, split: str, where: str) -> Iterator[Piece]:
         """Read the next `left` bytes of a file as documents, and long documents as pieces."""
         held, begins = b"", True
         while left:
@@ -121,7 +130,7 @@ class Source:
 
     # ---- records
 
-    def _json_lines(self, path: Path, split: str | None) -> Iterator[Piece]:
+    def _json_lines(self, path: Path, split: str) -> Iterator[Piece]:
         before = self.read
         with opened(path) as (file, raw):
             for number, line in enumerate(file, 1):
@@ -133,9 +142,9 @@ class Source:
                         raise UserError(f"{path}, line {number}, is no JSON: mend or leave out that line") from None
                     yield from self._record(record, split, str(path))
 
-    def _parquet(self, path: Path, split: str | None) -> Iterator[Piece]:
+    def _parquet(self, path: Path, split: str) -> Iterator[Piece]:
         try:
-            import pyarrow.parquet
+            import pyarrow.parquet  # type: ignore[import-untyped]  # it has no types
         except ModuleNotFoundError:
             raise _needs_extra(str(path)) from None
 
@@ -153,7 +162,7 @@ class Source:
                 for text in batch.column(0).to_pylist():
                     yield from self._document(text, split, str(path))
 
-    def _hub(self, split: str | None) -> Iterator[Piece]:
+    def _hub(self, split: str) -> Iterator[Piece]:
         name, revision, part = parse_hub(self.location)
         rows = _load(name, self.subset, revision, part, self.stream)
         if rows.column_names and self.field not in rows.column_names:
@@ -165,7 +174,7 @@ class Source:
         except OSError as error:  # a connection that breaks while it streams
             raise _unreachable(name, error) from None
 
-    def _document(self, text: Any, split: str | None, where: str) -> Iterator[Piece]:
+    def _document(self, text: Any, split: str, where: str) -> Iterator[Piece]:
         kind = EMPTY if text is None or text == "" else TEXT if isinstance(text, str) else type(text).__name__
         self._count(kind, where)
         if kind != TEXT:
@@ -178,7 +187,7 @@ class Source:
             data, begins = data[at:], False
         yield Piece(data, begins, True, split, where)
 
-    def _record(self, record: Any, split: str | None, where: str) -> Iterator[Piece]:
+    def _record(self, record: Any, split: str, where: str) -> Iterator[Piece]:
         if isinstance(record, dict) and self.field in record:
             yield from self._document(record[self.field], split, where)
         else:
@@ -209,11 +218,8 @@ class Source:
         said = []
         for where, counts in list(lacking.items())[:FILES_NAMED]:
             why = [(EMPTY, "whose text is null or empty"), (MISSING, f"without the field {self.field!r}")]
-            why += [
-                (kind, f"whose text is no text but {kind}")
-                for kind in sorted(counts)
-                if kind not in (TEXT, EMPTY, MISSING)
-            ]
+            others = sorted(counts.keys() - {TEXT, EMPTY, MISSING})
+            why += [(kind, f"whose text is no text but {kind}") for kind in others]
             told = ", ".join(f"{counts[kind]:,} {words}" for kind, words in why if counts[kind])
             out = counts.total() - counts[TEXT]
             said.append(f"{where}: {out:,} of its {counts.total():,} records are left out: {told}.")
@@ -242,7 +248,7 @@ def safe_cut(data: bytes) -> int:
     return len(data) - len(held) or len(data)
 
 
-def _boundary(file: Any, at: int) -> int:
+def _boundary(file: IO[bytes], at: int) -> int:
     """Find the first place from here on where a character begins."""
     file.seek(at)
     for byte in file.read(4):

@@ -36,7 +36,7 @@ PREPARE = ": prepare it again with force=true"
 
 
 class NotPrepared(UserError):
-    """There is no prepared data in a folder."""
+    """A folder has no prepared data."""
 
 
 class TokenWriter:
@@ -63,6 +63,7 @@ class TokenWriter:
         self.hash.update(data)
 
     def close(self, tokenizer_sha256: str, vocab_size: int) -> dict[str, Any]:
+        """Write the ends of the documents, and the header, which it returns."""
         self._write(bytes(-self.file.tell() % 8))
         self.ends.seek(0)
         while block := self.ends.read(BLOCK):
@@ -109,7 +110,7 @@ class Tokens:
         count, dtype = self.header.tokens, np.dtype(self.header.dtype)
         self.ends_at = HEADER + -(-count * dtype.itemsize // 8) * 8
         if path.stat().st_size != self.ends_at + 8 * self.header.documents:
-            raise UserError(f"{path} is not whole: prepare it again with force=true")
+            raise UserError(f"{path} is not whole{PREPARE}")
         self.ids = np.memmap(path, dtype, "r", HEADER, (count,)) if count else np.empty(0, dtype)
         self.text_bytes: int | None = self.header.text_bytes
         self.vocab_size, self.may_exceed = self.header.vocab_size, self.header.vocab_size <= np.iinfo(dtype).max
@@ -127,10 +128,8 @@ class Tokens:
     def checked(self, ids: Any) -> Any:
         """Refuse tokens that are not of the vocabulary. Who reads them asks: a file may be large."""
         if self.may_exceed and len(ids) and int(ids.max()) >= self.vocab_size:
-            raise UserError(
-                f"{self.path} holds token {int(ids.max())}, and its tokenizer has {self.vocab_size}: prepare it again "
-                "with force=true"
-            )
+            holds = f"holds token {int(ids.max())}, and its tokenizer has {self.vocab_size}"
+            raise UserError(f"{self.path} {holds}{PREPARE}")
         return ids
 
     def is_intact(self) -> bool:
@@ -167,18 +166,19 @@ class Prepared:
 
     def __init__(self, folder: Path, tokenizer_name: str | None = None):
         self.folder = folder
-        self.about: dict[str, Any] | None = None
+        self.preparation: dict[str, Any] | None = None  # the keys that it was made by, where it says so
+        self.own: dict[str, Tokens] = {}  # splits in files of ours
+        self.splits: dict[str, Tokens | LegacyTokens] = {}
         if (folder / ABOUT).exists():
             with untrusted.reading(folder / ABOUT, "what prepared data says of itself", PREPARE):
-                self.about = untrusted.json_object(folder / ABOUT)
-                if not isinstance(self.about["preparation"], dict):
+                self.preparation = untrusted.json_object(folder / ABOUT)["preparation"]
+                if not isinstance(self.preparation, dict):
                     raise ValueError("its `preparation` is no group of keys")
             self.tokenizer = tokenizers.load(folder / TOKENIZER)
-            self.splits: dict[str, Any] = {
-                name: Tokens(folder / f"{name}.tokens") for name in SPLITS if (folder / f"{name}.tokens").exists()
-            }
+            self.own = {name: Tokens(path) for name, path in _found(folder, "tokens").items()}
+            self.splits |= self.own
             checksum = files.sha256(folder / TOKENIZER)
-            for name, tokens in self.splits.items():
+            for name, tokens in self.own.items():
                 stated = (tokens.header.tokenizer_sha256, tokens.header.vocab_size)
                 if stated != (checksum, self.tokenizer.vocab_size):
                     raise UserError(
@@ -187,9 +187,7 @@ class Prepared:
         elif (folder / "train.bin").exists():
             self.tokenizer = _legacy_tokenizer(folder, tokenizer_name)
             size = self.tokenizer.vocab_size
-            self.splits = {
-                name: LegacyTokens(folder / f"{name}.bin", size) for name in SPLITS if (folder / f"{name}.bin").exists()
-            }
+            self.splits |= {name: LegacyTokens(path, size) for name, path in _found(folder, "bin").items()}
         else:
             raise NotPrepared(f"{folder} holds no prepared data")
         if missing := [name for name in ("train", "val") if name not in self.splits]:
@@ -197,6 +195,11 @@ class Prepared:
 
     def checksums(self) -> dict[str, str]:
         return {name: tokens.checksum for name, tokens in self.splits.items()}
+
+
+def _found(folder: Path, kind: str) -> dict[str, Path]:
+    """Map the splits that a folder has to their files."""
+    return {split: path for split in SPLITS if (path := folder / f"{split}.{kind}").exists()}
 
 
 def replace(temporary: Path, folder: Path) -> None:
@@ -227,13 +230,11 @@ def _header(path: Path) -> Header:
 
 def _refuse_wrong_ends(ends: np.ndarray, count: int, path: Path) -> None:
     """Refuse documents that do not end one after the other, the last of them where the tokens do."""
-    before = 0
+    before, rises = 0, True
     for start in range(0, len(ends), BLOCK):
         block = np.concatenate([[before], ends[start : start + BLOCK]])
-        if (np.diff(block) < 0).any():
-            raise UserError(f"{path} has documents that end where they can't{PREPARE}")
-        before = block[-1]
-    if len(ends) and before != count:
+        before, rises = block[-1], rises and bool((np.diff(block) >= 0).all())
+    if not rises or (len(ends) and before != count):
         raise UserError(f"{path} has documents that end where they can't{PREPARE}")
 
 

@@ -1,67 +1,68 @@
-"""config.json of Hugging Face's format ↔ our `model` section.
+"""Translate between config.json of Hugging Face's format and our `model` section.
 
 A key that we know means something that our architectures do, or is refused; one that we don't know is refused too,
 unless it is switched off, so that no model is ever loaded as one that it is not.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from cleangpt.basics.errors import UserError
 from cleangpt.models import gpt, llama
-from cleangpt.models.settings import ModelSettings
+from cleangpt.models.settings import AttentionSettings, ModelSettings
 
+S = TypeVar("S", bound=AttentionSettings)
 # Keys that describe, or act in training and sampling only: not in what the model computes.
-SAYS_NOTHING = {
-    *(
-        "architectures",
-        "model_type",
-        "torch_dtype",
-        "dtype",
-        "transformers_version",
-        "use_cache",
-        "task_specific_params",
-    ),
-    *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id", "initializer_range"),
-    *("n_ctx", "gradient_checkpointing", "torchscript", "id2label", "label2id", "problem_type", "pretraining_tp"),
-    *("output_attentions", "output_hidden_states", "return_dict", "use_return_dict", "chunk_size_feed_forward"),
-    *("n_special", "predict_special_tokens", "output_past", "num_labels", "use_bfloat16"),
-    *("reorder_and_upcast_attn", "attn_pdrop", "resid_pdrop", "embd_pdrop", "attention_dropout", "hidden_dropout"),
-    *("is_llama_config", "transformers.js_config", "unsloth_version", "unsloth_fixed", "max_window_layers"),
-    *("finetuning_task", "tokenizer_class", "prefix", "license", "is_decoder"),
-}
-SAMPLING = {  # written into config.json by older versions; they belong to generate()
-    *(
-        "max_length",
-        "min_length",
-        "do_sample",
-        "temperature",
-        "top_k",
-        "top_p",
-        "typical_p",
-        "num_beams",
-        "max_new_tokens",
-    ),
-    *("num_beam_groups", "diversity_penalty", "repetition_penalty", "length_penalty", "early_stopping"),
-    *(
-        "num_return_sequences",
-        "no_repeat_ngram_size",
-        "encoder_no_repeat_ngram_size",
-        "bad_words_ids",
-        "remove_invalid_values",
-    ),
-    *("exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id"),
-    *("forced_eos_token_id", "output_scores", "return_dict_in_generate"),
-}
+SAYS_NOTHING = """
+    architectures model_type torch_dtype dtype transformers_version use_cache task_specific_params bos_token_id
+    eos_token_id pad_token_id sep_token_id decoder_start_token_id initializer_range n_ctx gradient_checkpointing
+    torchscript id2label label2id problem_type pretraining_tp output_attentions output_hidden_states return_dict
+    use_return_dict chunk_size_feed_forward n_special predict_special_tokens output_past num_labels use_bfloat16
+    reorder_and_upcast_attn attn_pdrop resid_pdrop embd_pdrop attention_dropout hidden_dropout is_llama_config
+    transformers.js_config unsloth_version unsloth_fixed max_window_layers finetuning_task tokenizer_class prefix
+    license is_decoder
+"""
+# Keys of generate(), which older versions wrote into config.json.
+SAMPLING = """
+    max_length min_length do_sample temperature top_k top_p typical_p num_beams max_new_tokens num_beam_groups
+    diversity_penalty repetition_penalty length_penalty early_stopping num_return_sequences no_repeat_ngram_size
+    encoder_no_repeat_ngram_size bad_words_ids remove_invalid_values exponential_decay_length_penalty suppress_tokens
+    begin_suppress_tokens forced_bos_token_id forced_eos_token_id output_scores return_dict_in_generate
+"""
 GELU = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}  # their names → ours
 LLAMAS = ("llama", "mistral", "qwen3")
-# Options of ours that no class of theirs has, and what a model is without them.
+# Numbers: their name → ours, and what their class takes where a config.json has none.
+GPT_NUMBERS: dict[str, tuple[str, float | None]] = {
+    "vocab_size": ("vocab_size", 50257),
+    "n_positions": ("block_size", 1024),
+    "n_embd": ("n_embd", 768),
+    "n_layer": ("n_layer", 12),
+    "n_head": ("n_head", 12),
+}
+LLAMA_NUMBERS: dict[str, tuple[str, float | None]] = {
+    "vocab_size": ("vocab_size", None),
+    "hidden_size": ("n_embd", 4096),
+    "intermediate_size": ("ffn_dim", None),
+    "num_hidden_layers": ("n_layer", 32),
+    "num_attention_heads": ("n_head", 32),
+    "max_position_embeddings": ("block_size", None),
+    "rms_norm_eps": ("norm_eps", 1e-6),
+}
+# What our architectures are, in their words.
+GPT_IS = {"layer_norm_epsilon": 1e-5, "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False}
+LLAMA_IS = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
+# Options of ours that no class of theirs has, by class, and what a model is without them.
 OFF = {"zero_init": False, "logit_softcap": None, "bigram_embedding": None}
-PLAIN = {"gpt2": {"activation": "gelu_tanh", "qk_norm": False}, "llama": {"activation": "swiglu"}}
+PLAIN: dict[str | None, dict[str, Any]] = {
+    "gpt2": {**OFF, "activation": "gelu_tanh", "qk_norm": False},
+    "llama": {**OFF, "activation": "swiglu"},
+}
 
 
-def section(hf: dict[str, Any], where: str) -> ModelSettings:
-    """Our model section of a config.json, complete; or a UserError that names what can't be represented."""
+def section(hf: dict[str, Any], where: str) -> AttentionSettings:
+    """Make our model section of a config.json, complete; or a UserError that names what can't be represented."""
     kind = hf.get("model_type")
     known = _Known(hf, where)
     if kind == "gpt2":
@@ -78,10 +79,10 @@ class _Known:
 
     def __init__(self, hf: dict[str, Any], where: str):
         self.hf, self.where = hf, where
-        self.seen = SAYS_NOTHING | SAMPLING
+        self.seen = {*SAYS_NOTHING.split(), *SAMPLING.split()}
 
     def get(self, key: str, default: Any = None) -> Any:
-        self.seen = self.seen | {key}
+        self.seen.add(key)
         value = self.hf.get(key)
         return default if value is None else value
 
@@ -91,11 +92,20 @@ class _Known:
             raise UserError(f"{self.where} can't be read: its `{key}` is {value!r}, and not a number")
         return value
 
-    def must_be(self, key: str, right: tuple[Any, ...], default: Any) -> None:
-        """Refuse what our architectures don't have."""
+    def numbers(self, table: dict[str, tuple[str, float | None]]) -> dict[str, Any]:
+        return {ours: self.number(theirs, default) for theirs, (ours, default) in table.items()}
+
+    def one_of(self, key: str, right: tuple[Any, ...], default: Any) -> Any:
+        """Read a key; refuse what our architectures don't have."""
         value = self.get(key, default)
         if value not in right:
             raise self.refusal(key, value, f"CleanGPT's have {' or '.join(map(str, right))}")
+        return value
+
+    def must_be(self, **right: Any) -> None:
+        """Refuse other values than these, which are the defaults too."""
+        for key, value in right.items():
+            self.one_of(key, (value,), value)
 
     def refusal(self, key: str, value: Any, why: str) -> UserError:
         return UserError(f"{self.where} has `{key}` {value}, and {why}: this model can't be represented here")
@@ -110,59 +120,41 @@ class _Known:
 
 
 def _gpt(known: _Known) -> gpt.Settings:
-    width = known.number("n_embd", 768)
     made = {
         "name": "gpt",
-        "n_layer": known.number("n_layer", 12),
-        "n_embd": width,
-        "n_head": known.number("n_head", 12),
-        "block_size": known.number("n_positions", 1024),
-        "vocab_size": known.number("vocab_size", 50257),
+        **known.numbers(GPT_NUMBERS),
+        "activation": GELU[known.one_of("activation_function", tuple(GELU), "gelu_new")],
         "tied": known.get("tie_word_embeddings", True),
         "bias": True,
     }
-    known.must_be("activation_function", tuple(GELU), "gelu_new")
-    made["activation"] = GELU[known.get("activation_function", "gelu_new")]
-    known.must_be("n_inner", (4 * width,), 4 * width)
-    known.must_be("layer_norm_epsilon", (1e-5,), 1e-5)
-    known.must_be("scale_attn_weights", (True,), True)
-    known.must_be("scale_attn_by_inverse_layer_idx", (False,), False)
-    known.must_be("add_cross_attention", (False,), False)
+    known.must_be(n_inner=4 * made["n_embd"], **GPT_IS, add_cross_attention=False)
     known.finish()
     return _checked(gpt.Settings, made, known.where)
 
 
 def _llama(known: _Known, kind: str) -> llama.Settings:
-    heads, width = known.number("num_attention_heads", 32), known.number("hidden_size", 4096)
+    numbers = known.numbers(LLAMA_NUMBERS)
     base, scaling = _rope(known)
-    own_width = {"qwen3": 128}.get(kind, width // heads)
+    heads, width = numbers["n_head"], {"qwen3": 128}.get(kind, numbers["n_embd"] // numbers["n_head"])
     made = {
         "name": "llama",
-        "n_layer": known.number("num_hidden_layers", 32),
-        "n_embd": width,
-        "n_head": heads,
+        **numbers,
+        "norm_eps": float(numbers["norm_eps"]),
         "n_kv_head": known.number("num_key_value_heads", {"mistral": 8}.get(kind, heads)),
-        "head_dim": known.number("head_dim", own_width),
-        "ffn_dim": known.number("intermediate_size"),
-        "block_size": known.number("max_position_embeddings"),
-        "vocab_size": known.number("vocab_size"),
+        "head_dim": known.number("head_dim", width),
         "tied": known.get("tie_word_embeddings", False),
         "rope_base": float(base),
         "rope_scaling": scaling,
-        "norm_eps": float(known.number("rms_norm_eps", 1e-6)),
         "qk_norm": kind == "qwen3",
     }
-    known.must_be("hidden_act", ("silu",), "silu")
-    known.must_be("attention_bias", (False,), False)
-    known.must_be("mlp_bias", (False,), False)
-    known.must_be("rope_interleaved", (False,), False)
+    known.must_be(**LLAMA_IS, rope_interleaved=False)
     _no_window(known, kind)
     known.finish()
     return _checked(llama.Settings, made, known.where)
 
 
 def _no_window(known: _Known, kind: str) -> None:
-    """Sliding windows: Mistral's default is one of 4096, and Qwen3's is a switch."""
+    """Refuse sliding windows: Mistral's default is one of 4096, and Qwen3's is a switch."""
     window, uses = known.get("sliding_window"), known.get("use_sliding_window", kind != "qwen3")
     if kind == "mistral" and "sliding_window" not in known.hf:
         window = 4096
@@ -174,24 +166,19 @@ def _no_window(known: _Known, kind: str) -> None:
 
 
 def _rope(known: _Known) -> tuple[float, dict[str, Any] | None]:
-    """The base and the scaling of the rotary angles, as newer and older versions write them."""
-    base = known.get("rope_theta", 10000.0)
+    """Read the base and the scaling of the rotary angles, as newer and older versions write them."""
     rope = {**known.get("rope_scaling", {}), **known.get("rope_parameters", {})}
-    base = rope.pop("rope_theta", base)
+    base = rope.pop("rope_theta", known.get("rope_theta", 10000.0))
     partial = rope.pop("partial_rotary_factor", None) or known.get("partial_rotary_factor", 1.0)
     if partial != 1:
         raise known.refusal("partial_rotary_factor", partial, "CleanGPT rotates the whole width of a head")
     kind = rope.pop("rope_type", None) or rope.get("type", "default")
     rope.pop("type", None)
-    scaling = None
+    scaling: dict[str, Any] | None = None
     if kind == "llama3":
         try:
-            scaling = {
-                "factor": float(rope.pop("factor")),
-                "low_freq_factor": float(rope.pop("low_freq_factor")),
-                "high_freq_factor": float(rope.pop("high_freq_factor")),
-                "original_context": int(rope.pop("original_max_position_embeddings")),
-            }
+            scaling = {key: float(rope.pop(key)) for key in ("factor", "low_freq_factor", "high_freq_factor")}
+            scaling["original_context"] = int(rope.pop("original_max_position_embeddings"))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{known.where} has an incomplete scaling of its rotary angles: {error}") from None
     elif kind != "default":
@@ -201,11 +188,9 @@ def _rope(known: _Known) -> tuple[float, dict[str, Any] | None]:
     return base, scaling
 
 
-def _checked(schema: type[ModelSettings], made: dict[str, Any], where: str) -> Any:
-    from pydantic import ValidationError
-
+def _checked(schema: type[S], made: dict[str, Any], where: str) -> S:
     try:
-        return schema.model_validate({**OFF, **PLAIN[schema.hugging_face], **made, "dropout": 0.0, "attention": "auto"})
+        return schema.model_validate({**PLAIN[schema.hugging_face], **made, "dropout": 0.0, "attention": "auto"})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
@@ -216,15 +201,20 @@ def _checked(schema: type[ModelSettings], made: dict[str, Any], where: str) -> A
 # Out
 
 
-def configuration(model: ModelSettings, dtype: str, special: dict[str, int | None]) -> dict[str, Any]:
-    """Describe a model of ours as config.json does, complete, so that no default of another program's takes part."""
-    kind = model.hugging_face
-    if kind is None:
+def held(model: ModelSettings) -> AttentionSettings:
+    """Refuse a model that no class of theirs holds."""
+    if model.hugging_face is None or not isinstance(model, AttentionSettings):
         raise UserError(
             f"no class of transformers holds a model.name={model.name}: use the run as it is, with sample.py and "
             "eval/score.py, or train a model=llama"
         )
-    for key, plain in (OFF | PLAIN[kind]).items():
+    return model
+
+
+def configuration(model: ModelSettings, dtype: str, special: Mapping[str, int | None]) -> dict[str, Any]:
+    """Describe a model of ours as config.json does, complete, so that no default of another program's takes part."""
+    kind = held(model).hugging_face
+    for key, plain in PLAIN[kind].items():
         value = getattr(model, key)
         if key != "zero_init" and value not in (plain, "gelu"):  # where training began does not matter
             raise UserError(
@@ -234,30 +224,26 @@ def configuration(model: ModelSettings, dtype: str, special: dict[str, int | Non
     return {**_OUT[kind](model), **special, "dtype": dtype, "use_cache": True}
 
 
+def _numbers(model: AttentionSettings, table: dict[str, tuple[str, float | None]]) -> dict[str, Any]:
+    return {theirs: getattr(model, ours) for theirs, (ours, _) in table.items()}
+
+
 def _gpt_out(model: gpt.Settings) -> dict[str, Any]:
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
-        "vocab_size": model.vocab_size,
-        "n_positions": model.block_size,
-        "n_embd": model.n_embd,
-        "n_layer": model.n_layer,
-        "n_head": model.n_head,
+        **_numbers(model, GPT_NUMBERS),
+        **GPT_IS,
+        **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), model.dropout),
         "n_inner": None,
         "activation_function": "gelu" if model.activation == "gelu" else "gelu_new",
-        "resid_pdrop": model.dropout,
-        "embd_pdrop": model.dropout,
-        "attn_pdrop": model.dropout,
-        "layer_norm_epsilon": 1e-5,
-        "scale_attn_weights": True,
-        "scale_attn_by_inverse_layer_idx": False,
         "reorder_and_upcast_attn": False,
         "tie_word_embeddings": model.tied,
     }
 
 
 def _llama_out(model: llama.Settings) -> dict[str, Any]:
-    """Llama, or with normalised queries and keys Qwen3, which is Llama with these."""
+    """Describe a Llama, or with normalised queries and keys a Qwen3, which is a Llama with these."""
     if model.n_embd % model.n_head and not model.qk_norm:
         raise UserError(
             f"format=hf can't hold this model: Llama's classes need model.n_embd={model.n_embd} to be a multiple of "
@@ -265,36 +251,21 @@ def _llama_out(model: llama.Settings) -> dict[str, Any]:
         )
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": model.rope_base}
     if model.rope_scaling:
-        rope |= {
-            "rope_type": "llama3",
-            "factor": model.rope_scaling.factor,
-            "low_freq_factor": model.rope_scaling.low_freq_factor,
-            "high_freq_factor": model.rope_scaling.high_freq_factor,
-            "original_max_position_embeddings": model.rope_scaling.original_context,
-        }
-    before_version_5 = (
-        {key: value for key, value in rope.items() if key != "rope_theta"} if model.rope_scaling else None
-    )
-    made = {
+        rope |= {"rope_type": "llama3", **model.rope_scaling.model_dump()}
+        rope["original_max_position_embeddings"] = rope.pop("original_context")
+    before_version_5 = {key: rope[key] for key in rope if key != "rope_theta"} if model.rope_scaling else None
+    made: dict[str, Any] = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "vocab_size": model.vocab_size,
-        "hidden_size": model.n_embd,
-        "intermediate_size": model.ffn_dim,
-        "num_hidden_layers": model.n_layer,
-        "num_attention_heads": model.n_head,
+        **_numbers(model, LLAMA_NUMBERS),
+        **LLAMA_IS,
         "num_key_value_heads": model.n_kv_head,
         "head_dim": model.head_dim,
-        "hidden_act": "silu",
-        "max_position_embeddings": model.block_size,
-        "rms_norm_eps": model.norm_eps,
+        "attention_dropout": 0.0,
         "tie_word_embeddings": model.tied,
         "rope_parameters": rope,
         "rope_theta": model.rope_base,
         "rope_scaling": before_version_5,
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        "mlp_bias": False,
     }
     if model.qk_norm:
         made |= {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"}
@@ -303,4 +274,4 @@ def _llama_out(model: llama.Settings) -> dict[str, Any]:
     return made
 
 
-_OUT: dict[str, Callable[[Any], dict[str, Any]]] = {"gpt2": _gpt_out, "llama": _llama_out}
+_OUT: dict[str | None, Callable[[Any], dict[str, Any]]] = {"gpt2": _gpt_out, "llama": _llama_out}

@@ -1,4 +1,4 @@
-"""Folders in Hugging Face's format: read, turned into one of ours, and written from one of ours."""
+"""Read folders in Hugging Face's format, turn them into ours, and ours into them."""
 
 import json
 from pathlib import Path
@@ -10,25 +10,23 @@ from cleangpt.basics import files, untrusted
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.shown import visible
 from cleangpt.basics.words import counted
-from cleangpt.config.experiment import Imported
+from cleangpt.config.experiment import Config, Imported
 from cleangpt.hf import architecture, hub, tensors
 from cleangpt.models.build import build
-from cleangpt.models.settings import ModelSettings
+from cleangpt.models.settings import AttentionSettings, ModelSettings
 from cleangpt.runs import weights
 from cleangpt.runs.rundir import read_config
 from cleangpt.tokens import exchange
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-
-def read_model(folder: Path) -> ModelSettings:
-    """The model section of a folder in Hugging Face's format."""
+def read_model(folder: Path) -> AttentionSettings:
+    """Read the model section of a folder in Hugging Face's format."""
     with untrusted.reading(folder / "config.json", "the configuration of a model"):
         return architecture.section(untrusted.json_object(folder / "config.json"), str(folder))
 
 
 def import_folder(source: str, out: Path) -> ModelSettings:
-    """Write the model that `source` names as a folder like best/, which every program of ours opens; what it is."""
+    """Write the model that `source` names as a folder like best/, which every program of ours opens."""
     folder = hub.locate(source)
     model = read_model(folder)
     tokenizer = exchange.read(folder)
@@ -44,7 +42,7 @@ def import_folder(source: str, out: Path) -> ModelSettings:
 def export_folder(source: Path, out: Path, dtype: str) -> dict[str, Any]:
     """Write one of our folders so that transformers opens it without our code; its config.json."""
     config, tokenizer = read_config(source / "config.json"), weights.load_tokenizer(source)
-    model = config.model
+    model = architecture.held(config.model)
     special = exchange.special_ids(tokenizer)
     about = architecture.configuration(model, dtype, special)
     weights.refuse_another_size(source / weights.WEIGHTS, model)
@@ -52,13 +50,12 @@ def export_folder(source: Path, out: Path, dtype: str) -> dict[str, Any]:
     ours = weights.read(source / weights.WEIGHTS)
     _refuse_existing(out)
     out.mkdir(parents=True, exist_ok=True)
-    theirs = tensors.converted(ours, model, DTYPES[dtype])
+    theirs = tensors.converted(ours, model, getattr(torch, dtype))
     files.write_json(out / "config.json", about)
     files.write_json(out / "generation_config.json", special)
     files.write_json(out / "tokenizer.json", exchange.library(tokenizer))
     files.write_json(out / "tokenizer_config.json", exchange.configuration(tokenizer, model.block_size))
-    card = _card(out.name, config, model, weights.about(source), about)
-    files.write_text(out / "README.md", visible(card))
+    files.write_text(out / "README.md", visible(_card(out.name, config, model, weights.about(source), about)))
     files.replace(out / hub.ONE_FILE, lambda file: weights.write(file, theirs, {"format": "pt"}))
     return about
 
@@ -68,19 +65,21 @@ def _refuse_existing(out: Path) -> None:
         raise UserError(f"`out` is {out}, which is there already: choose another folder, or empty it")
 
 
-def _card(name: str, config: Any, model: ModelSettings, scores: dict[str, Any], about: dict[str, Any]) -> str:
-    """README.md: what the model is, how it was made, how it is used."""
+def _card(
+    name: str, config: Config | Imported, model: AttentionSettings, scores: dict[str, Any], about: dict[str, Any]
+) -> str:
+    """Write README.md: what the model is, how it was made, how it is used."""
     kind = about["architectures"][0]
     layers, heads = counted(model.n_layer, "layer"), counted(model.n_head, "head")
     shape = f"{layers}, {model.n_embd} wide, {heads}, context {model.block_size}"
     trained = "weights that were imported, and not trained further"
-    if config.dataset is not None:
+    if isinstance(config, Config):
         steps = scores.get("step", config.train.steps)
         begun = f", from the weights of {config.init_from}" if config.init_from else ""
         trained = f"{counted(steps, 'step')} on `{config.dataset.name}`, seed {config.seed}{begun}"
     rows = "".join(f"| {key} | {value:.5g} |\n" for key, value in scores.items() if isinstance(value, float))
     table = f"\n| score | |\n| --- | --- |\n{rows}" if rows else ""
-    remarks = "\nIt has no biases; the class has, and they are zero.\n" if getattr(model, "bias", True) is False else ""
+    remarks = "\nIt has no biases; the class has, and they are zero.\n" if not tensors.has_biases(model) else ""
     settings = json.dumps(config.model_dump(mode="json"), indent=2)
     return f"""---
 library_name: transformers

@@ -1,8 +1,9 @@
-"""Where a model in Hugging Face's format lies: a local folder, the hub's cache, or the hub itself.
+"""Find a model in Hugging Face's format: in a local folder, in the hub's cache, or on the hub itself.
 
 Only safetensors and JSON are fetched and read: nothing of them is code, and nothing is unpickled.
 """
 
+import contextlib
 import re
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def is_named(source: str) -> bool:
-    """Whether this names a model in Hugging Face's format, and not a run of ours."""
+    """Test whether this names a model in Hugging Face's format, and not a run of ours."""
     path = Path(source)
     if path.exists():
         return holds_foreign_model(path)
@@ -28,22 +29,25 @@ def is_named(source: str) -> bool:
 
 
 def locate(source: str) -> Path:
-    """The folder of a model: itself, or the repository's in the cache, fetched if it is not there."""
+    """Find the folder of a model: itself, or the repository's in the cache, fetched if it is not there."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     if Path(source).is_dir():
         return _whole(Path(source).resolve(), source)
     name, _, revision = source.partition("@")
     names = [name] if name not in SHORT else [SHORT[name], name]  # the short name is a redirection of the hub's
     for repository in names:
-        if folder := _fetched(repository, revision or None, local_files_only=True):
-            try:
-                return _whole(folder, source)
-            except UserError:
-                pass  # an interrupted download, say
+        try:
+            folder = _fetched(repository, revision or None, local_files_only=True)
+        except LocalEntryNotFoundError:
+            continue
+        with contextlib.suppress(UserError):  # an interrupted download, say
+            return _whole(folder, source)
     return _whole(_download(names[0], revision or None), source)
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model, one or several."""
+    """List the safetensors files of a model, one or several."""
     if (folder / ONE_FILE).exists():
         return [folder / ONE_FILE]
     if not (folder / INDEX).exists():
@@ -70,10 +74,10 @@ def _whole(folder: Path, source: str) -> Path:
     return folder
 
 
-def _fetched(repository: str, revision: str | None, local_files_only: bool) -> Path | None:
-    """The folder of a repository in the cache; None where it is not there, and nothing may be fetched."""
+def _fetched(repository: str, revision: str | None, local_files_only: bool) -> Path:
+    """Fetch what the cache lacks of a repository, if that is allowed; its folder there."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError
 
     try:
         folder = snapshot_download(
@@ -83,10 +87,6 @@ def _fetched(repository: str, revision: str | None, local_files_only: bool) -> P
             ignore_patterns=["*/*"],
             local_files_only=local_files_only,
         )
-    except LocalEntryNotFoundError:
-        if local_files_only:
-            return None
-        raise
     except HFValidationError as error:
         raise UserError(f"{repository} can't be the name of a repository: {error}") from None
     return Path(folder)
@@ -95,7 +95,7 @@ def _fetched(repository: str, revision: str | None, local_files_only: bool) -> P
 def _download(repository: str, revision: str | None) -> Path:
     from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if not sys.stderr.isatty():
         disable_progress_bars()
@@ -109,20 +109,17 @@ def _download(repository: str, revision: str | None) -> Path:
         )
     try:
         return _fetched(repository, revision, local_files_only=False)
-    except GatedRepoError:
-        raise UserError(
-            f"{repository} is given to those only who accepted its licence: do so on its page, then `hf auth login`"
-        ) from None
-    except RevisionNotFoundError:
-        raise UserError(f"{repository} has no revision {revision}: leave it out for the newest") from None
-    except RepositoryNotFoundError:
-        raise UserError(
-            f"{repository} is neither a folder here nor a repository of the hub (or a private one: `hf auth login`)"
-        ) from None
-    except (HfHubHTTPError, OSError, ConnectionError) as error:
-        raise UserError(f"{repository} can't be fetched from the hub ({_reason(error)}): {offline}") from None
-    except Exception as error:  # the HTTP client's own, which the hub's library passes on
-        if type(error).__module__.partition(".")[0] not in ("httpx", "httpcore", "requests"):
+    except Exception as error:
+        known = {
+            GatedRepoError: "is given to those only who accepted its licence: do so on its page, then `hf auth login`",
+            RevisionNotFoundError: f"has no revision {revision}: leave it out for the newest",
+            RepositoryNotFoundError: "is neither a folder here nor a repository of the hub (or a private one: "
+            "`hf auth login`)",
+        }
+        if why := next((why for kind, why in known.items() if isinstance(error, kind)), None):
+            raise UserError(f"{repository} {why}") from None
+        client = type(error).__module__.partition(".")[0]  # whose errors the hub's library passes on
+        if not isinstance(error, HfHubHTTPError | OSError) and client not in ("httpx", "httpcore", "requests"):
             raise
         raise UserError(f"{repository} can't be fetched from the hub ({_reason(error)}): {offline}") from None
 

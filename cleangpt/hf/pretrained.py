@@ -1,23 +1,28 @@
-"""The weights that `init_from` names: another run's, or a model in Hugging Face's format.
+"""Start from the weights that `init_from` names: another run's, or a model in Hugging Face's format.
 
 Their architecture is theirs: `model` becomes what the weights say, but for what they leave open (dropout, attention,
 a shorter context), and what the command line asks otherwise is refused.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cleangpt.basics.errors import UserError
 from cleangpt.config.asked import Asked
 from cleangpt.config.experiment import Config, parse
 from cleangpt.hf import hub
 from cleangpt.models.settings import ModelSettings
-from cleangpt.runs.rundir import Opened, find, read_config
+from cleangpt.runs.rundir import find, read_config
+
+if TYPE_CHECKING:  # torch is imported where weights are read
+    from cleangpt.models.contract import LanguageModel
+    from cleangpt.tokens.tokenizers import Tokenizer
 
 
-def adopt(asked: Asked) -> Config:
-    """The configuration with the architecture of the weights that it starts from."""
+def adopt(asked: Asked[Config]) -> Config:
+    """Give a configuration the architecture of the weights that it starts from."""
     config = asked.config
+    assert config.init_from is not None
     weights = _model(config.init_from)
     there, here, free = weights.model_dump(mode="json"), config.model.model_dump(mode="json"), weights.not_in_weights
     chosen = here if "model" in asked.given else {key.partition(".")[0] for key in asked.below("model")}
@@ -40,59 +45,52 @@ def adopt(asked: Asked) -> Config:
     return parse({**config.model_dump(mode="json"), "model": there})
 
 
-def _find(source: str) -> Opened:
-    return find(source, "init_from")
-
-
-def _locate(source: str) -> Path:
+def _located(source: str) -> tuple[Path, bool]:
+    """Find the folder with the weights, and whether it is in Hugging Face's format."""
+    if not hub.is_named(source):
+        return find(source, "init_from").folder, False
     try:
-        return hub.locate(source)
+        return hub.locate(source), True
     except UserError as error:
         raise UserError(f"init_from={source}: {error}") from None
 
 
 def _model(source: str) -> ModelSettings:
-    if hub.is_named(source):
+    place, foreign = _located(source)
+    if foreign:
         from cleangpt.hf import folder
 
-        return folder.read_model(_locate(source))
-    return read_config(_find(source).folder / "config.json").model
+        return folder.read_model(place)
+    return read_config(place / "config.json").model
 
 
-def load(model: Any, source: str, tokenizer: Any) -> None:
+def load(model: "LanguageModel", source: str, tokenizer: "Tokenizer") -> None:
     """Put the weights that `init_from` names into the model. Rank 0 reads, and tells the others."""
     from cleangpt.machine import distributed
     from cleangpt.runs import weights
 
-    distributed.from_main(lambda: _same_tokens(source, tokenizer))
+    distributed.from_main(lambda: _refuse_other_tokens(source, tokenizer))
     weights.put_into(model, lambda: model.fitted(_tensors(source, model.config)), source)
 
 
-def _tensors(source: str, model: ModelSettings) -> dict[str, Any]:
-    if hub.is_named(source):
-        from cleangpt.hf import tensors
-
-        return tensors.read(_locate(source), model)
+def _tensors(source: str, model: Any) -> dict[str, Any]:
+    from cleangpt.hf import tensors
     from cleangpt.runs import weights
 
-    return weights.read(_find(source).folder / weights.WEIGHTS)
+    place, foreign = _located(source)
+    return tensors.read(place, model) if foreign else weights.read(place / weights.WEIGHTS)
 
 
-def _same_tokens(source: str, tokenizer: Any) -> None:
+def _refuse_other_tokens(source: str, tokenizer: "Tokenizer") -> None:
     """Refuse weights whose tokens mean something else than the data's. Weights without a tokenizer are trusted."""
     from cleangpt.runs import weights
     from cleangpt.tokens import exchange
 
-    if hub.is_named(source):
-        theirs = exchange.read(_locate(source))
-    else:
-        theirs = weights.load_tokenizer(_find(source).folder)
+    place, foreign = _located(source)
+    theirs = exchange.read(place) if foreign else weights.load_tokenizer(place)
+    named = place / "tokenizer.json" if foreign else place
     if theirs is not None and (why := exchange.difference(tokenizer, theirs)):
         raise UserError(
             f"`init_from={source}` has another tokenizer than the data set ({why}): prepare the data with that of the "
-            f"weights, as in dataset.tokenizer={_path(source)}, or choose other weights"
+            f"weights, as in dataset.tokenizer={named}, or choose other weights"
         )
-
-
-def _path(source: str) -> str | Path:
-    return _locate(source) / "tokenizer.json" if hub.is_named(source) else _find(source).folder / "tokenizer.json"

@@ -1,4 +1,4 @@
-"""One command of export.py: a model of ours becomes a folder for others, or one of theirs becomes ours."""
+"""Run one command of export.py: a model of ours becomes a folder for others, or one of theirs becomes ours."""
 
 from pathlib import Path
 

@@ -1,25 +1,23 @@
-"""The tensors of Hugging Face's format ↔ ours: what they are called, and which way round they lie.
+"""Translate tensors of Hugging Face's format to ours and back: their names, and which way round they lie.
 
 GPT-2's linear layers are stored as (in, out), ours and Llama's as (out, in). Nothing else differs but names.
 """
 
-import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.words import counted
 from cleangpt.hf import hub
 from cleangpt.models.build import build, count_parameters
-from cleangpt.models.settings import ModelSettings
+from cleangpt.models.settings import AttentionSettings
 from cleangpt.runs import weights
 
+REMEDY = ": fetch it again"
 GPT = {
     "token_embedding": "transformer.wte",
     "position_embedding": "transformer.wpe",
@@ -48,14 +46,15 @@ LLAMA = {
     "norm": "model.norm",
     "head": "lm_head",
 }
-NAMES = {"gpt2": GPT, "llama": LLAMA}  # by the class that holds a model, which its settings say
-PREFIX = {"gpt2": "transformer.", "llama": "model."}  # left out where the model was saved without its head
+# By the class that holds a model, which its settings say.
+NAMES: dict[str | None, dict[str, str]] = {"gpt2": GPT, "llama": LLAMA}
+PREFIX: dict[str | None, str] = {"gpt2": "transformer.", "llama": "model."}  # a model saved without its head has none
 # Masks and angles that older versions stored: they follow from the configuration.
 BUFFER = re.compile(r"(h\.\d+\.attn\.(masked_)?bias|layers\.\d+\.self_attn\.rotary_emb\.inv_freq)$")
 
 
-def _theirs(name: str, model: ModelSettings) -> tuple[str, bool]:
-    """What one of our tensors is called there, and whether it lies the other way round."""
+def _theirs(name: str, model: AttentionSettings) -> tuple[str, bool]:
+    """Translate the name of one of our tensors; and whether it lies the other way round there."""
     module, _, kind = name.rpartition(".")
     number = re.search(r"\.(\d+)\.", name)
     pattern = module.replace(f".{number[1]}.", ".{}.", 1) if number else module
@@ -64,8 +63,8 @@ def _theirs(name: str, model: ModelSettings) -> tuple[str, bool]:
     return f"{there}.{kind}", linear and model.hugging_face == "gpt2"
 
 
-def read(folder: Path, model: ModelSettings) -> dict[str, Tensor]:
-    """The tensors of this folder as the state dict of our model, in float32. Its context may be shorter than theirs."""
+def read(folder: Path, model: AttentionSettings) -> dict[str, Tensor]:
+    """Read a folder as the state dict of our model, in float32. Its context may be shorter than theirs."""
     places = {_canonical(name, model): (path, name) for path, name in _stored(folder)}
     if len(places) < model.n_layer:  # which may be any number
         asked, there = counted(model.n_layer, "layer"), counted(len(places), "tensor")
@@ -78,7 +77,7 @@ def read(folder: Path, model: ModelSettings) -> dict[str, Tensor]:
         if there not in places:
             raise UserError(f"{folder} has no tensor {there}, which its config.json asks for: fetch it again")
         path, stored = places.pop(there)
-        with _opened(path) as file:
+        with weights.opened(path, REMEDY) as file:
             tensor = weights.usable(file.get_tensor(stored), stored, path)
         if name.startswith("position_embedding"):
             tensor = tensor[: model.block_size]
@@ -87,7 +86,7 @@ def read(folder: Path, model: ModelSettings) -> dict[str, Tensor]:
             shapes = [tuple(x.shape) for x in (tensors[name], like)]
             raise UserError(f"{path} has {stored} of shape {shapes[0]}, and its config.json asks for {shapes[1]}")
     if model.tied and (head := places.pop("lm_head.weight", None)):
-        with _opened(head[0]) as file:
+        with weights.opened(head[0], REMEDY) as file:
             if not torch.equal(file.get_tensor(head[1]).float(), tensors["token_embedding.weight"]):
                 raise UserError(f"{folder} holds a head of its own, and its config.json says that it is the embedding")
     if places:
@@ -97,34 +96,28 @@ def read(folder: Path, model: ModelSettings) -> dict[str, Tensor]:
 
 def _stored(folder: Path) -> Iterator[tuple[Path, str]]:
     for path in hub.weight_files(folder):
-        with _opened(path) as file:
+        with weights.opened(path, REMEDY) as file:
             for name in file.keys():  # noqa: SIM118 it is no dict
                 if not BUFFER.search(name):
                     yield path, name
 
 
-def _canonical(name: str, model: ModelSettings) -> str:
+def _canonical(name: str, model: AttentionSettings) -> str:
     prefix = PREFIX[model.hugging_face]
     return name if name.startswith((prefix, "lm_head.")) else prefix + name
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    with weights.reading(path, ": fetch it again"), safe_open(path, framework="pt") as file:
-        yield file
-
-
-def converted(tensors: dict[str, Tensor], model: ModelSettings, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Our tensors under their names. A GPT without biases gets biases of zero, which their class always has."""
+def converted(tensors: dict[str, Tensor], model: AttentionSettings, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Rename and turn our tensors. A GPT without biases gets biases of zero, which their class always has."""
     made = {}
     for name, tensor in tensors.items():
         there, turned = _theirs(name, model)
         made[there] = (tensor.T if turned else tensor).to(dtype).contiguous()
-        if model.hugging_face == "gpt2" and not model.bias and there.endswith(".weight") and _has_bias(there):
-            width = tensor.shape[0]
-            made[there.removesuffix("weight") + "bias"] = torch.zeros(width, dtype=dtype)
+        if not has_biases(model) and not there.startswith(("transformer.wte", "transformer.wpe", "lm_head")):
+            made[there.removesuffix("weight") + "bias"] = torch.zeros(tensor.shape[0], dtype=dtype)
     return made
 
 
-def _has_bias(name: str) -> bool:
-    return not name.startswith(("transformer.wte", "transformer.wpe", "lm_head"))
+def has_biases(model: AttentionSettings) -> bool:
+    """Tell whether a model has the biases that its class has: a Llama, whose class has none, or a GPT with them."""
+    return getattr(model, "bias", True)

@@ -1,4 +1,4 @@
-"""The machine that computes: devices, processes, signals.
+"""Devices, processes and signals of the machine.
 
 beginning.py     how a program begins, and what Ctrl-C does to it
 session.py       device, threads and process group of a program that computes
@@ -8,5 +8,6 @@ process.py       how threads wait, how memory is kept, when garbage is collected
 distributed.py   the process group and its collectives
 signals.py       requests to stop
 guard.py         no orphans: a process leaves when its launcher is gone
-compiler.py      what torch.compile finds here
+compiler.py      torch.compile: whether it finds a compiler, and how it chooses kernels
+peaks.py         peaks of devices in FLOP/s
 """

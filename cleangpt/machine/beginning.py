@@ -1,5 +1,7 @@
-"""Begin a program: what takes long is announced, a process whose launcher is gone leaves, and Ctrl-C and SIGTERM
-end it with a word and 128 + the signal.
+"""Begin a program, and end it when a signal asks for that.
+
+What takes long is announced, a process whose launcher is gone leaves, and Ctrl-C and SIGTERM end it with a word and
+128 + the signal.
 
 Where there is something to finish, signals get other handlers later (signals.py, sweeps/loop.py).
 This is the first that each program imports, so nothing that takes time is imported at its head.

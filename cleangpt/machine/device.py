@@ -64,8 +64,10 @@ LARGE = 4_000_000
 
 
 def fastest_dtype(device: str, parameters: int) -> str:
-    """Decide what dtype=auto means here for a model of this size, by what the hardware is, never by a stopwatch: the
-    same command has to compute the same, whatever else the machine does."""
+    """Decide what dtype=auto means here for a model of this size.
+
+    It is decided by what the hardware is, never by a stopwatch: the same command has to compute the same.
+    """
     if device == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(False) else "float16"
     large = parameters >= LARGE
@@ -85,8 +87,10 @@ def is_slow(compute: Compute) -> bool:
 
 
 def dtype_remark(compute: Compute, parameters: int, kept: bool) -> str | None:
-    """Remark on a dtype that this machine would not have chosen: one that a resumed run has kept, without
-    anybody having asked for it, or one that is slow here."""
+    """Remark on a dtype that this machine would not have chosen.
+
+    That is one that a resumed run has kept, without anybody having asked for it, or one that is slow here.
+    """
     has, here = compute.dtype_name, fastest_dtype(compute.device.type, parameters)
     slow = f"this {'processor' if compute.device.type == 'cpu' else 'GPU'} has no instructions for {has}, and is slow"
     if kept and here != has:

@@ -10,19 +10,23 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # torch doesn't mark them as exported
 
 from cleangpt.basics.errors import UserError
 
-_store: Any = None
+T = TypeVar("T")
+_store: TCPStore | None = None
 
 
 @dataclass(frozen=True)
 class World:
+    """The place of this process among those of the launch."""
+
     rank: int
     size: int
     local_rank: int
@@ -45,19 +49,13 @@ def world() -> World:
     return World(number("RANK", 0), number("WORLD_SIZE", 1), number("LOCAL_RANK", 0), number("LOCAL_WORLD_SIZE", 1))
 
 
-def store() -> Any:
+def store() -> TCPStore:
     """Open the key-value store of the launcher: it lives as long as the launch, restarts of workers included."""
     global _store
     if _store is None:
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        _store = dist.TCPStore(
-            host,
-            port,
-            world().size,
-            is_master=not hosted and world().rank == 0,
-            timeout=timedelta(minutes=10),
-        )
+        hosts = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" and world().is_main
+        _store = TCPStore(host, port, world().size, is_master=hosts, timeout=timedelta(minutes=10))
     return _store
 
 
@@ -122,7 +120,7 @@ def start(device: torch.device) -> World:
         return here
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-        store=dist.PrefixStore(_this_attempt("group"), store()),
+        store=PrefixStore(_this_attempt("group"), store()),
         rank=here.rank,
         world_size=here.size,
         device_id=device if device.type == "cuda" else None,
@@ -153,7 +151,7 @@ def begin_sum(tensor: Tensor) -> Any:
     return dist.all_reduce(tensor, async_op=True)
 
 
-def gather(value: Any) -> list[Any]:
+def gather(value: T) -> list[T]:
     """Gather everyone's value, by rank, on every rank."""
     if not dist.is_initialized():
         return [value]
@@ -162,7 +160,7 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
-def from_main(read: Callable[[], Any]) -> Any:
+def from_main(read: Callable[[], T]) -> T:
     """Broadcast what rank 0 reads: the others need no disk. What a user got wrong is raised on all of them."""
     if not dist.is_initialized():
         return read()

@@ -4,6 +4,7 @@ Whoever is killed at once (SIGKILL, out of memory) can't tell the processes that
 torchrun its workers. They notice by themselves, in the same way on every system.
 """
 
+import contextlib
 import os
 import signal
 import threading
@@ -22,21 +23,14 @@ def announced(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, PARENT: str(os.getpid())}
 
 
-def leave_with_parent() -> None:
-    """Have this process get a SIGTERM when whoever started it is gone: the parent that was announced to it,
-    or the launcher that made it one of several processes. One that a person started alone, or with nohup or setsid, may
-    outlive the shell."""
-    if links := _links():
-        _begin_to_watch(links)
+def leave_with_parent(parent: int | None = None) -> None:
+    """Have this process get a SIGTERM when whoever started it is gone.
 
-
-def leave_with(parent: int) -> None:
-    """Have a child process get a SIGTERM when its parent is gone."""
-    _begin_to_watch([(os.getpid(), parent)])
-
-
-def _begin_to_watch(links: list[Link]) -> None:
-    threading.Thread(target=_watch, args=(links,), name="guard", daemon=True).start()
+    That is the parent that is given or was announced to it, or the launcher that made it one of several processes. One
+    that a person started alone, or with nohup or setsid, may outlive the shell.
+    """
+    if links := _links() if parent is None else [(os.getpid(), parent)]:
+        threading.Thread(target=_watch, args=(links,), name="guard", daemon=True).start()
 
 
 def _links() -> list[Link]:
@@ -78,10 +72,8 @@ def _parent_of(pid: int) -> int | None:
 def kill_with_descendants(pid: int) -> None:
     """End a process and all that it started at once, those in sessions of their own included."""
     for process in [pid, *_descendants(pid)]:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
 
 
 def _descendants(pid: int) -> list[int]:

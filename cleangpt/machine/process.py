@@ -16,9 +16,9 @@ PAGE = 1 << 21
 
 
 def before_torch() -> None:
-    """Let threads that wait for each other give up their core soon, where others use this machine too. OpenMP reads
-    this when torch is imported.
+    """Let threads that wait for each other give up their core soon, where others use this machine too.
 
+    OpenMP reads this when torch is imported.
     GNU's OpenMP spins for 300,000 rounds, twenty milliseconds perhaps, lost where another process has the core:
     of a small model on two cores, beside a process that needs one, 3.6 thousand tokens a second were seen, and 10 with
     this. On a machine of one's own, waking threads so often costs 12%.
@@ -44,8 +44,7 @@ def others_are_busy() -> bool:
 
 
 def keep_memory() -> None:
-    """Have freed tensors stay with the process for the next step, instead of being fetched anew page by page, and have
-    them lie in huge pages, where addresses are found sooner."""
+    """Keep the memory of freed tensors for the next step, in huge pages, where addresses are found sooner."""
     if not sys.platform.startswith("linux"):
         return
     libc = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""Set up a process that computes: its device, its share of the cores, its place among the others."""
+"""Set up a process that computes: its device, its share of the cores, its place in the process group."""
 
 import contextlib
 from collections.abc import Iterator

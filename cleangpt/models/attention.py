@@ -30,7 +30,7 @@ def document_positions(documents: Tensor) -> Tensor:
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor | None = None) -> Tensor:
-    """Attention as it is written in the paper. q: (B, H, Tq, D), k and v: (B, G, Tk, D) → (B, H, Tq, D)
+    """Compute attention as it is written in the paper. q: (B, H, Tq, D), k and v: (B, G, Tk, D) → (B, H, Tq, D)
 
     `mask` says which keys a query may look at; without one it looks back.
     """
@@ -46,9 +46,9 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tenso
 
 
 def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor | None = None) -> Tensor:
-    """The same by torch's fused kernels."""
+    """Compute attention by torch's fused kernels."""
     queries, keys = q.shape[-2], k.shape[-2]
-    causal = mask is None and queries > 1 and queries == keys  # in this order no variable for torch.compile
+    causal = mask is None and queries > 1 and queries == keys  # in this order torch.compile guards on no shape
     if mask is None and 1 < queries < keys:
         mask = causal_mask(queries, keys, q.device)
     grouped = k.shape[1] != q.shape[1]
@@ -56,18 +56,15 @@ def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor
 
 
 def auto_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor | None = None) -> Tensor:
-    """On a CPU the fused kernel is the faster one in float32 without dropout only."""
+    """Compute attention by the faster way: on a CPU the fused kernels are, in float32 without dropout only."""
     slow = q.device.type == "cpu" and (dropout > 0 or q.dtype != torch.float32)
     return (plain_attention if slow else sdpa_attention)(q, k, v, dropout, mask)
 
 
-ATTENTION: dict[str, Callable[..., Tensor]] = {
-    "auto": auto_attention,
-    "plain": plain_attention,
-    "sdpa": sdpa_attention,
-}
+ATTENTION: dict[str, Callable[..., Tensor]]
+ATTENTION = {"auto": auto_attention, "plain": plain_attention, "sdpa": sdpa_attention}
 
 
 def those_since(x: Tensor, since: int) -> Tensor:
-    """x (B, T, C) without the tokens before `since`."""
+    """Leave the tokens before `since` out of x (B, T, C)."""
     return x[:, since:] if since else x

@@ -1,5 +1,7 @@
 """Models from their settings, and how many parameters they have."""
 
+from typing import Any
+
 import torch
 from torch.overrides import TorchFunctionMode
 
@@ -12,7 +14,7 @@ from cleangpt.models.settings import ModelSettings
 class Unset(TorchFunctionMode):
     """Modules that are made do not draw weights: ours come later, and torch would load its compiler to do it."""
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__module__", None) == torch.nn.init.__name__:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
@@ -33,8 +35,10 @@ def parameter_counts(model: LanguageModel) -> dict[str, int]:
 
 
 def count_parameters(config: ModelSettings) -> int:
-    """Count the weights of a model of these (resolved) settings. None are made to count them, and of many layers,
-    which are all alike, no more than three."""
+    """Count the weights of a model of these (resolved) settings, without making any.
+
+    Of many layers, which are all alike, no more than three are looked at.
+    """
     few = [config.model_copy(update={"n_layer": count}) for count in (2, 3) if count < config.n_layer]
     try:
         counts = [parameter_counts(build(smaller, "meta"))["total"] for smaller in (few if few[1:] else [config])]

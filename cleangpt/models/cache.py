@@ -1,4 +1,4 @@
-"""What attention remembers of the tokens that were read: their keys and values."""
+"""The memory of attention: keys and values of the tokens that were read."""
 
 import torch
 from torch import Tensor
@@ -27,10 +27,10 @@ class KVCache(Cache):
             self.positions = self.positions - starts[:, None]
             self.real = (self.positions >= 0)[:, None, None]
             self.positions = self.positions.clamp(min=0)
-        self.tables: list[Tensor] = []  # (…, columns, D) each, what an architecture looks up by position
+        self.tables: tuple[Tensor, ...] = ()  # (…, columns, D) each, what an architecture looks up by position
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep k and v (B, G, T, D) behind those before; all of them. `length` moves on after the last layer."""
+        """Keep k and v (B, G, T, D) behind those before, and return all. `length` moves on after the last layer."""
         keys, values = self.memory[0, layer], self.memory[1, layer]
         end = self.length + k.shape[2]
         keys[:, :, self.length : end] = k
@@ -38,14 +38,14 @@ class KVCache(Cache):
         return keys[:, :, :end], values[:, :, :end]
 
     def next_positions(self, count: int) -> Tensor:
-        """(count,) or (B, count) of the tokens that are read next."""
+        """Give the tokens that are read next their positions, (count,) or (B, count)."""
         return self.positions[..., self.length : self.length + count]
 
-    def next_of_tables(self, count: int) -> list[Tensor]:
-        return [table[..., self.length : self.length + count, :] for table in self.tables]
+    def next_of_tables(self, count: int) -> tuple[Tensor, ...]:
+        return tuple(table[..., self.length : self.length + count, :] for table in self.tables)
 
     def mask(self, count: int) -> Tensor | None:
-        """(B, 1, count, columns) what the next tokens may look at; None: back, as always.
+        """Mask what the next tokens may look at (B, 1, count, columns); None: back, as always.
 
         Padding looks at itself, so that there is no token without anything to look at.
         """
@@ -63,4 +63,4 @@ class KVCache(Cache):
         self.memory, self.last = self.memory[:, :, rows], self.last[rows]
         if self.real is not None:
             self.positions, self.real = self.positions[rows], self.real[rows]
-            self.tables = [table[rows] for table in self.tables]
+            self.tables = tuple(table[rows] for table in self.tables)

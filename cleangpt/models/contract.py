@@ -1,11 +1,11 @@
-"""What a model says of itself, so that training, sampling, scoring and measuring need not know which it is.
+"""The contract of models, so that training, sampling, scoring and measuring need not know which model it is.
 
 A model is a plain `nn.Module` of the class `LanguageModel`. Shapes: B sequences, T tokens, C width, V vocabulary.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from cleangpt.models.settings import ModelSettings
 
 
 class Treatment(NamedTuple):
-    """How an optimizer treats a parameter."""
+    """The treatment of a parameter by an optimizer."""
 
     depth: int  # 0: what reads tokens; 1: the first layer; one more than there are layers: what makes logits
     decays: bool  # whether weight decay acts on it
@@ -23,7 +23,7 @@ class Treatment(NamedTuple):
 
 
 class Cache(ABC):
-    """What a model remembers of the tokens that it has read, to go on without reading them again."""
+    """The memory of a model, to go on without reading the same tokens again."""
 
     length: int  # columns that were read, padding included
 
@@ -32,21 +32,24 @@ class Cache(ABC):
         """Go on with these rows only, (n,) numbers of rows; one may stand there several times."""
 
 
-class LanguageModel(nn.Module, ABC):
+C = TypeVar("C", bound=Cache)
+
+
+class LanguageModel(nn.Module, ABC, Generic[C]):
     """A model from tokens to logits. What is abstract here, or has a default to be replaced, is what a model says."""
+
+    config: ModelSettings  # in a model's own file its `Settings`
 
     def __init__(self, config: ModelSettings):
         super().__init__()
-        self.config: Any = config
+        self.config = config
         self.checkpointing = False  # recompute activations in the backward pass
 
     # ---- what it computes
 
     @abstractmethod
-    def hidden(
-        self, tokens: Tensor, cache: Cache | None = None, documents: Tensor | None = None, since: int = 0
-    ) -> Tensor:
-        """Read tokens (B, T); what `logits` needs of each (B, T - since, C), of those from `since` on.
+    def hidden(self, tokens: Tensor, cache: C | None = None, documents: Tensor | None = None, since: int = 0) -> Tensor:
+        """Read tokens (B, T), and return what `logits` needs (B, T - since, C) of those from `since` on.
 
         With a cache, they follow those that it remembers, and it remembers them too. With `documents` (B, T), the
         number of each token's document, nothing is known of tokens of other documents.
@@ -57,8 +60,8 @@ class LanguageModel(nn.Module, ABC):
         """Turn (B, T, C) that `hidden` left into (B, T, V), of the token that follows each."""
 
     @abstractmethod
-    def new_cache(self, batch: int, length: int | None = None, starts: Tensor | None = None) -> Cache:
-        """Remember nothing yet. `length` columns are going to be read at most, by default as many as the context has.
+    def new_cache(self, batch: int, length: int | None = None, starts: Tensor | None = None) -> C:
+        """Make an empty memory. `length` columns are going to be read at most, by default as many as the context has.
 
         Rows of different lengths end in the same column: `starts` (B,) says how many columns of padding come first.
         """
@@ -68,20 +71,24 @@ class LanguageModel(nn.Module, ABC):
         tokens: Tensor,  # (B, T)
         targets: Tensor | None = None,  # (B, T)
         loss_weights: Tensor | None = None,  # (B, T)
-        cache: Cache | None = None,
+        cache: C | None = None,
         documents: Tensor | None = None,  # (B, T)
         since: int = 0,
     ) -> Tensor:
-        """Logits (B, T - since, V), or, with targets, the sum of their weighted losses."""
+        """Compute logits (B, T - since, V), or, with targets, the sum of their weighted losses."""
         x = self.hidden(tokens, cache, documents, since)
         return self.logits(x) if targets is None else self.loss(x, targets, loss_weights)
 
     def loss(self, x: Tensor, targets: Tensor, loss_weights: Tensor | None) -> Tensor:
-        """Sum the weighted losses of what `hidden` left."""
-        return summed_loss(self.logits(x), targets, loss_weights)
+        """Sum the weighted losses, in float32, of what `hidden` left.
 
-    def following(self, tokens: Tensor, cache: Cache) -> Tensor:
-        """Logits (B, V) for the token after the last one of tokens (B, T)."""
+        Whoever calls divides by the weight of the whole step.
+        """
+        losses = F.cross_entropy(self.logits(x).flatten(0, -2).float(), targets.flatten(), reduction="none")
+        return losses.sum() if loss_weights is None else (losses * loss_weights.flatten()).sum()
+
+    def following(self, tokens: Tensor, cache: C) -> Tensor:
+        """Score the token after the last one of tokens (B, T): logits (B, V)."""
         return self.logits(self.hidden(tokens, cache)[:, -1])
 
     # ---- what it says of itself
@@ -104,15 +111,9 @@ class LanguageModel(nn.Module, ABC):
         """
 
     def compiled(self) -> Iterable[nn.Module]:
-        """The modules that torch.compile makes faster in training: one of each kind is compiled, if they are alike."""
+        """Name the modules that torch.compile makes faster in training: one of each kind is compiled, if alike."""
         return ()
 
     def fitted(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Fit weights to this model, which is like theirs but for the keys in `not_in_weights` of its settings."""
         return tensors
-
-
-def summed_loss(logits: Tensor, targets: Tensor, loss_weights: Tensor | None) -> Tensor:
-    """Cross-entropy in float32, weighted and summed. Whoever calls divides by the weight of the whole step."""
-    losses = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction="none")
-    return losses.sum() if loss_weights is None else (losses * loss_weights.flatten()).sum()

@@ -1,9 +1,9 @@
-"""What GPT and Llama do alike around their blocks: read tokens, score them, start from a seed, say what they are."""
+"""Transformers around their blocks: read tokens, score them, start from a seed, say what they are."""
 
 import math
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,15 +14,20 @@ from cleangpt.models.attention import document_mask, document_positions
 from cleangpt.models.cache import KVCache
 from cleangpt.models.contract import LanguageModel, Treatment
 from cleangpt.models.extras import BigramEmbedding, softcapped
+from cleangpt.models.settings import AttentionSettings
 
 
-class Decoder(LanguageModel):
-    """A stack of blocks of attention. An architecture sets `token_embedding`, `blocks` and `norm`, and `head` unless it
-    is tied, and defines `embed`."""
+class Decoder(LanguageModel[KVCache]):
+    """A stack of blocks of attention. An architecture makes the modules below, and defines `embed`."""
 
     parts: ClassVar[dict[str, int]] = {}  # modules whose weight is several matrices in one
+    config: AttentionSettings
+    token_embedding: nn.Embedding
+    blocks: nn.ModuleList
+    norm: nn.Module
+    head: nn.Linear  # none where it is tied
 
-    def __init__(self, config: Any, cache_heads: int, head_dim: int):
+    def __init__(self, config: AttentionSettings, cache_heads: int, head_dim: int):
         super().__init__(config)
         self.cache_heads, self.head_dim = cache_heads, head_dim
         if config.bigram_embedding:
@@ -30,7 +35,7 @@ class Decoder(LanguageModel):
 
     @abstractmethod
     def embed(self, x: Tensor, positions: Tensor, *tables: Tensor) -> tuple[Tensor, ...]:
-        """Give embedded tokens (B, T, C) their positions; and return what every block needs besides.
+        """Give embedded tokens (B, T, C) their positions; return them, and what every block needs besides.
 
         `tables` are those of the cache, looked up at these positions.
         """
@@ -38,18 +43,20 @@ class Decoder(LanguageModel):
     def hidden(
         self, tokens: Tensor, cache: KVCache | None = None, documents: Tensor | None = None, since: int = 0
     ) -> Tensor:
-        """Read tokens; of those before `since` the last block only makes the keys and values that others look at."""
+        """Read tokens. Of those before `since` the last block only makes the keys and values that others look at."""
         count = tokens.shape[1]
+        mask: Tensor | None
         if documents is not None:
             positions, mask = document_positions(documents), document_mask(documents)
         elif cache is not None:
             positions, mask = cache.next_positions(count), cache.mask(count)
         else:
             positions, mask = torch.arange(count, device=tokens.device), None
-        tables = cache.next_of_tables(count) if cache else []
+        tables = cache.next_of_tables(count) if cache else ()
         x = self.token_embedding(tokens)
         if self.config.bigram_embedding:
-            x = x + self.bigram_embedding(tokens, cache.last if cache else None, positions)
+            pairs = self.bigram_embedding.pairs(tokens, cache.last if cache else None, positions)
+            x = x + self.bigram_embedding(pairs)
         x, *context = self.embed(x, positions, *tables)  # (B, T, C), and what every block needs besides
         for layer, block in enumerate(self.blocks):
             if self.checkpointing and self.training:
@@ -89,7 +96,7 @@ class Decoder(LanguageModel):
                 parameter.copy_(torch.empty(parameter.shape).normal_(0.0, std, generator=generator))
 
     def treatment(self, name: str, parameter: nn.Parameter) -> Treatment:
-        """Matrices decay, norms and biases do not; between hidden layers lie the matrices of blocks."""
+        """Let matrices decay, and norms and biases not; between hidden layers lie the matrices of blocks."""
         first, *inner = name.split(".")
         is_matrix = parameter.dim() == 2
         if first == "blocks":
@@ -97,7 +104,7 @@ class Decoder(LanguageModel):
         return Treatment(0 if first.endswith("embedding") else self.config.n_layer + 1, is_matrix, 0)
 
     def flops_per_token(self, length: int) -> int:
-        """6 × weights + 12 × layers × heads × head width × length: attention in full, though half of it is masked."""
+        """Count 6 × weights + 12 × layers × heads × head width × length: attention in full, though half is masked."""
         weights = sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Linear))
         if self.config.tied:  # then the head is no module of its own
             weights += self.token_embedding.weight.numel()

@@ -1,4 +1,4 @@
-"""What transformers may have besides: an embedding of pairs of tokens, other activations, a bound of logits."""
+"""Options of transformers: an embedding of pairs of tokens, activations, a bound of logits."""
 
 from collections.abc import Callable
 
@@ -20,16 +20,16 @@ class BigramEmbedding(nn.Embedding):
         super().__init__(rows + 1, width)
         self.rows, self.spread = rows, vocab_size if vocab_size**2 <= rows else self.SPREAD
 
-    def forward(self, tokens: Tensor, last: Tensor | None, positions: Tensor) -> Tensor:
-        """(B, T) tokens at (T,) or (B, T) positions, `last` (B, 1) being the token before them → (B, T, C)"""
+    def pairs(self, tokens: Tensor, last: Tensor | None, positions: Tensor) -> Tensor:
+        """Find the rows (B, T) of tokens (B, T) at positions (T,) or (B, T), `last` (B, 1) being the token before."""
         last = torch.zeros_like(tokens[:, :1]) if last is None else last
         before = torch.cat((last, tokens[:, :-1]), dim=1)
         pairs = (before * self.spread + tokens) % self.rows
-        return super().forward(torch.where(positions == 0, self.rows, pairs))
+        return torch.where(positions == 0, self.rows, pairs)
 
 
 def relu_squared(x: Tensor) -> Tensor:
-    """So et al., "Primer", 2021."""
+    """Square what ReLU leaves (So et al., "Primer", 2021)."""
     return F.relu(x).square()
 
 
@@ -42,5 +42,5 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu_tanh": tanh_gelu, "g
 
 
 def softcapped(logits: Tensor, cap: float | None) -> Tensor:
-    """Logits that stay within ±cap, in float32: as they are while they are small. (Gemma 2, 2024)"""
+    """Keep logits within ±cap, in float32; small ones stay as they are (Gemma 2, 2024)."""
     return logits if cap is None else cap * torch.tanh(logits.float() / cap)

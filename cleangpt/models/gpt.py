@@ -101,6 +101,7 @@ class Block(nn.Module):
 
 class GPT(Decoder):
     parts: ClassVar[dict[str, int]] = {"qkv": 3}  # queries, keys and values
+    config: Settings
 
     def __init__(self, config: Settings):
         super().__init__(config, cache_heads=config.n_head, head_dim=config.n_embd // config.n_head)
@@ -111,7 +112,7 @@ class GPT(Decoder):
         if not config.tied:
             self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
 
-    def embed(self, x: Tensor, positions: Tensor) -> tuple[Tensor]:
+    def embed(self, x: Tensor, positions: Tensor, *tables: Tensor) -> tuple[Tensor, ...]:
         x = x + self.position_embedding(positions)  # (B, T, C)
         return (F.dropout(x, self.config.dropout, self.training),)
 

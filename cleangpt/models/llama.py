@@ -14,7 +14,7 @@ from cleangpt.models.settings import AttentionSettings
 
 
 class RopeScaling(Section):
-    """Llama 3's scaling of the rotary angles: slow ones become slower still, for contexts beyond the original one."""
+    """Scaling of the rotary angles in Llama 3: slow ones become slower still, for contexts beyond the original one."""
 
     factor: float = Field(ge=1, description="how much slower the slowest rotary angles become")
     low_freq_factor: float = Field(gt=0, description="turns within the original context, below which all of it applies")
@@ -85,7 +85,7 @@ from cleangpt.models.norm import RMSNorm
 def rotary_angles(
     positions: Tensor, width: int, base: float, scaling: RopeScaling | None = None
 ) -> tuple[Tensor, Tensor]:
-    """(T,) or (B, T) positions → cosines and sines (T, D) or (B, 1, T, D), their second half repeating the first."""
+    """Turn positions (T,) or (B, T) into cosines and sines (T, D) or (B, 1, T, D): two halves that are alike."""
     frequencies = 1.0 / base ** (torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width)
     if scaling:
         frequencies = slower(frequencies, scaling)
@@ -97,7 +97,7 @@ def rotary_angles(
 
 
 def slower(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
-    """Llama 3's scaling: angles that turn seldom within the original context are slowed down, fast ones stay."""
+    """Slow down angles that turn seldom within the original context, as Llama 3 does; fast ones stay."""
     turns = frequencies * scaling.original_context / (2 * math.pi)
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
     stays = ((turns - low) / (high - low)).clamp(0, 1)
@@ -125,14 +125,7 @@ class Attention(nn.Module):
             self.key_norm = RMSNorm(config.head_dim, eps=config.norm_eps)
 
     def forward(
-        self,
-        x: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-        mask: Tensor | None,
-        cache: KVCache | None,
-        layer: int,
-        since: int,
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int, since: int
     ) -> Tensor:
         q, k, v = (
             project(y).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H or G, T, D)
@@ -188,6 +181,8 @@ class Block(nn.Module):
 
 
 class Llama(Decoder):
+    config: Settings
+
     def __init__(self, config: Settings):
         super().__init__(config, cache_heads=config.n_kv_head, head_dim=config.head_dim)
         self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
@@ -201,14 +196,11 @@ class Llama(Decoder):
 
     def new_cache(self, batch: int, length: int | None = None, starts: Tensor | None = None) -> KVCache:
         cache = super().new_cache(batch, length, starts)
-        cache.tables = [table.to(cache.memory.dtype) for table in self.angles(cache.positions)]
+        cache.tables = tuple(table.to(cache.memory.dtype) for table in self.angles(cache.positions))
         return cache
 
-    def embed(
-        self, x: Tensor, positions: Tensor, cos: Tensor | None = None, sin: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        if cos is None:
-            cos, sin = self.angles(positions)
+    def embed(self, x: Tensor, positions: Tensor, *tables: Tensor) -> tuple[Tensor, ...]:
+        cos, sin = tables or self.angles(positions)
         return F.dropout(x, self.config.dropout, self.training), cos, sin
 
 

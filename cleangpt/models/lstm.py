@@ -41,7 +41,7 @@ class State(Cache):
         self.hidden, self.cell = like.new_zeros(2, layers, batch, width)
 
     def begins(self, count: int) -> Tensor | None:
-        """(B, count) True where a row begins among the next columns; None: in none of them."""
+        """Mark where a row begins among the next columns (B, count); None: in none of them."""
         if self.starts is None or self.length > self.last_start:
             return None
         columns = torch.arange(self.length, self.length + count, device=self.starts.device)
@@ -53,35 +53,36 @@ class State(Cache):
 
 
 def cuts_before(begins: Tensor) -> list[tuple[int, Tensor]]:
-    """The columns of (B, T) in which any row begins, each with (B, 1) False for the rows that do."""
+    """List the columns of (B, T) in which any row begins, each with (B, 1) False for the rows that do."""
     return [(column, ~begins[:, column, None]) for column in begins.any(dim=0).nonzero().flatten().tolist()]
 
 
-class Layer(nn.LSTM):
-    """One layer, which forgets what it knows of a row where that row begins anew."""
+def read(
+    layer: nn.Module, x: Tensor, hidden: Tensor, cell: Tensor, cuts: list[tuple[int, Tensor]]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Read x (B, T, C) by a layer from its state, (B, C) each; return (B, T, C), and the state after it.
 
-    def __init__(self, width: int):
-        super().__init__(width, width, batch_first=True)
-
-    def forward(
-        self, x: Tensor, hidden: Tensor, cell: Tensor, cuts: list[tuple[int, Tensor]]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, T, C), and the state before it, (B, C) each → (B, T, C), and the state after it."""
-        pieces, start = [], 0
-        for stop, goes_on in [*cuts, (x.shape[1], None)]:
-            if start < stop:
-                piece, (hidden, cell) = super().forward(x[:, start:stop], (hidden[None], cell[None]))
-                pieces, start, hidden, cell = [*pieces, piece], stop, hidden[0], cell[0]
-            if goes_on is not None:
-                hidden, cell = hidden * goes_on, cell * goes_on
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1), hidden, cell
+    It forgets what it knows of a row where that row begins anew.
+    """
+    pieces: list[Tensor] = []
+    start = 0
+    for stop, goes_on in [*cuts, (x.shape[1], None)]:
+        if start < stop:
+            piece, (hidden, cell) = layer(x[:, start:stop], (hidden[None], cell[None]))
+            pieces, start, hidden, cell = [*pieces, piece], stop, hidden[0], cell[0]
+        if goes_on is not None:
+            hidden, cell = hidden * goes_on, cell * goes_on
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1), hidden, cell
 
 
-class LSTM(LanguageModel):
+class LSTM(LanguageModel[State]):
+    config: Settings
+
     def __init__(self, config: Settings):
         super().__init__(config)
         self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
-        self.layers = nn.ModuleList(Layer(config.n_embd) for _ in range(config.n_layer))
+        width = config.n_embd
+        self.layers = nn.ModuleList(nn.LSTM(width, width, batch_first=True) for _ in range(config.n_layer))
         if not config.tied:
             self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
 
@@ -96,11 +97,11 @@ class LSTM(LanguageModel):
         x = self.token_embedding(tokens)  # (B, T, C)
         for number, layer in enumerate(self.layers):
             x = F.dropout(x, self.config.dropout, self.training)
-            given = (x, state.hidden[number], state.cell[number], cuts)
+            given = (layer, x, state.hidden[number], state.cell[number], cuts)
             if self.checkpointing and self.training:
-                x, hidden, cell = checkpoint(layer, *given, use_reentrant=False)
+                x, hidden, cell = checkpoint(read, *given, use_reentrant=False)
             else:
-                x, hidden, cell = layer(*given)
+                x, hidden, cell = read(*given)
             if cache:
                 cache.hidden[number], cache.cell[number] = hidden, cell
         state.length += tokens.shape[1]

@@ -3,6 +3,8 @@
 On a CPU torch differentiates it operation by operation, which takes twice as long.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +19,7 @@ class RMSNorm(nn.RMSNorm):
 
 class _Normalised(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
         scale = squares.mul_(1 / x.shape[-1]).add_(eps).rsqrt_()
         unit = x * scale  # root mean square 1
@@ -25,7 +27,7 @@ class _Normalised(torch.autograd.Function):
         return unit * weight
 
     @staticmethod
-    def backward(ctx, given: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor, Tensor, None]:
         unit, scale, weight = ctx.saved_tensors
         product = given * unit
         of_weight = product.flatten(0, -2).sum(dim=0)

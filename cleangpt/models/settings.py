@@ -35,7 +35,7 @@ class ModelSettings(Section):
 
     @property
     def is_random(self) -> bool:
-        """Whether training draws random numbers, as dropout does."""
+        """True where training draws random numbers, as dropout does."""
         return getattr(self, "dropout", 0.0) > 0
 
 

@@ -28,13 +28,9 @@ class AdamW:
         device = groups[0]["params"][0].device
         self.steps = torch.zeros((), dtype=torch.float32, device=device)  # the same for all parameters
         self.state: dict[nn.Parameter, dict[str, Tensor]] = {
-            parameter: {
-                "step": self.steps,
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
+            p: {"step": self.steps, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
             for group in groups
-            for parameter in group["params"]
+            for p in group["params"]
         }
 
     @torch.no_grad()

@@ -1,5 +1,6 @@
-"""Which parameters are trained, in groups, and by what. How each is treated, its model says."""
+"""Choose which parameters are trained, in groups, and by what. How each is treated, its model says."""
 
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
@@ -27,27 +28,36 @@ def freeze(model: nn.Module, patterns: list[str]) -> None:
 
 
 def _names(pattern: str, name: str) -> bool:
-    """Whether a pattern names a parameter, or a module that it lies in."""
+    """Test whether a pattern names a parameter, or a module that it lies in."""
     parts = name.split(".")
     return any(fnmatchcase(".".join(parts[:length]), pattern) for length in range(1, len(parts) + 1))
 
 
 def trained(model: nn.Module) -> list[nn.Parameter]:
+    """List the parameters that are not frozen."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def parameter_groups(model: Any, layer_decay: float) -> list[dict[str, Any]]:
+class Treated(Protocol):
+    """A model that says of each parameter its depth, whether it decays, and how many matrices lie in it."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
+
+    def treatment(self, name: str, parameter: nn.Parameter) -> tuple[int, bool, int]: ...
+
+
+def parameter_groups(model: Treated, layer_decay: float) -> list[dict[str, Any]]:
     """Put parameters that decay, and others that never do, into groups, whatever today's weight decay is.
 
     With a layer decay each depth has groups of its own, whose learning rate is `lr_scale` times that of the head.
     """
     treated = [(p, model.treatment(name, p)) for name, p in model.named_parameters()]
-    deepest = max(treatment.depth for _, treatment in treated)
+    deepest = max(depth for _, (depth, _, _) in treated)
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for parameter, (depth, decays, matrices) in treated:
         if parameter.requires_grad:
             scale = layer_decay ** (deepest - depth)
-            empty = {"params": [], "matrices": [], "decays": decays, "lr_scale": scale}
+            empty: dict[str, Any] = {"params": [], "matrices": [], "decays": decays, "lr_scale": scale}
             group = groups.setdefault((scale, decays), empty)
             group["params"].append(parameter)
             group["matrices"].append(matrices)
@@ -55,7 +65,7 @@ def parameter_groups(model: Any, layer_decay: float) -> list[dict[str, Any]]:
 
 
 class Optimizer(Protocol):
-    """What a training needs of an optimizer, which is made from its settings and from groups of parameters.
+    """An optimizer as a training needs it, made from its settings and from groups of parameters.
 
     A group has `params`, and in the same order `matrices`, how many matrices between hidden layers lie in each, 0 where
     it is none. At each step a group's `lr` and `weight_decay` are set to what the step shall use.
@@ -67,7 +77,7 @@ class Optimizer(Protocol):
     def step(self) -> None: ...
 
 
-def build(config: OptimizerSettings, model: Any) -> Optimizer:
+def build(config: OptimizerSettings, model: Treated) -> Optimizer:
     """Make the optimizer of these (resolved) settings for a model."""
     groups = parameter_groups(model, config.layer_decay)
     optimizer = found.module_of(type(config)).Optimizer(config, groups)

@@ -7,11 +7,13 @@ has it. The last step of the decay has `end`, exactly.
 import math
 from typing import NamedTuple
 
-from cleangpt.optimizers.settings import Ramp, ScheduleConfig
+from cleangpt.optimizers.settings import AccumRamp, DecayRamp, LrRamp, Ramp, ScheduleConfig
 from cleangpt.optimizers.styles import STYLES
 
 
 class Values(NamedTuple):
+    """The values that hold during a step."""
+
     lr: float
     weight_decay: float
     grad_accum: int
@@ -27,7 +29,8 @@ def at(schedule: ScheduleConfig, step: int) -> Values:
     )
 
 
-def value(ramp: Ramp, step: int, steps: int) -> float:
+def value(ramp: LrRamp | DecayRamp | AccumRamp, step: int, steps: int) -> float:
+    """Compute where a ramp is at this step."""
     warmup = round(ramp.warmup * steps)
     if step < warmup:
         return ramp.begin * step / warmup
@@ -37,7 +40,7 @@ def value(ramp: Ramp, step: int, steps: int) -> float:
 
 
 def _progress(ramp: Ramp, step: int, steps: int, first: int, at_the_end: bool) -> float:
-    """0 at the last step that has `begin`, 1 from the first step that has `end`."""
+    """Measure the way: 0 at the last step that has `begin`, 1 from the first step that has `end`."""
     length = steps - first if ramp.decay is None else round(ramp.decay * steps) or math.ceil(ramp.decay)
     start = max(first, steps - length) if at_the_end else first
     last = min(start + length, steps)
@@ -47,31 +50,27 @@ def _progress(ramp: Ramp, step: int, steps: int, first: int, at_the_end: bool) -
 
 
 def ignored(schedule: ScheduleConfig, train_steps: int) -> list[str]:
-    """A sentence on each `end` that a constant style never reaches, and on steps that would learn nothing."""
-    idle = train_steps - schedule.steps
-    sentences = (
-        [
+    """Write a sentence on each `end` that a constant style never reaches, and on steps that would learn nothing."""
+    idle, sentences = train_steps - schedule.steps, []
+    if idle > 0 and at(schedule, schedule.steps + 1).lr == 0:
+        sentences = [
             f"the learning rate is 0 from step {schedule.steps} on, where schedule.steps ends: the last {idle:,} of "
             "train.steps change nothing"
         ]
-        if idle > 0 and at(schedule, schedule.steps + 1).lr == 0
-        else []
-    )
-    return sentences + [
-        f"`schedule.{name}.end` is not used with style=constant: choose linear, cosine or power"
-        for name in ("lr", "weight_decay", "grad_accum")
-        if (ramp := getattr(schedule, name)).style == "constant" and ramp.end not in (None, ramp.begin)
-    ]
+    for name in ("lr", "weight_decay", "grad_accum"):
+        ramp = getattr(schedule, name)
+        if ramp.style == "constant" and ramp.end not in (None, ramp.begin):
+            sentences.append(f"`schedule.{name}.end` is not used with style=constant: choose linear, cosine or power")
+    return sentences
 
 
 def jumps(before: ScheduleConfig, now: ScheduleConfig, step: int) -> list[str]:
-    """What leaps behind this step where `now` takes over from `before`, in words."""
-    names = Values("the learning rate", "weight decay", "accumulation")
+    """Say in words which values leap behind this step where `now` takes over from `before`."""
+    names = ("the learning rate", "weight decay", "accumulation")
+    values = zip(names, at(before, step), at(before, step + 1), at(now, step + 1), strict=True)
     return [
         f"{name} goes from {_shown(was)} to {_shown(comes)}"
-        for name, was, would, comes in zip(
-            names, at(before, step), at(before, step + 1), at(now, step + 1), strict=True
-        )
+        for name, was, would, comes in values
         if not math.isclose(would, comes, rel_tol=0.01, abs_tol=1e-12)
     ]
 
@@ -80,6 +79,25 @@ def _shown(value: float) -> str:
     return f"{value:.2e}" if 0 < value < 0.01 else f"{value:g}"
 
 
+PIECES = 100_000  # that are looked at, before the rest is estimated
+
+
 def micro_steps_before(schedule: ScheduleConfig, step: int) -> int:
-    """How many micro-steps the steps before this one take: where its data begins."""
-    return sum(at(schedule, s).grad_accum for s in range(1, step))
+    """Count the micro-steps that the steps before this one take: exact, but for ramps through very many values.
+
+    The value only rises during warm-up, and then only rises or only falls: equal ends of a piece say all of it.
+    """
+    ramp, steps = schedule.grad_accum, schedule.steps
+    warm = min(round(ramp.warmup * steps), step - 1)
+    total, looked = 0, 0
+    pieces = [piece for piece in ((1, warm), (warm + 1, step - 1)) if piece[0] <= piece[1]]
+    while pieces:
+        first, last = pieces.pop()
+        one, other = (at(schedule, end).grad_accum for end in (first, last))
+        looked += 1
+        if one == other or looked > PIECES:
+            total += (last - first + 1) * (one + other) // 2
+        else:
+            middle = (first + last) // 2
+            pieces += [(first, middle), (middle + 1, last)]
+    return total

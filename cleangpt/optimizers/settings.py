@@ -26,7 +26,7 @@ class AdamSettings(OptimizerSettings):
 
 
 class Ramp(Section):
-    """How one quantity moves over a run: from `begin` to `end`, both reached exactly."""
+    """The way of one quantity over a run, from `begin` to `end`, both reached exactly."""
 
     style: Literal[tuple(STYLES)] = Field(  # type: ignore[valid-type]
         description="shape of the way to `end`; wsd stays at `begin` until the last `decay`"
@@ -43,10 +43,8 @@ class Ramp(Section):
             raise ValueError(f"must be given with style={style}: the fraction of the run that decays, 0.2 say")
         warmup = info.data.get("warmup", 0)
         if decay is not None and warmup + decay > 1 + 1e-9:
-            raise ValueError(
-                f"must leave room for warmup={warmup:g}: the two are fractions of the run and may add up to 1, "
-                f"not {warmup + decay:g}"
-            )
+            both = f"the two are fractions of the run and may add up to 1, not {warmup + decay:g}"
+            raise ValueError(f"must leave room for warmup={warmup:g}: {both}")
         return decay
 
 
@@ -65,9 +63,9 @@ class DecayRamp(Ramp):
 
 
 class AccumRamp(Ramp):
-    begin: int = Field(ge=1, description="micro-steps in one optimizer step at first")
+    begin: int = Field(ge=1, le=100_000, description="micro-steps in one optimizer step at first")
     end: Annotated[Open[int], Derived(("begin",))] = Field(
-        ge=1, description="micro-steps in the last optimizer step; null: begin"
+        ge=1, le=100_000, description="micro-steps in the last optimizer step; null: begin"
     )
 
 

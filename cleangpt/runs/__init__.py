@@ -1,1 +1,13 @@
-"""What lies on the disk: run directories, snapshots, weights, records."""
+"""Files on the disk: run directories and all in them.
+
+rundir.py       where things lie in a run directory, and how programs find one
+claim.py        one training at a time in a run directory
+weights.py      a folder from which a model can be used: weights, configuration, tokenizer
+snapshot.py     all that a training needs to go on: written, verified, restored
+state.py        what such a snapshot holds besides weights and optimizer
+migrations.py   stored configurations of earlier versions
+record.py       run.json: how a run was started, on which machine
+alike.py        whether runs were computed alike
+card.py         card.md: a page about a run
+writer.py       files that are written in the background
+"""

@@ -17,13 +17,9 @@ NAMES = 3  # of runs that share a value; more are counted
 def aspects(machine: dict[str, Any]) -> dict[str, Any]:
     """Name what of a machine rounds in its own way, as far as it is known; of the CPU only where that computes."""
     kind = machine.get("device_type")
-    found = {
-        "dtype": machine.get("dtype"),
-        "device": "cpu" if kind == "cpu" else machine.get("device") if kind else None,
-    }
-    if kind == "cpu":
-        found |= {name: machine.get(name) for name in ("threads", "processor")}
-    return {name: value for name, value in found.items() if value is not None}
+    known = ASPECTS if kind == "cpu" else ("dtype", "device") if kind else ("dtype",)
+    found = {**machine, "device": "cpu"} if kind == "cpu" else machine
+    return {name: found[name] for name in known if found.get(name) is not None}
 
 
 def throughout(machines: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -1,10 +1,11 @@
-"""A page about a run, card.md: how it was started, what it changed, where it ran, how it ended, and its pictures.
+"""Write a page about a run, card.md: how it was started, what it changed, where it ran, how it ended, and its pictures.
 
 It is made from the files of the run directory alone.
 """
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,8 @@ from cleangpt.terminal.patience import duration
 
 def write(run: RunDir) -> Path:
     """Write the card of a run that has ended, whichever way."""
-    about, summary = record.begun(run.run), files.read_json(run.summary)
-    config = files.read_json(run.config)
-    parts = record.parts(about)
+    summary, config = files.read_json(run.summary), files.read_json(run.config)
+    parts = record.parts(record.read(run.run))
     pictures = [path for folder in (run.plots, run.score) for path in sorted(folder.glob("*.png"))]
     sections = [
         f"# {run.path.name}",
@@ -33,12 +33,10 @@ def write(run: RunDir) -> Path:
     if pictures:
         shown = [f"![{path.stem}]({path.relative_to(run.path).as_posix()})" for path in pictures]
         sections.append("## Plots\n\n" + "\n\n".join(shown))
-    text = "\n\n".join(sections) + "\n"
-    files.write_text(run.card, text)
+    files.write_text(run.card, "\n\n".join(sections) + "\n")
     return run.card
 
 
-COUNTS = ("total", "without_embeddings")
 NOT_LEARNED = {
     "plateau": "It did not learn this: its loss got no better, and it may have done no more than guess.",
     "by heart": "It did not learn this: it knows its training samples by heart.",
@@ -48,17 +46,14 @@ NOT_LEARNED = {
 
 def _ending(summary: dict[str, Any], steps: int) -> str:
     at = f"at step {summary['step']:,} of {steps:,}"
-    judged = NOT_LEARNED.get(summary.get("verdict", ""))
-    return _status(summary, steps, at) + (f" {judged}" if judged else "")
-
-
-def _status(summary: dict[str, Any], steps: int, at: str) -> str:
-    return {
+    ended = {
         "completed": f"Completed {at}." if summary["step"] >= steps else f"Solved {at}, as `train.stop_when` asks.",
         "early_stopped": f"Stopped early {at}: the validation loss got no better.",
         "stopped": f"Stopped by a signal {at}; `resume=` continues it.",
         "failed": f"Failed after step {summary['step']:,} of {steps:,}: {_code(summary.get('error', ''))}",
     }[summary["status"]]
+    judged = NOT_LEARNED.get(summary.get("verdict", ""))
+    return f"{ended} {judged}" if judged else ended
 
 
 def _commands(parts: list[dict[str, Any]], processes: int | str) -> str:
@@ -73,29 +68,24 @@ def _commands(parts: list[dict[str, Any]], processes: int | str) -> str:
 
 
 def _results(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    def percent(value: float) -> str:
-        return f"{value:.2%}"
-
-    def loss(value: float) -> str:
-        return f"{value:.5f}"
-
+    """List what summary.json says in the words of a person, then the measures of the task's own."""
     problems = summary.get("test/problems")
     of_test = f" of {counted(problems, 'problem')}" if problems else ""
     shown = {
-        "test/accuracy": ("exact match on test", lambda value: percent(value) + of_test),
-        "best/step": ("best step", lambda value: f"{value:,}"),
-        "best/val/loss": ("validation loss there", loss),
-        "best/val/accuracy": ("exact match on validation there", percent),
-        "val/loss": ("last validation loss", loss),
-        "val/accuracy": ("last exact match on validation", percent),
-        "train/loss": ("last training loss", loss),
-        "tokens": ("tokens", lambda value: f"{value:,}"),
-        "tokens_per_second": ("tokens a second", lambda value: f"{value:,.0f}"),
-        "mfu": ("MFU", lambda value: f"{value:.1%}"),
-        "seconds": ("wall time", duration),
+        "test/accuracy": ("exact match on test", "{:.2%}" + of_test),
+        "best/step": ("best step", "{:,}"),
+        "best/val/loss": ("validation loss there", "{:.5f}"),
+        "best/val/accuracy": ("exact match on validation there", "{:.2%}"),
+        "val/loss": ("last validation loss", "{:.5f}"),
+        "val/accuracy": ("last exact match on validation", "{:.2%}"),
+        "train/loss": ("last training loss", "{:.5f}"),
+        "tokens": ("tokens", "{:,}"),
+        "tokens_per_second": ("tokens a second", "{:,.0f}"),
+        "mfu": ("MFU", "{:.1%}"),
+        "seconds": ("wall time", duration(summary.get("seconds", 0.0))),
     }
-    rows = [(name, show(summary[key])) for key, (name, show) in shown.items() if summary.get(key) is not None]
-    hidden = {*shown, "test/problems", "step", "train_seconds"}  # the rest are measures of the task's own
+    rows = [(name, form.format(summary[key])) for key, (name, form) in shown.items() if summary.get(key) is not None]
+    hidden = {*shown, "test/problems", "step", "train_seconds"}
     others = [
         (key, f"{value:,.6g}") for key, value in summary.items() if isinstance(value, float | int) and key not in hidden
     ]
@@ -117,29 +107,26 @@ def _changes(changed: dict[str, dict[str, Any]]) -> str:
 def _machine(part: dict[str, Any]) -> list[tuple[str, str]]:
     machine, git, parameters = part["machine"], part["git"], part["parameters"]
     dirty = ", with changes that are not committed" if git.get("dirty") else ""
+    total, without = (parameters.get(name, 0) for name in ("total", "without_embeddings"))
+    cores = counted(machine["cores"], "core") if isinstance(machine.get("cores"), int) else "unknown cores"
     return [
         ("device", _said(machine, "device")),
         ("dtype", _said(machine, "dtype")),
         *([("processor", _said(machine, "processor"))] if machine.get("processor") else []),
         ("processes", str(part["world_size"])),
-        ("host", f"{_said(machine, 'host')}, {_cores(machine)}, {_said(machine, 'system')}"),
+        ("host", f"{_said(machine, 'host')}, {cores}, {_said(machine, 'system')}"),
         ("versions", ", ".join(f"{name} {_said(part['versions'], name)}" for name in ("python", "torch", "cleangpt"))),
         ("commit", f"{_said(git, 'commit')}{dirty}"),
-        ("parameters", "{:,} ({:,} without embeddings)".format(*map(parameters.get, COUNTS, (0, 0)))),
+        ("parameters", f"{total:,} ({without:,} without embeddings)"),
         ("begun", part["started"]),
     ]
-
-
-def _cores(machine: dict[str, Any]) -> str:
-    cores = machine.get("cores")
-    return counted(cores, "core") if isinstance(cores, int) else "unknown cores"
 
 
 def _said(about: dict[str, Any], key: str) -> str:
     return str(about.get(key) or "unknown")
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     cells = [[in_line(cell, 1000).replace("|", "\\|") for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)

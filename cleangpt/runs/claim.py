@@ -20,7 +20,7 @@ LOOK_EVERY = 0.2
 
 @contextlib.contextmanager
 def alone_in(run: RunDir, waits: bool) -> Iterator[None]:
-    """Have a run directory for this process. `waits` allows one that is leaving its time."""
+    """Claim a run directory for this process. `waits` allows one that is leaving its time."""
     with writable(run):
         run.path.mkdir(parents=True, exist_ok=True)
     handle = lock(run.path, TIME_TO_LEAVE if waits else 0.0, lambda line: print(line, flush=True))
@@ -31,7 +31,7 @@ def alone_in(run: RunDir, waits: bool) -> Iterator[None]:
 
 
 def lock(folder: Path, patience: float, say: Callable[[str], None]) -> int:
-    """The handle of a lock on this folder, after waiting so many seconds for whoever has it."""
+    """Lock a folder, after waiting so many seconds for whoever has it; the handle of the lock."""
     deadline, shown = time.monotonic() + patience, RunDir(folder).shown()
     told = False
     while True:

@@ -1,4 +1,4 @@
-"""Stored configurations of earlier versions, brought to today's keys.
+"""Bring stored configurations of earlier versions to today's keys.
 
 `version` in config.json says what keys it is written in; it is no key of a configuration itself. Whoever adds a key,
 or changes what one means, raises VERSION and adds to MIGRATIONS what makes a configuration of the version before mean
@@ -6,19 +6,18 @@ the same as it did. `python tests/versions/make.py` then keeps a small run of th
 """
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 VERSION = 3
 
 
 def stamped(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration as it is stored."""
+    """Add to a configuration what is stored with it."""
     return {"version": VERSION, **config}
 
 
 def to_today(stored: dict[str, Any]) -> dict[str, Any]:
-    """A stored configuration in today's keys, without its version; a ValueError where that is none that we know."""
+    """Bring a stored configuration to today's keys, without its version; a ValueError where we don't know that."""
     data = copy.deepcopy(stored)
     version = data.pop("version", 1)
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
@@ -27,43 +26,47 @@ def to_today(stored: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"it is of version {version}, and this CleanGPT reads versions up to {VERSION}: use a newer CleanGPT"
         )
-    for number in range(version, VERSION):
-        MIGRATIONS[number](data)
+    for migrate in MIGRATIONS[version - 1 :]:
+        migrate(data)
     return data
 
 
-def _fill(data: dict[str, Any], section: str, **keys: Any) -> None:
-    """Keys that are not there get the value that means what it meant without them."""
-    if isinstance(data.get(section), dict):
-        data[section] = {**keys, **data[section]}
+def _section(data: dict[str, Any], name: str) -> dict[str, Any]:
+    found = data.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _fill(data: dict[str, Any], name: str, **keys: Any) -> None:
+    """Give the keys that a section lacks the value that means what it meant without them."""
+    if isinstance(data.get(name), dict):
+        data[name] = {**keys, **data[name]}
 
 
 def _from_1(data: dict[str, Any]) -> None:
-    """In the first version no number was stored, and keys were added as time went by."""
+    """Add the keys that came before configurations had a version."""
     if "source" not in data:  # weights that were imported have no more than a model
         data.setdefault("profile", False)
         data.setdefault("init_from", None)
-    name = data["model"].get("name") if isinstance(data.get("model"), dict) else None
-    off = {"zero_init": False, "logit_softcap": None, "value_embeddings": False, "bigram_embedding": None}
+    _fill(data, "model", qk_norm=False, zero_init=False, logit_softcap=None, value_embeddings=False)
+    _fill(data, "model", bigram_embedding=None)
+    own: dict[str, dict[str, Any]]
     own = {"gpt": {"activation": "gelu_tanh"}, "llama": {"activation": "swiglu", "rope_scaling": None}}
-    _fill(data, "model", qk_norm=False, **off, **(own.get(name, {}) if isinstance(name, str) else {}))
+    _fill(data, "model", **own.get(str(_section(data, "model").get("name")), {}))
     _fill(data, "optimizer", layer_decay=1.0)
     _fill(data, "train", stop_when=None, freeze=[])
-    train = data.get("train")
-    _fill(data, "schedule", steps=train.get("steps") if isinstance(train, dict) else None)
+    _fill(data, "schedule", steps=_section(data, "train").get("steps"))
     _fill(data, "logger", norms=None)
-    dataset = data.get("dataset")
-    if isinstance(dataset, dict) and "tokenizer" in dataset:  # prepared text
+    if "tokenizer" in _section(data, "dataset"):  # prepared text
         _fill(data, "dataset", windows="cover")
 
 
 def _from_2(data: dict[str, Any]) -> None:
-    """Models lost an option."""
-    if isinstance(data.get("model"), dict) and data["model"].pop("value_embeddings", False) is not False:
+    """Take away an option that models have lost."""
+    if _section(data, "model").pop("value_embeddings", False) is not False:
         raise ValueError(
             "its `model.value_embeddings` is on, which this CleanGPT no longer has: use an earlier one, or train the "
             "model again without it"
         )
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], None]] = {1: _from_1, 2: _from_2}  # from this version to the next
+MIGRATIONS = (_from_1, _from_2)  # from version 1 to 2, from 2 to 3, …

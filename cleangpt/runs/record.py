@@ -1,4 +1,4 @@
-"""What a run notes about its circumstances: run.json. `card.py` makes a page of it."""
+"""Note the circumstances of a run in run.json, of which `card.py` makes a page."""
 
 import os
 import platform
@@ -26,12 +26,9 @@ DECIDED = "dtype"  # the key whose `auto` is replaced, when a run begins, by wha
 
 
 def circumstances(
-    asked: Asked,
-    changed: dict[str, dict[str, Any]],
-    compute: Compute,
-    world: World,
-    parameters: dict[str, int],
+    asked: Asked[Config], changed: dict[str, dict[str, Any]], compute: Compute, world: World, parameters: dict[str, int]
 ) -> dict[str, Any]:
+    """Describe how a run was started, by which versions and on which machine."""
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "overrides": list(asked.words),
@@ -57,7 +54,7 @@ def circumstances(
 
 
 class _Part(BaseModel):
-    """What is read of a part of a run, and what those lack that were noted by earlier versions."""
+    """A part of a run as it is read, with a default for what those lack that were noted by earlier versions."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -79,9 +76,12 @@ class _Record(_Part):
 
 
 def begun(path: Path) -> dict[str, Any] | None:
-    """The record of a run that goes on, if there is one."""
-    if not path.exists():
-        return None
+    """Read the record of a run that goes on, if there is one."""
+    return read(path) if path.exists() else None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read the record of a run; a UserError where it is none."""
     with untrusted.reading(path, "the record of a run", ": put it back, or take it away"):
         stored = untrusted.json_object(path)
         try:
@@ -95,12 +95,12 @@ def begun(path: Path) -> dict[str, Any] | None:
 
 
 def parts(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """How a run began, and each time that it was resumed."""
+    """List how a run began, and each time that it was resumed."""
     return [record, *record.get("resumed", [])]
 
 
-def changes(config: Config, asked: Asked, before: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """The keys of a complete configuration that differ from conf/, by key: {"here": …, "default": …}.
+def changes(config: Config, asked: Asked[Config], before: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """List the keys of a complete configuration that differ from conf/: {key: {"here": …, "default": …}}.
 
     What conf/ leaves open is a change only where it was given: in `asked`, the configuration before it was completed,
     or, where a run goes on, in the record of the run so far or on this command line.
@@ -123,7 +123,7 @@ def changes(config: Config, asked: Asked, before: dict[str, Any] | None) -> dict
 
 
 def _defaults(config: Config) -> dict[str, Any]:
-    """conf/ by key: of a group like `model` the file of what was chosen, so that only its own changes differ."""
+    """Read conf/ by key: of a group like `model` the file of what was chosen, so that only its own changes differ."""
     default = composition.defaults("train")
     chosen = {group: section.name for group, section in config if hasattr(section, "name")}
     others = [group for group, name in chosen.items() if name != default[group]["name"]]
@@ -134,9 +134,8 @@ def _defaults(config: Config) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    names = ("cleangpt", "torch", "hydra-core", "omegaconf", "numpy", "safetensors", "pydantic")
     found = {"python": platform.python_version()}
-    for name in names:
+    for name in ("cleangpt", "torch", "hydra-core", "omegaconf", "numpy", "safetensors", "pydantic"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -145,13 +144,12 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any]:
-    """The commit of this checkout, and whether files differ from it."""
+    """Find the commit of this checkout, and whether files differ from it."""
 
     def git(*arguments: str) -> str | None:
+        here = Path(__file__).parent
         try:
-            done = subprocess.run(
-                ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
-            )
+            done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10)
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None

@@ -17,7 +17,7 @@ LATEST = Path("outputs") / "latest"
 
 
 class RunDir:
-    """Names of what a run directory holds."""
+    """The names of what a run directory holds."""
 
     def __init__(self, path: Path):
         self.path = path.absolute()
@@ -38,12 +38,12 @@ class RunDir:
         return self.config.exists() or self.metrics.exists() or self.snapshots.exists()
 
     def snapshot_folders(self) -> list[Path]:
-        """From the oldest to the newest. Half-written and damaged ones have other names."""
+        """List the snapshots from the oldest to the newest. Half-written and damaged ones have other names."""
         found = self.snapshots.glob("step_*") if self.snapshots.exists() else []
         return sorted(folder for folder in found if folder.name.removeprefix("step_").isdigit())
 
     def shown(self) -> str:
-        """The path as a person would type it here."""
+        """Write the path as a person would type it here."""
         with contextlib.suppress(ValueError):
             return str(self.path.relative_to(Path.cwd()))
         return str(self.path)
@@ -51,7 +51,7 @@ class RunDir:
 
 @contextlib.contextmanager
 def writable(run: RunDir) -> Iterator[None]:
-    """A run that can't write its first files does not begin."""
+    """Refuse a run that can't write its first files."""
     try:
         yield
     except OSError as error:
@@ -60,13 +60,13 @@ def writable(run: RunDir) -> Iterator[None]:
 
 
 def leads_out(path: Path, folder: Path) -> bool:
-    """Whether something is a link to what is not in a folder, or to nothing at all."""
+    """Test whether something is a link to what is not in a folder, or to nothing at all."""
     end = Path(os.path.realpath(path))
     return path.is_symlink() and (end.is_symlink() or not end.is_relative_to(os.path.realpath(folder)))
 
 
 def refuse_links_outside(folder: Path) -> None:
-    """A run may be somebody else's: what is written into it shall not land elsewhere.
+    """Refuse a run, which may be somebody else's, with links through which files would land outside of it.
 
     What wandb keeps in its own folder has links of wandb's own, and is not looked at: each run of it is a new folder.
     """
@@ -84,32 +84,30 @@ def point_latest_to(run: RunDir) -> None:
     """Renew outputs/latest in one rename. Where links are not to be had, there is none."""
     with contextlib.suppress(OSError):
         LATEST.parent.mkdir(exist_ok=True)
-        inside = run.path.is_relative_to(LATEST.parent.absolute())
-        target = run.path.relative_to(LATEST.parent.absolute()) if inside else run.path
+        outputs = LATEST.parent.absolute()
+        target = run.path.relative_to(outputs) if run.path.is_relative_to(outputs) else run.path
         temporary = LATEST.with_name(f".latest.{os.getpid()}")
         temporary.symlink_to(target)
         os.replace(temporary, LATEST)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics file; one that was being written when a run died is not there yet."""
+    """Read the rows of a metrics file; one that was being written when a run died is not there yet."""
     lines = path.read_bytes().split(b"\n") if path.exists() else []
     return [row for row in map(read_row, lines) if row is not None]
 
 
 def read_row(line: bytes) -> dict[str, Any] | None:
-    """A line of a metrics file: a step and numbers by name, of which null is one that was not finite. Else None."""
+    """Read a line of a metrics file: a step and numbers by name, null for one that was not finite. Else None."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):  # also what is no UTF-8
         return None
     if not isinstance(row, dict) or type(row.get("step")) is not int or row["step"] < 0:
         return None
-    return row if all(value is None or _is_finite(value) for value in row.values()) else None
-
-
-def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+    numbers = [value for value in row.values() if value is not None]
+    finite = all(type(value) in (int, float) and abs(value) <= sys.float_info.max for value in numbers)
+    return row if finite else None
 
 
 def write_config(path: Path, config: Config | Imported) -> None:
@@ -117,7 +115,7 @@ def write_config(path: Path, config: Config | Imported) -> None:
 
 
 def read_config(path: Path) -> Config | Imported:
-    """A stored configuration: plain JSON, checked like any other, with no interpolation and nothing to run."""
+    """Read a stored configuration: plain JSON, checked like any other, with no interpolation and nothing to run."""
     try:
         with untrusted.reading(path, "a configuration"):
             data = migrations.to_today(untrusted.json_object(path))
@@ -130,7 +128,7 @@ def read_config(path: Path) -> Config | Imported:
 
 
 def holds_foreign_model(folder: Path) -> bool:
-    """Whether a model in Hugging Face's format lies there: its config.json names the type of the model."""
+    """Test whether a model in Hugging Face's format lies there: its config.json names the type of the model."""
     try:
         return "model_type" in untrusted.json_object(folder / "config.json")
     except (OSError, ValueError):
@@ -138,7 +136,7 @@ def holds_foreign_model(folder: Path) -> bool:
 
 
 class Opened(NamedTuple):
-    """Weights that `run=` named, and where they come from."""
+    """The weights that `run=` named, and where they come from."""
 
     folder: Path  # with model.safetensors, config.json, tokenizer.json
     label: str  # best, final, or step_00000500
@@ -146,7 +144,7 @@ class Opened(NamedTuple):
 
 
 def find(run: str, key: str = "run") -> Opened:
-    """A run directory, one of its snapshots, its best/ or final/, or `latest`. `key` is what named it."""
+    """Find a run directory, one of its snapshots, its best/ or final/, or `latest`. `key` is what named it."""
     path = LATEST if run == "latest" else Path(run)
     if run == "latest" and not path.exists():
         raise UserError(f"{key}=latest: there is no {LATEST} here: train a model first, or name a run directory")

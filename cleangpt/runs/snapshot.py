@@ -1,4 +1,4 @@
-"""Snapshots: write, verify, find, restore.
+"""Write, verify, find and restore snapshots.
 
 A snapshot is a folder that appears whole or not at all: it is written under a hidden name, every file of it is
 synced, and a manifest with sizes and checksums comes last, before the rename. Tensors are kept as safetensors,
@@ -6,12 +6,14 @@ everything else as JSON, so that opening one never runs code.
 """
 
 import contextlib
+import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors.torch import load_file
 
 from cleangpt.basics import files, untrusted
@@ -22,11 +24,12 @@ from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim
 from cleangpt.runs import weights
 from cleangpt.runs.rundir import RunDir, read_config
+from cleangpt.runs.state import State
+from cleangpt.runs.weights import Tensors
+from cleangpt.tokens.tokenizers import Tokenizer
 
 OPTIMIZER, STATE, MANIFEST = "optimizer.safetensors", "state.json", "manifest.json"
 BEST = "best.safetensors"  # the best weights as of this step
-
-Tensors = dict[str, torch.Tensor]
 
 
 def copy(model: LanguageModel, optimizer: optim.Optimizer) -> tuple[Tensors, Tensors]:
@@ -35,11 +38,9 @@ def copy(model: LanguageModel, optimizer: optim.Optimizer) -> tuple[Tensors, Ten
     return weights.copy(model), {name: value.detach().to("cpu", copy=True).contiguous() for name, value in kept.items()}
 
 
-def save(
-    run: RunDir, step: int, tensors: tuple[Tensors, Tensors], state: dict[str, Any], config: Config, tokenizer: Any
-):
-    """Write the snapshot of this step, then delete all but `keep_snapshots`. One that is there is left as it is."""
-    folder = run.snapshots / f"step_{step:08d}"
+def save(run: RunDir, tensors: tuple[Tensors, Tensors], state: State, config: Config, tokenizer: Tokenizer) -> None:
+    """Write a snapshot, then delete all but `keep_snapshots`. One that is there is left as it is."""
+    folder = run.snapshots / f"step_{state.step:08d}"
     if folder.exists():
         return
     temporary = run.snapshots / f".{folder.name}.tmp"
@@ -47,17 +48,16 @@ def save(
     try:
         run.snapshots.mkdir(exist_ok=True)
         temporary.mkdir()
-        weights.save(temporary, tensors[0], config, tokenizer, {"step": step})
+        weights.save(temporary, tensors[0], config, tokenizer, {"step": state.step})
         files.replace(temporary / OPTIMIZER, lambda file: weights.write(file, tensors[1]))
-        files.write_json(temporary / STATE, state)
-        if state["best"] is not None and (run.best / weights.WEIGHTS).exists():
+        files.write_json(temporary / STATE, asdict(state))
+        if state.best is not None and (run.best / weights.WEIGHTS).exists():
             _copy(run.best / weights.WEIGHTS, temporary / BEST)
-        names = sorted(path.name for path in temporary.iterdir())
         manifest = {
-            name: {"bytes": (temporary / name).stat().st_size, "sha256": files.sha256(temporary / name)}
-            for name in names
+            path.name: {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
+            for path in sorted(temporary.iterdir())
         }
-        files.write_json(temporary / MANIFEST, {"step": step, "files": manifest})
+        files.write_json(temporary / MANIFEST, {"step": state.step, "files": manifest})
         os.rename(temporary, folder)
         files.sync(run.snapshots)
     except Exception:
@@ -113,7 +113,7 @@ def refuse_damage(folder: Path) -> None:
 
 def newest_good(run: RunDir) -> tuple[Path | None, list[str]]:
     """Find the newest snapshot that verifies; a sentence on each that did not, which is kept aside."""
-    complaints = []
+    complaints: list[str] = []
     for folder in reversed(run.snapshot_folders()):
         wrong = damage(folder)
         if wrong is None:
@@ -138,8 +138,7 @@ def choose(run: RunDir, resume: Path) -> tuple[Path | None, list[str]]:
     """Choose the snapshot to continue: the named one, or the newest good one of the run. Rank 0 decides for all."""
     if not resume.name.startswith("step_"):
         return newest_good(run)
-    wrong = damage(resume)
-    if wrong:
+    if wrong := damage(resume):
         raise UserError(f"resume={resume} is damaged ({wrong}): name the run to use its newest good snapshot")
     complaints = []
     for folder in run.snapshot_folders():
@@ -156,12 +155,9 @@ def restore_best(folder: Path, run: RunDir, model: LanguageModel) -> None:
         read_config(folder / "config.json")
         weights.load_tokenizer(folder)
         run.best.mkdir(exist_ok=True)
-        for kept, name in (
-            (BEST, weights.WEIGHTS),
-            ("config.json", "config.json"),
-            ("tokenizer.json", "tokenizer.json"),
-        ):
-            _copy(folder / kept, run.best / name)
+        _copy(folder / BEST, run.best / weights.WEIGHTS)
+        for name in ("config.json", "tokenizer.json"):
+            _copy(folder / name, run.best / name)
 
 
 def remove_leftovers(run: RunDir) -> None:
@@ -173,28 +169,30 @@ def remove_leftovers(run: RunDir) -> None:
     files.remove_leftovers(run.score, idle=files.LONG)  # where eval/score.py may be writing
 
 
-def restore(folder: Path, model: LanguageModel, optimizer: optim.Optimizer) -> dict[str, Any]:
-    """Put weights and optimizer back, and return the rest of the state. Rank 0 reads, and tells the others."""
+def restore(folder: Path, model: LanguageModel, optimizer: optim.Optimizer) -> State:
+    """Put weights and optimizer back, and return the rest. Rank 0 reads, and tells the others."""
     weights.load_into(model, folder / weights.WEIGHTS)
     kept = _remembered(model, optimizer)
     tensors = distributed.tensors_from_main(lambda: _read_optimizer(folder / OPTIMIZER, kept))
     with torch.no_grad():
         for name, value in kept.items():
             value.copy_(tensors[name])
+    return distributed.from_main(lambda: _read_state(folder))
 
-    def state() -> dict[str, Any]:
-        with untrusted.reading(folder / STATE, "the state of a training"):
-            return untrusted.json_object(folder / STATE)
 
-    return distributed.from_main(state)
+def _read_state(folder: Path) -> State:
+    with untrusted.reading(folder / STATE, "the state of a training"):
+        stored = json.dumps(untrusted.json_object(folder / STATE))
+        state = TypeAdapter(State).validate_json(stored, strict=True)
+        if state.step < 0 or folder.name != f"step_{state.step:08d}":
+            raise ValueError(f"it is of step {state.step}")
+        return state
 
 
 def _read_optimizer(path: Path, wanted: Tensors) -> Tensors:
     with weights.reading(path):
         tensors = load_file(path)
-    shapes, asked = ({name: tensor.shape for name, tensor in some.items()} for some in (tensors, wanted))
-    if wrong := sorted(name for name in shapes.keys() | asked.keys() if shapes.get(name) != asked.get(name)):
-        raise UserError(f"{path} does not fit the optimizer: see {', '.join(wrong[:3])}")
+    weights.refuse_misfit(weights.shapes(tensors), weights.shapes(wanted), f"{path} does not fit the optimizer")
     return tensors
 
 

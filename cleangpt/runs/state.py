@@ -1,4 +1,4 @@
-"""What state.json of a snapshot holds: where a training stands."""
+"""The state.json of a snapshot: where a training stands."""
 
 from dataclasses import dataclass
 from typing import Any

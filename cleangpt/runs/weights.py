@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,20 +20,24 @@ from cleangpt.models.contract import LanguageModel
 from cleangpt.models.settings import ModelSettings
 from cleangpt.runs.rundir import write_config
 from cleangpt.tokens import tokenizers
+from cleangpt.tokens.tokenizers import Tokenizer
 
 WEIGHTS = "model.safetensors"
+REMEDY = ": use another snapshot, best/ or final/"
 # Types as safetensors calls them, from the widest to the narrowest, which is their order in a file.
 TYPES = {torch.int64: "I64", torch.float64: "F64", torch.float32: "F32", torch.int32: "I32", torch.bfloat16: "BF16"}
 TYPES |= {torch.float16: "F16", torch.uint8: "U8", torch.bool: "BOOL"}
 
+Tensors = dict[str, torch.Tensor]
 
-def copy(model: LanguageModel) -> dict[str, torch.Tensor]:
-    """The weights as they are now, on the CPU: what is written later can't change meanwhile."""
+
+def copy(model: LanguageModel) -> Tensors:
+    """Copy the weights as they are now to the CPU: what is written later can't change meanwhile."""
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in model.state_dict().items()}
 
 
 def save(
-    folder: Path, tensors: dict[str, torch.Tensor], config: Config | Imported, tokenizer: Any, about: dict[str, Any]
+    folder: Path, tensors: Tensors, config: Config | Imported, tokenizer: Tokenizer, about: dict[str, Any]
 ) -> None:
     """Write or renew the folder. The weights change in one rename, and carry in themselves what they are."""
     folder.mkdir(exist_ok=True)
@@ -44,8 +47,8 @@ def save(
     files.replace(folder / WEIGHTS, lambda file: write(file, tensors, metadata))
 
 
-def write(file: BinaryIO, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Tensors of the CPU as safetensors, byte for byte what the library would write.
+def write(file: BinaryIO, tensors: Tensors, metadata: dict[str, str] | None = None) -> None:
+    """Write tensors of the CPU as safetensors, byte for byte what the library would write.
 
     The library writes to a path, for the owner alone, or makes a second copy of all tensors in memory.
     """
@@ -62,12 +65,12 @@ def write(file: BinaryIO, tensors: dict[str, torch.Tensor], metadata: dict[str, 
     text += b" " * (-len(text) % 8)
     file.write(len(text).to_bytes(8, "little") + text)
     for name in names:
-        file.write(tensors[name].reshape(-1).view(torch.uint8).numpy())
+        file.write(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
 
 
 def about(folder: Path) -> dict[str, Any]:
     """Read the metadata of a weights file: its step and scores."""
-    with reading(folder / WEIGHTS), safe_open(folder / WEIGHTS, framework="pt") as file:
+    with opened(folder / WEIGHTS) as file:
         found = untrusted.parsed_object((file.metadata() or {}).get("cleangpt", "{}"))
         if not isinstance(found.get("step", 0), int):
             raise ValueError(f"its step is {in_line(found['step'])}")
@@ -75,7 +78,7 @@ def about(folder: Path) -> dict[str, Any]:
 
 
 def step(folder: Path) -> int | None:
-    """The step of the weights that a folder holds, if it holds any."""
+    """Read the step of the weights that a folder holds, if it holds any."""
     try:
         return about(folder).get("step")
     except UserError:
@@ -83,39 +86,52 @@ def step(folder: Path) -> int | None:
 
 
 def load_into(model: LanguageModel, path: Path) -> None:
-    """The tensors of a safetensors file, which has to fit exactly. Rank 0 reads it, and tells the others."""
+    """Load a safetensors file, which has to fit exactly, on every rank."""
     put_into(model, lambda: read(path), path)
 
 
-def put_into(model: LanguageModel, reads: Callable[[], dict[str, torch.Tensor]], where: Path | str) -> None:
-    """The tensors that rank 0 reads, on every rank."""
+def put_into(model: LanguageModel, reads: Callable[[], Tensors], where: Path | str) -> None:
+    """Load the tensors that rank 0 reads on every rank."""
     tensors = distributed.tensors_from_main(reads)
-    _refuse_others(model, {name: tensor.shape for name, tensor in tensors.items()}, where)
+    refuse_misfit(shapes(tensors), shapes(model.state_dict()), f"{where} does not fit the model")
     model.load_state_dict(tensors)
 
 
-def _refuse_others(model: LanguageModel, shapes: dict[str, torch.Size], where: Path | str) -> None:
-    state = model.state_dict()
-    wrong = sorted(set(shapes) ^ set(state)) or [n for n in state if state[n].shape != shapes[n]]
-    if wrong:
-        raise UserError(f"{where} does not fit the model: see {', '.join(wrong[:3])}")
+def shapes(tensors: Tensors) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def refuse_misfit(there: dict[str, torch.Size], wanted: dict[str, torch.Size], what: str) -> None:
+    """Refuse tensors of other names or shapes than are wanted."""
+    if wrong := sorted(name for name in there.keys() | wanted.keys() if there.get(name) != wanted.get(name)):
+        raise UserError(f"{what}: see {', '.join(wrong[:3])}")
 
 
 def refuse_others(model: LanguageModel, path: Path) -> None:
-    """A file that does not hold weights of this model, told from its header."""
-    with reading(path), safe_open(path, framework="pt") as file:
-        shapes = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    _refuse_others(model, shapes, path)
+    """Refuse a file that does not hold weights of this model, by its header."""
+    refuse_misfit(_stored_shapes(path), shapes(model.state_dict()), f"{path} does not fit the model")
 
 
-def read(path: Path) -> dict[str, torch.Tensor]:
-    """The weights of a safetensors file, in float32."""
+def _stored_shapes(path: Path) -> dict[str, torch.Size]:
+    with opened(path) as file:
+        return {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 it is no dict
+
+
+def read(path: Path) -> Tensors:
+    """Read the weights of a safetensors file, in float32."""
     with reading(path):
         return {name: usable(tensor, name, path) for name, tensor in load_file(path).items()}
 
 
 @contextlib.contextmanager
-def reading(path: Path, remedy: str = ": use another snapshot, best/ or final/") -> Iterator[None]:
+def opened(path: Path, remedy: str = REMEDY) -> Iterator[Any]:
+    """Open a safetensors file, to read of it what is needed."""
+    with reading(path, remedy), safe_open(path, framework="pt") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def reading(path: Path, remedy: str = REMEDY) -> Iterator[None]:
     """Turn what is wrong with a safetensors file into a sentence."""
     try:
         with untrusted.reading(path, "weights", remedy):
@@ -125,7 +141,7 @@ def reading(path: Path, remedy: str = ": use another snapshot, best/ or final/")
 
 
 def usable(tensor: torch.Tensor, name: str, path: Path) -> torch.Tensor:
-    """A tensor as weights that a model can compute with, in float32."""
+    """Turn a tensor into weights that a model can compute with, in float32."""
     if tensor.dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
         kind = str(tensor.dtype).removeprefix("torch.")
         raise UserError(f"{path} has {name} in {kind}, and weights are in float32, float64, bfloat16 or float16")
@@ -136,10 +152,9 @@ def usable(tensor: torch.Tensor, name: str, path: Path) -> torch.Tensor:
 
 
 def refuse_another_size(path: Path, model: ModelSettings) -> None:
-    """Before anything is made of a configuration, which may ask for any size: the weights are there, or it is wrong."""
-    with reading(path), safe_open(path, framework="pt") as file:
-        stored = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 it is no dict
-    if stored != (asked := count_parameters(model)):
+    """Refuse a configuration that its weights don't fit, before anything is made of it: it may ask for any size."""
+    stored, asked = sum(shape.numel() for shape in _stored_shapes(path).values()), count_parameters(model)
+    if stored != asked:
         raise UserError(
             f"{path} does not fit the model: it holds {stored:,} numbers, and its config.json means {asked:,}"
         )
@@ -152,5 +167,5 @@ def load_model(folder: Path, config: Config | Imported, device: torch.device) ->
     return model.eval()
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizers.load(folder / "tokenizer.json")

@@ -1,8 +1,9 @@
-"""Files that are written in the background, while training goes on."""
+"""Write files in the background, while training goes on."""
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 
 
 class BackgroundWriter:
@@ -14,39 +15,27 @@ class BackgroundWriter:
     WAITING = 2  # writes that may wait: each holds a copy of its tensors
 
     def __init__(self) -> None:
-        self.complaints: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._jobs: queue.Queue[tuple[str, Callable[[], None]] | None] = queue.Queue(self.WAITING)
-        self._thread: threading.Thread | None = None
-        self._failure: Exception | None = None
+        self.complaints: SimpleQueue[str] = SimpleQueue()
+        self._thread = ThreadPoolExecutor(1, "writer")
+        self._jobs: deque[Future[None]] = deque()
 
     def submit(self, what: str, job: Callable[[], None]) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
-            self._thread.start()
-        self._jobs.put((what, job))
+        self._wait_for_all_but(self.WAITING)
+        self._jobs.append(self._thread.submit(self._write, what, job))
 
     def wait(self) -> None:
         """Wait until everything is on the disk."""
-        self._jobs.join()
-        if self._failure is not None:
-            raise self._failure
+        self._wait_for_all_but(0)
 
     def close(self) -> None:
-        if self._thread is not None:
-            self._jobs.put(None)
-            self._thread.join()
-            self._thread = None
+        self._thread.shutdown()
 
-    def _work(self) -> None:
-        while (next_job := self._jobs.get()) is not None:
-            what, job = next_job
-            try:
-                job()
-            except OSError as error:
-                reason = error.strerror or error
-                self.complaints.put(f"{what} could not be written ({reason})")
-            except Exception as error:  # a mistake in the program: whoever waits shall see it
-                self._failure = error
-            finally:
-                self._jobs.task_done()
-        self._jobs.task_done()
+    def _wait_for_all_but(self, jobs: int) -> None:
+        while len(self._jobs) > jobs:
+            self._jobs.popleft().result()  # raises what is a mistake in the program
+
+    def _write(self, what: str, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except OSError as error:
+            self.complaints.put(f"{what} could not be written ({error.strerror or error})")

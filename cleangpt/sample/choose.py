@@ -21,7 +21,7 @@ FIRST_LOOK = 64  # tokens that are sorted at first: a model that is sure of itse
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen. As it stands: always the likeliest one."""
+    """A way to choose tokens; by default always the likeliest one."""
 
     temperature: float = 0.0
     top_k: int | None = None
@@ -31,7 +31,7 @@ class Sampling:
 
 
 def choose(logits: Tensor, how: Sampling, uniform: Tensor) -> Tensor:
-    """(n, V) logits and (n,) numbers between 0 and 1 → (n,) tokens."""
+    """Choose a token (n,) by its logits (n, V) and a number between 0 and 1 (n,)."""
     logits = logits.float()
     if logits.device.type == "mps":  # has no float64
         return choose(logits.cpu(), how, uniform).to(logits.device)
@@ -49,7 +49,7 @@ def choose(logits: Tensor, how: Sampling, uniform: Tensor) -> Tensor:
 
 
 def least_of_nucleus(weights: Tensor, mass: float) -> Tensor:
-    """(n, 1) the least weight among the fewest likeliest tokens that have this part of the mass together."""
+    """Find the least weight (n, 1) among the fewest likeliest tokens that have this part of the mass together."""
     wanted = mass * weights.cumsum(dim=-1, dtype=torch.float64)[:, -1:]
     count = min(FIRST_LOOK, weights.shape[-1])
     while True:
@@ -61,7 +61,7 @@ def least_of_nucleus(weights: Tensor, mass: float) -> Tensor:
 
 
 class Chooser:
-    """Chooses the tokens of several texts step by step, each text with random numbers of its own key."""
+    """A choice of tokens for several texts, step by step, each text with random numbers of its own key."""
 
     def __init__(self, how: Sampling, keys: Sequence[int], prompts: Sequence[Sequence[int]], vocab_size: int):
         self.how, self.keys, self.vocab_size = how, list(keys), vocab_size
@@ -73,14 +73,11 @@ class Chooser:
                 row[list(prompt)] = True
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """(n, V) logits, of more tokens than the tokenizer has perhaps → (n,) tokens."""
+        """Choose tokens (n,) by logits (n, V), of more tokens than the tokenizer has perhaps."""
         logits = logits[:, : self.vocab_size]
         if self.seen is not None:
-            self.seen = self.seen.to(logits.device)
-            penalised = torch.where(
-                logits > 0, logits / self.how.repetition_penalty, logits * self.how.repetition_penalty
-            )
-            logits = torch.where(self.seen, penalised, logits)
+            self.seen, penalty = self.seen.to(logits.device), self.how.repetition_penalty
+            logits = torch.where(self.seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
         if self.how.temperature == 0:
             chosen = logits.argmax(dim=-1)
         else:

@@ -24,6 +24,7 @@ KNOBS = (
 
 
 def help_for(fields: Sequence[str], width: int) -> str:
+    """Explain what can be typed."""
     knobs = ", ".join([*KNOBS, *fields])
     lines = [
         ("/temperature 0.7", f"sets a knob; `/temperature` shows it; `off` for none. There are {knobs}"),
@@ -37,6 +38,8 @@ def help_for(fields: Sequence[str], width: int) -> str:
 
 
 class Conversation:
+    """A person and a model, turn by turn."""
+
     def __init__(self, model: TextModel, settings: SampleConfig):
         self.model, self.settings = model, settings
         self.fields = tuple(settings.template.values)  # knobs too: /emotion sad
@@ -45,14 +48,20 @@ class Conversation:
 
     def run(self) -> int:
         """Read lines and answer them until Ctrl-D or /quit."""
-        _edit_lines()
+        with contextlib.suppress(ImportError):  # arrow keys and a history, where the terminal has them
+            import readline
+
+            readline.set_auto_history(True)
         print(on_screen(f"{self.model.name}\nType a text to go on with, or /help. Ctrl-D leaves."), flush=True)
         while True:
             try:
                 line = input("> ")
                 if line.strip() in ("/quit", "/exit"):
                     return 0
-                self.take(line)
+                if line.startswith("/") and not line.startswith("//"):
+                    print(self.command(line), flush=True)
+                elif line.strip():
+                    self.answer(line.removeprefix("/"))
             except EOFError:
                 print()
                 return 0
@@ -63,21 +72,14 @@ class Conversation:
             except UserError as error:
                 print(error, flush=True)
 
-    def take(self, line: str) -> None:
-        """Do what a line that was typed asks for."""
-        if line.startswith("/") and not line.startswith("//"):
-            print(self.command(line), flush=True)
-        elif line.strip():
-            self.answer(line.removeprefix("/") if line.startswith("//") else line)
-
     def command(self, line: str) -> str:
         """Do what a line that begins with / says; the words to answer it with."""
         name, _, value = line[1:].strip().partition(" ")
-        value = value.strip()
+        value, width = value.strip(), shutil.get_terminal_size().columns
         if name == "help":
-            return help_for(self.fields, _width())
+            return help_for(self.fields, width)
         if name == "settings":
-            return entries([(key, self._shown(key)) for key in (*KNOBS, *self.fields)], _width())
+            return entries([(key, self._shown(key)) for key in (*KNOBS, *self.fields)], width)
         if name == "reset":
             self.said, self.turn = [], 0
             return "(Forgotten.)"
@@ -100,6 +102,7 @@ class Conversation:
             self.turn = 0
 
     def answer(self, line: str) -> None:
+        """Go on with a text, or answer a question."""
         prompt = self.model.reader.read(line, self.settings.template, "that")
         if prompt.question is None:
             begin = self.model.reader.begin if self.said else []
@@ -113,7 +116,7 @@ class Conversation:
         elif not interrupted:
             print(on_screen(prompt.question.verdict(text.tokens)), flush=True)
         if text.slid:
-            print(slid_note(self.model.reader.context), flush=True)
+            print(slid_note(self.model.reader), flush=True)
 
     def _between(self) -> list[int]:
         """Put a newline between the model's text and the next line, where it is known and not there yet."""
@@ -133,10 +136,6 @@ class Conversation:
         return f"{words}    ({expected(SampleConfig.model_fields[name]).replace('null', 'off')})"
 
 
-def _width() -> int:
-    return shutil.get_terminal_size().columns
-
-
 def _plain(value: str) -> Any:
     """Read a value as YAML would."""
     if value in ("off", "none", "null"):
@@ -145,11 +144,3 @@ def _plain(value: str) -> Any:
         with contextlib.suppress(ValueError):
             return kind(value)
     return value
-
-
-def _edit_lines() -> None:
-    """Have arrow keys and a history, where the terminal has them."""
-    with contextlib.suppress(ImportError):
-        import readline
-
-        readline.set_auto_history(True)

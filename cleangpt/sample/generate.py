@@ -10,13 +10,13 @@ and of the numbers of prompt and sample: not of what else is in the batch (but f
 which may turn a choice that is a hair's breadth from being the other way).
 """
 
-import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cleangpt.basics.seeds import derive
@@ -24,6 +24,7 @@ from cleangpt.machine import compiler
 from cleangpt.models.contract import Cache, LanguageModel
 from cleangpt.sample.choose import Chooser, Sampling
 from cleangpt.tokens.as_text import Detokenizer
+from cleangpt.tokens.tokenizers import Tokenizer
 
 GREEDY = Sampling()
 
@@ -36,28 +37,26 @@ class Reading:
     """
 
     def __init__(self, model: LanguageModel, prompts: Sequence[Sequence[int]] | Tensor, new_tokens: int):
-        self.model, self.context = model, model.config.context or math.inf
+        self.model, self.context = model, model.config.context or sys.maxsize
         lengths = np.array([len(prompt) for prompt in prompts])
         self.end = int(lengths.max())  # the columns that are filled
         self.starts = self.end - lengths  # the first column that is read of each row
         self.slid = np.zeros(len(prompts), bool)
-        if isinstance(prompts, Tensor):
-            self.tokens = torch.nn.functional.pad(prompts, (0, new_tokens))
-        else:
+        if not isinstance(prompts, Tensor):
             rows = [[0] * int(start) + list(prompt) for start, prompt in zip(self.starts, prompts, strict=True)]
-            tokens = torch.nn.functional.pad(torch.tensor(rows, dtype=torch.int64), (0, new_tokens))
-            self.tokens = tokens.to(next(model.parameters()).device)
+            prompts = torch.tensor(rows, dtype=torch.int64).to(next(model.parameters()).device)
+        self.tokens = F.pad(prompts, (0, new_tokens))
         self.first = int(self.starts.min())
         self.cache: Cache | None = None
 
     def following(self) -> Tensor:
-        """Logits (n, V) for the token that comes next in each row."""
+        """Compute the logits (n, V) of the token that comes next in each row."""
         if self.end - self.first > self.context:
             self._slide()
         unread = self.end - 1
         if self.cache is None:
             unread = self.first
-            # One column more than is filled: a full cache would be a case apart for torch.compile.
+            # One column more than is filled: a completely full cache would make torch.compile compile anew.
             columns = min(self.context, self.tokens.shape[1] - self.first) + 1
             padding = self.starts - self.first
             starts = torch.from_numpy(padding).to(self.tokens.device) if padding.any() else None
@@ -65,7 +64,7 @@ class Reading:
         return self.model.following(self.tokens[:, unread : self.end], self.cache)
 
     def append(self, tokens: Tensor) -> None:
-        """One token (n,) to each row."""
+        """Add one token (n,) to each row."""
         self.tokens[:, self.end] = tokens
         self.end += 1
 
@@ -84,7 +83,7 @@ class Reading:
 
 
 def compile_for_decoding(model: LanguageModel) -> None:
-    """Let torch.compile make the step of one token faster, which takes a minute at first. Lengths stay variables."""
+    """Compile the step of one token for any length, which takes a minute at first."""
     eager = model.following
     compiler.without_a_stopwatch()
     compiled = torch.compile(eager, dynamic=True)
@@ -92,14 +91,14 @@ def compile_for_decoding(model: LanguageModel) -> None:
     def following(tokens: Tensor, cache: Cache) -> Tensor:
         if not cache.length or tokens.shape[1] > 1:
             return eager(tokens, cache)
-        return compiled(tokens.clone(), cache)  # a copy, since where a slice begins would be a case apart
+        return compiled(tokens.clone(), cache)  # a copy, since torch.compile guards on where a slice begins
 
-    model.following = following
+    vars(model)["following"] = following  # in front of the class's own
 
 
 @torch.inference_mode()
 def greedy(model: LanguageModel, prompts: Sequence[Sequence[int]] | Tensor, new_tokens: int) -> Tensor:
-    """(n, P) prompts, or prompts of any lengths → (n, new_tokens), the likeliest token each time."""
+    """Go on with prompts (n, P), or of any lengths, by the likeliest token each time: (n, new_tokens)."""
     reading = Reading(model, prompts, new_tokens)
     for _ in range(new_tokens):
         reading.append(reading.following().argmax(dim=-1))
@@ -108,7 +107,7 @@ def greedy(model: LanguageModel, prompts: Sequence[Sequence[int]] | Tensor, new_
 
 @dataclass(frozen=True)
 class Piece:
-    """What one step adds to one text."""
+    """Text that one step adds to one row."""
 
     row: int
     token: int
@@ -120,7 +119,7 @@ class Piece:
 @torch.inference_mode()
 def stream(
     model: LanguageModel,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     prompts: Sequence[Sequence[int]],
     *,
     new_tokens: int,
@@ -128,8 +127,10 @@ def stream(
     keys: Sequence[int] | None = None,
     stop: Sequence[str] = (),
 ) -> Iterator[Piece]:
-    """Go on with each prompt, step by step. A text ends with the tokenizer's end token, before a stop string, or
-    after `new_tokens`. Rows with the same prompt and key have the same text."""
+    """Go on with each prompt, step by step; rows with the same prompt and key have the same text.
+
+    A text ends with the tokenizer's end token, before a stop string, or after `new_tokens`.
+    """
     reading = Reading(model, prompts, new_tokens)
     chooser = Chooser(how, keys or [0] * len(prompts), prompts, tokenizer.vocab_size)
     writers = [Detokenizer(tokenizer, stop) for _ in prompts]
@@ -141,10 +142,9 @@ def stream(
         for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
             if row not in live:
                 continue
-            writer, ended = writers[row], "length" if step == new_tokens else None
-            text = "" if token == tokenizer.end else writer.push(token)
-            if token == tokenizer.end:
-                ended = "end"
+            writer, is_end = writers[row], token == tokenizer.end
+            text = "" if is_end else writer.push(token)
+            ended = "end" if is_end else "length" if step == new_tokens else None
             if ended:
                 text += writer.finish()
             if writer.stopped:
@@ -163,7 +163,7 @@ def stream(
 
 @dataclass
 class Text:
-    """What a model wrote after a prompt."""
+    """Text that a model wrote after a prompt."""
 
     prompt: int  # its number
     sample: int  # which of several
@@ -179,13 +179,13 @@ class Text:
 
 
 def key_of(seed: int, prompt: int, sample: int) -> int:
-    """What the random numbers of a text are made from."""
+    """Derive the key that the random numbers of a text are made from."""
     return derive(seed, "sample", prompt, sample)
 
 
 def write(
     model: LanguageModel,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     prompts: Sequence[Sequence[int]],
     *,
     new_tokens: int,
@@ -195,7 +195,7 @@ def write(
     stop: Sequence[str] = (),
     batch_size: int = 64,
 ) -> Iterator[list[Text]]:
-    """`samples` texts after each prompt, batch by batch: prompts of like length together, however many there are."""
+    """Write `samples` texts after each prompt, batch by batch, with prompts of like length together."""
     wanted = [Text(number, sample) for number in range(len(prompts)) for sample in range(samples)]
     wanted.sort(key=lambda text: len(prompts[text.prompt]))
     for start in range(0, len(wanted), batch_size):
@@ -209,15 +209,13 @@ def write(
 
 def continuations(
     model: LanguageModel,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     prompts: Sequence[Sequence[int]],
     new_tokens: int,
     stop: Sequence[str] = (),
     batch_size: int = 64,
 ) -> list[str]:
-    """What greedy decoding writes after each prompt, up to a stop string, in the order of the prompts."""
-    found = [""] * len(prompts)
-    for batch in write(model, tokenizer, prompts, new_tokens=new_tokens, stop=stop, batch_size=batch_size):
-        for text in batch:
-            found[text.prompt] = text.text
-    return found
+    """Decode greedily after each prompt, up to a stop string; the texts in the order of the prompts."""
+    batches = write(model, tokenizer, prompts, new_tokens=new_tokens, stop=stop, batch_size=batch_size)
+    found = {text.prompt: text.text for batch in batches for text in batch}
+    return [found[number] for number in range(len(prompts))]

@@ -20,12 +20,15 @@ EXAMPLES = 5  # held-out problems that are shown where nothing was asked
 
 @dataclass(frozen=True)
 class Prompt:
+    """A text to go on with."""
+
     text: str  # with the template around it
     tokens: list[int]
     question: Question | None = None  # where one answer is right
 
 
 def around(template: TemplateConfig, text: str) -> str:
+    """Put a template around a text."""
     values = {**template.values, "text": text}
     return re.sub(r"\{(\w+)\}", lambda name: str(values[name[1]]), template.pattern)
 
@@ -73,8 +76,9 @@ class Reader:
         """Make prompts where nothing was asked: a new document, a new line, or problems that the model never saw."""
         if self.task is not None:
             return [Prompt(question.text, question.tokens, question) for question in self.task.examples(EXAMPLES)]
-        if self.begin or self.tokenizer.end is not None:
-            return [Prompt("", self.begin or [self.tokenizer.end])]
+        end = self.tokenizer.end
+        if first := self.begin or ([] if end is None else [end]):
+            return [Prompt("", first)]
         try:
             return [Prompt("", list(self.tokenizer.encode("\n")))]
         except UserError:
@@ -83,29 +87,25 @@ class Reader:
 
 def given(settings: SampleConfig, reader: Reader) -> list[Prompt]:
     """Read the prompts that a command line asks for."""
-    if settings.prompts is not None:
-        return from_lines(settings.prompts, settings.template, reader)
+    if (path := settings.prompts) is not None:
+        found = _of_lines(_read(path, "prompts"), path, settings.template, reader)
+        if not found:
+            raise UserError(f"prompts={path} has no line with anything in it")
+        return found
     text, where = settings.prompt, None
-    if text is None and _stdin_is_piped():
-        text = "-"
-    if text == "-":
+    if text == "-" or (text is None and _stdin_is_piped()):
         where = "standard input"
-        text = _without_last_newline(_decode(sys.stdin.buffer.read(), where))
+        text = _decode(sys.stdin.buffer.read(), where)
     elif text is not None and text.startswith("@"):
         where = text[1:]
-        text = _without_last_newline(_read(where, "prompt"))
-    if where is not None and reader.task is not None:  # a text may have lines, a problem is one
-        return _of_lines(text, where, settings.template, reader) or reader.natural()
+        text = _read(where, "prompt")
+    if where is not None and text is not None:  # editors and echo end a text with a newline that nobody means
+        text = text.removesuffix("\n").removesuffix("\r")
+        if reader.task is not None:  # a text may have lines, a problem is one
+            return _of_lines(text, where, settings.template, reader) or reader.natural()
     if not around(settings.template, text or ""):
         return reader.natural()
     return [reader.read(text or "", settings.template)]
-
-
-def from_lines(path: str, template: TemplateConfig, reader: Reader) -> list[Prompt]:
-    prompts = _of_lines(_read(path, "prompts"), path, template, reader)
-    if not prompts:
-        raise UserError(f"prompts={path} has no line with anything in it")
-    return prompts
 
 
 def _of_lines(text: str, where: str, template: TemplateConfig, reader: Reader) -> list[Prompt]:
@@ -128,13 +128,8 @@ def _decode(data: bytes, where: str) -> str:
         raise UserError(f"{where} is no UTF-8 text: see byte {error.start}") from None
 
 
-def _without_last_newline(text: str) -> str:
-    """Drop the newline with which editors and echo end a text, and which nobody means."""
-    return text.removesuffix("\n").removesuffix("\r")
-
-
 def _stdin_is_piped() -> bool:
-    """Look whether something is sent here: a pipe or a file, not a terminal or nothing at all."""
+    """Tell whether something is sent here: a pipe or a file, not a terminal or nothing at all."""
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
     except (OSError, ValueError, AttributeError):

@@ -28,6 +28,7 @@ INTERRUPTED = 130
 
 
 def how(settings: SampleConfig, prompt: Prompt) -> Sampling:
+    """Return how tokens are chosen after this prompt: a question has its likeliest answer."""
     temperature = settings.temperature
     if temperature == "auto":
         temperature = 0.0 if prompt.question else AUTO_TEMPERATURE
@@ -35,6 +36,7 @@ def how(settings: SampleConfig, prompt: Prompt) -> Sampling:
 
 
 def stops(settings: SampleConfig) -> list[str]:
+    """Return the texts to stop before, with the characters that a command line writes as \\n and \\t."""
     words = [settings.stop] if isinstance(settings.stop, str) else settings.stop or []
     return [word.replace("\\n", "\n").replace("\\t", "\t") for word in words]
 
@@ -93,22 +95,25 @@ def on_screen(text: str) -> str:
     return visible(text) if sys.stdout.isatty() else text
 
 
-def slid_note(context: int) -> str:
-    whole = counted(context, "token")
+def slid_note(reader: Reader) -> str:
+    """Say that a text outgrew the context."""
+    whole = counted(reader.context or 0, "token")
     return f"(A text outgrew the context of {whole}: there the model forgot all but the newest half of it.)"
 
 
 def refuse_unwritable(output: str | None) -> None:
+    """Refuse to write where there is no folder."""
     if output is not None and not Path(output).absolute().parent.is_dir():
         raise UserError(f"output={output}: there is no folder {Path(output).parent}")
 
 
 def answer(model: TextModel, prompts: list[Prompt], settings: SampleConfig) -> int:
     """Show or keep what the model writes after each prompt. An interruption keeps what is there."""
-    if settings.output is None and len(prompts) * settings.num_samples == 1:
+    wanted = len(prompts) * settings.num_samples
+    if settings.output is None and wanted == 1:
         return show_one(model, prompts[0], settings)
     texts: list[Text] = []
-    wanted, status = len(prompts) * settings.num_samples, 0
+    status = 0
     try:
         with patience.doing("Writing", wanted, "texts") as progress:
             for batch in model.write(prompts, settings):
@@ -120,16 +125,16 @@ def answer(model: TextModel, prompts: list[Prompt], settings: SampleConfig) -> i
     texts.sort(key=lambda text: (text.prompt, text.sample))
     if settings.output is None:
         for text in texts:
-            print(heading(text, settings), end="")
+            if settings.num_samples > 1:
+                print(f"{RULE} {text.prompt + 1}.{text.sample + 1}")
             print(on_screen(shown(prompts[text.prompt], text)), flush=True)
     else:
         keep(Path(settings.output), prompts, texts)
         note(f"Written to {settings.output}: {counted(len(texts), 'text')}.")
-    if asked := [text for text in texts if prompts[text.prompt].question]:
-        right = sum(prompts[text.prompt].question.is_right(text.tokens) for text in asked)
-        note(f"{right:,} of {len(asked):,} right")
+    if verdicts := [asked.is_right(text.tokens) for text in texts if (asked := prompts[text.prompt].question)]:
+        note(f"{sum(verdicts):,} of {len(verdicts):,} right")
     if any(text.slid for text in texts):
-        note(slid_note(model.reader.context))
+        note(slid_note(model.reader))
     return status
 
 
@@ -143,7 +148,7 @@ def show_one(model: TextModel, prompt: Prompt, settings: SampleConfig) -> int:
         return INTERRUPTED
     print(on_screen(prompt.question.verdict(text.tokens)) if prompt.question else "", flush=True)
     if text.slid:
-        note(slid_note(model.reader.context))
+        note(slid_note(model.reader))
     return 0
 
 
@@ -161,17 +166,12 @@ def follow(pieces: Iterator[Piece], shows: bool) -> tuple[Text, bool]:
 
 
 def shown(prompt: Prompt, text: Text) -> str:
+    """Write a prompt and its text, or a question and the verdict on its answer."""
     return prompt.question.verdict(text.tokens) if prompt.question else prompt.text + text.text
 
 
-def heading(text: Text, settings: SampleConfig) -> str:
-    """Head a text, where there are several after a prompt."""
-    if settings.num_samples > 1:
-        return f"{RULE} {text.prompt + 1}.{text.sample + 1}\n"
-    return ""
-
-
 def keep(path: Path, prompts: list[Prompt], texts: list[Text]) -> None:
+    """Write texts as JSON Lines, or as text with rules between them."""
     if path.suffix == ".jsonl":
         lines = [json.dumps(row(prompts[text.prompt], text), ensure_ascii=False) + "\n" for text in texts]
     else:
@@ -181,6 +181,7 @@ def keep(path: Path, prompts: list[Prompt], texts: list[Text]) -> None:
 
 
 def row(prompt: Prompt, text: Text) -> dict[str, Any]:
+    """Write a text and all that is known about it as plain data."""
     found = {"prompt": prompt.text, "sample": text.sample, "text": text.text}
     if question := prompt.question:
         found["text"] = question.read(text.tokens)

@@ -5,9 +5,9 @@ upon the model so far, the likeliest token is right at every place of the answer
 problem, and `Judge.decode` is there to prove it.
 """
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from cleangpt.models.contract import LanguageModel
 from cleangpt.sample import generate
 from cleangpt.tasks.contract import Batch, Task
 from cleangpt.terminal import patience
+from cleangpt.terminal.patience import Nobody, Voice
 
 TOKENS_AT_ONCE = 1 << 14
 CACHED = 1 << 19  # numbers of an activation that a core keeps at hand; four times as many took a tenth longer
@@ -38,10 +39,11 @@ class Judge:
         self.stop = stop or Stop()  # read between the parts of what takes long
 
     def share(self, count: int) -> range:
-        """Which of `count` samples this process looks at."""
+        """Return this process's part of `count` samples."""
         return range(self.world.rank * count // self.world.size, (self.world.rank + 1) * count // self.world.size)
 
     def rows_at_once(self, length: int) -> int:
+        """Return how many rows of `length` tokens to read at once."""
         config, tokens = self.model.config, TOKENS_AT_ONCE
         if self.device.type == "cpu":
             tokens = min(tokens, max(TOKENS_AT_ONCE // 8, CACHED // config.n_embd))
@@ -49,23 +51,23 @@ class Judge:
 
     @torch.no_grad()
     def teacher_forced(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """In parts, on the device: likeliest tokens (n, T - t), their targets and the losses of the places from t on,
-        where t = `first_that_counts(batch)`."""
+        """Yield in parts: likeliest tokens, their targets, the losses; each (n, T - `first_that_counts`)."""
         since = first_that_counts(batch)
-        inputs, targets, documents = (on_device(x, self.device) for x in (batch.inputs, batch.targets, batch.documents))
-        for rows in self._parts(*batch.inputs.shape):
-            within = {} if documents is None else {"documents": documents[rows]}
-            logits = self.model.forward(inputs[rows], since=since, **within).float()  # never torch.compile's
+        inputs, targets = on_device(batch.inputs, self.device), on_device(batch.targets, self.device)
+        for rows in self._parts(*inputs.shape):
+            within = None if batch.documents is None else on_device(batch.documents[rows], self.device)
+            # never torch.compile's
+            logits = self.model.forward(inputs[rows], documents=within, since=since).float()
             wanted = targets[rows, since:]
             losses = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
             yield logits.argmax(dim=-1), wanted, losses.view_as(wanted)
 
     @torch.inference_mode()
     def predictions(self, batch: Batch) -> np.ndarray:
-        """(n, T) the likeliest token at each place from the first answer on, given the right ones before it; -1 before.
+        """Return the likeliest token (n, T) at each place, given the right ones before it; -1 before any answer.
 
-        What rows that follow each other begin with alike is read once, which is a third of all tokens of sorted sums.
-        Rounding is another then, so rows in which a choice was close are read again as they are.
+        A beginning that rows which follow each other share is read once: a third of all tokens of sorted sums. This
+        changes the rounding, so rows in which a choice was close are read again one by one.
         """
         inputs = on_device(batch.inputs, self.device)
         found = np.full(batch.targets.shape, -1, np.int64)
@@ -86,7 +88,7 @@ class Judge:
         return found
 
     def _parts(self, count: int, length: int) -> Iterator[slice]:
-        """The rows to read at once, one after the other, by a model in evaluation mode, until it is time to stop."""
+        """Yield the rows to read at once, to a model in evaluation mode, until it is time to stop."""
         was_training = self.model.training
         self.model.eval()
         at_once = self.rows_at_once(length)
@@ -97,7 +99,7 @@ class Judge:
         self.model.train(was_training)
 
     def decode(self, prompts: np.ndarray, new_tokens: int) -> np.ndarray:
-        """(n, P) prompts of one length → (n, new_tokens), by real greedy decoding."""
+        """Go on with prompts (n, P) of one length by real greedy decoding: (n, new_tokens)."""
         found = np.full((len(prompts), new_tokens), -1, np.int64)
         for rows in self._parts(len(prompts), prompts.shape[1] + new_tokens):
             tokens = torch.from_numpy(np.ascontiguousarray(prompts[rows])).to(self.device)
@@ -105,55 +107,51 @@ class Judge:
         return found
 
     def gather(self, values: np.ndarray) -> np.ndarray:
-        """Everyone's rows in order, on every rank; raises Stopped on all of them when one was asked to stop."""
+        """Return everyone's rows in order, on every rank; raise Stopped on all when one was asked to stop."""
         everyone = distributed.gather((self.stop.number, values))
         if number := max(number for number, _ in everyone):
             raise Stopped(number)
         return np.concatenate([rows for _, rows in everyone])
 
 
+@dataclass(frozen=True)
 class Watch:
-    """Who looks on while a score is made: told how far it is, and shown a table of the first problems if `show` is."""
+    """A person who looks on while a score is made."""
 
-    def __init__(self, show: Callable[[Any], None] | None = None, voice: Any = None):
-        self.first, self.looks, self.voice = show, show is not None, voice
-
-    def doing(self, what: str, total: int | None = None, unit: str = "") -> contextlib.AbstractContextManager:
-        return patience.doing(what, total, unit, self.voice)
+    show: Callable[[Any], None] | None = None  # is shown a table of the first problems, if it is there
+    voice: Voice | None = None  # is told how far the score is; None: standard error
 
 
-ALONE = Watch(voice=patience.Nobody())
+ALONE = Watch(voice=Nobody())
 
 
 def validate(judge: Judge, task: Task, watch: Watch = ALONE) -> dict[str, float]:
-    """Loss and accuracy on the fixed validation set: sums over all processes, divided once."""
-    unit = "problems" if task.has_answers else "windows"
-    with watch.doing("Evaluating", task.val_size, unit) as progress:
-        return _validate(judge, task, lambda count: progress.advance(count * judge.world.size))
-
-
-def _validate(judge: Judge, task: Task, seen: Callable[[int], None]) -> dict[str, float]:
+    """Compute loss and accuracy on the fixed validation set: sums over all processes, divided once."""
     share = judge.share(task.val_size)
     step = 16 * judge.rows_at_once(task.sequence_length)
     sums = torch.zeros(5, dtype=torch.float64, device=judge.device if judge.device.type != "mps" else "cpu")
-    for start in range(share.start, share.stop, step):
-        batch = task.batch("val", np.arange(start, min(start + step, share.stop)))
-        since = first_that_counts(batch)
-        weights, answer = (
-            None if x is None else on_device(x[:, since:], judge.device) for x in (batch.loss_weights, batch.answer)
-        )
-        row = 0
-        for likeliest, targets, losses in judge.teacher_forced(batch):
-            rows = slice(row, row := row + len(targets))
-            weight = torch.ones_like(losses) if weights is None else weights[rows]
-            found = [(losses * weight).sum(), weight.sum()]
-            if answer is not None:
-                found.append(((likeliest == targets) | ~answer[rows]).all(dim=1).sum())
-                found.append(torch.tensor(len(targets)))
-            sums[: len(found)] += torch.stack([value.to(sums) for value in found])
-            seen(len(targets))
-    sums[4] = judge.stop.number
-    loss, weight, right, count, stopped = distributed.sum_in_place(sums).tolist()
+    unit = "problems" if task.has_answers else "windows"
+    with patience.doing("Evaluating", task.val_size, unit, watch.voice) as progress:
+        for start in range(share.start, share.stop, step):
+            if judge.stop.number:
+                break
+            batch = task.batch("val", np.arange(start, min(start + step, share.stop)))
+            since = first_that_counts(batch)
+            weights, answer = (
+                None if x is None else on_device(x[:, since:], judge.device) for x in (batch.loss_weights, batch.answer)
+            )
+            row = 0
+            for likeliest, targets, losses in judge.teacher_forced(batch):
+                rows = slice(row, row := row + len(targets))
+                weight = torch.ones_like(losses) if weights is None else weights[rows]
+                found = [(losses * weight).sum(), weight.sum()]
+                if answer is not None:
+                    found.append(((likeliest == targets) | ~answer[rows]).all(dim=1).sum())
+                    found.append(torch.tensor(len(targets)))
+                sums[: len(found)] += torch.stack([value.to(sums) for value in found])
+                progress.advance(len(targets) * judge.world.size)
+        sums[4] = judge.stop.number
+        loss, weight, right, count, stopped = distributed.sum_in_place(sums).tolist()
     if stopped:
         raise Stopped(judge.stop.number)
     scores = {"val/loss": loss / weight}
@@ -163,7 +161,7 @@ def _validate(judge: Judge, task: Task, seen: Callable[[int], None]) -> dict[str
 
 
 def first_that_counts(batch: Batch) -> int:
-    """The first place at which any row has a loss or an answer; nothing is asked of those before."""
+    """Find the first place at which any row has a loss or an answer: nothing is asked of those before."""
     if batch.loss_weights is None:
         return 0
     counts = batch.loss_weights.any(axis=0)
@@ -171,8 +169,10 @@ def first_that_counts(batch: Batch) -> int:
 
 
 def shared_beginning(inputs: np.ndarray, longest: int) -> tuple[int, np.ndarray]:
-    """How many tokens, up to `longest`, to read once for all rows that follow each other and begin with them, so that
-    the fewest have to be read; and (n,) the number of each row's group."""
+    """Choose how many tokens are read once for all rows that follow each other and begin with them.
+
+    That is as many, up to `longest`, as leave the fewest to read; the number (n,) of each row's group comes with it.
+    """
     count, length = inputs.shape
     differs = inputs[1:] != inputs[:-1]
     first = np.where(differs.any(axis=1), differs.argmax(axis=1), length)  # at which a row is not like the one before
@@ -185,20 +185,18 @@ def shared_beginning(inputs: np.ndarray, longest: int) -> tuple[int, np.ndarray]
 
 
 def _close(logits: Tensor) -> Tensor:
-    """(n,) whether in any place (n, T, V) two tokens are as likely, but for what rounding may have done."""
+    """Tell (n,) whether at any place of logits (n, T, V) two tokens are as likely, but for rounding."""
     best = logits.topk(2, dim=-1).values
     return (best[..., 0] - best[..., 1] < HAIR * best.abs().amax(dim=-1).clamp(min=1)).any(dim=1)
 
 
-def on_device(values: Any, device: torch.device) -> Tensor | None:
-    """An array or a tensor, where the model is."""
-    if isinstance(values, np.ndarray):
-        values = torch.from_numpy(np.ascontiguousarray(values))
-    return None if values is None else values.to(device)
+def on_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
+    """Bring an array or a tensor to the model."""
+    return torch.as_tensor(np.ascontiguousarray(values) if isinstance(values, np.ndarray) else values, device=device)
 
 
 def wilson(right: float, count: float, z: float = 1.959964) -> tuple[float, float]:
-    """The 95% interval of a proportion, which stays sensible at 0% and 100% (Wilson, 1927)."""
+    """Return the 95% interval of a proportion, which stays sensible at 0% and 100% (Wilson, 1927)."""
     if count <= 0:
         return 0.0, 1.0
     p = right / count

@@ -1,10 +1,10 @@
-"""The exact score of a model on questions with one right answer, cut into slices, as a dict, as tables and as pictures.
+"""Exact scores on questions with one right answer, cut into slices, as a dict, tables and pictures.
 
 A question is known by its index in its split; what lies behind it is the task's own.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ import numpy as np
 from cleangpt.basics.seeds import scramble
 from cleangpt.score.evaluate import ALONE, Judge, Watch, wilson
 from cleangpt.tasks.contract import AT_ONCE, COMPLETE, Batch, Question, TaskWithAnswers
+from cleangpt.terminal import patience
+from cleangpt.terminal.narrow import Table
 from cleangpt.tokens.tokenizers import smallest_type
 
 SAMPLE = 100_000  # problems that stand for a split which is too large to be looked at whole
@@ -24,7 +26,7 @@ MOST_ROWS = 25  # of a table by two properties
 
 
 class Disagreement(Exception):
-    """The fast score is not what real decoding gives: neither can be trusted."""
+    """A fast score that real decoding contradicts: neither can be trusted."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,12 @@ class Sample:
     universe: int  # problems in the split
     complete: bool
 
-    def part(self, rows: Any) -> "Sample":
+    def part(self, rows: np.ndarray | slice) -> "Sample":
         return Sample(self.split, self.index[rows], self.weights[rows], self.universe, False)
 
 
 def choose(task: TaskWithAnswers, split: str, limit: int | None) -> Sample:
-    """All problems of a split, or a fixed sample of a huge one."""
+    """Choose all problems of a split, or a fixed sample of a huge one."""
     count = task.count(split)
     if limit is None and count > COMPLETE:
         limit = SAMPLE
@@ -54,11 +56,12 @@ def choose(task: TaskWithAnswers, split: str, limit: int | None) -> Sample:
 def score(
     task: TaskWithAnswers, judge: Judge, split: str, limit: int | None, method: str, watch: Watch = ALONE
 ) -> dict[str, Any]:
+    """Score a model on a split, whole and in slices."""
     began = time.monotonic()
     sample = choose(task, split, limit)
     right_at = _verdicts(task, judge, sample, method, watch)  # (n, answer tokens) True beyond a short answer
-    right = right_at.all(axis=1)
-    with watch.doing("Comparing with real decoding"):
+    right = np.all(right_at, axis=1)
+    with patience.doing("Comparing with real decoding", voice=watch.voice):
         proved = None if method == "generate" else prove(task, judge, sample, right)
     wrong = _wrong(task, judge, sample, right)
     judge.gather(np.empty(0))  # nobody was asked to stop in the middle of that
@@ -86,22 +89,16 @@ def score(
     return {**found, "wrong": wrong, "seconds": time.monotonic() - began}
 
 
-def headline(task: TaskWithAnswers, score: dict[str, Any]) -> dict[str, Any]:
-    """What of it goes into summary.json."""
-    return {key: score[key] for key in ("accuracy", "problems")}
-
-
 def _verdicts(task: TaskWithAnswers, judge: Judge, sample: Sample, method: str, watch: Watch) -> np.ndarray:
-    """(n, W) which tokens of the answers are right, on every rank. Of many problems a fixed part comes first, for
-    whoever watches."""
+    """Judge the tokens of the answers (n, W), on every rank. Of many problems a fixed part comes first, to be shown."""
     right_at = np.zeros((len(sample.index), task.answer_length), bool)
     unknown = np.ones(len(sample.index), bool)
-    if watch.looks and len(sample.index) > 2 * FIRST:
+    if watch.show and len(sample.index) > 2 * FIRST:
         few = Sample(sample.split, *task.sample(sample.split, FIRST), sample.universe, False)
         found = _divided(task, judge, few, method, watch)
-        about = {"of": "all", **Slices(found.all(axis=1), few.weights).of(np.ones(FIRST, bool))}
+        about = {"of": "all", **Slices(np.all(found, axis=1), few.weights).of(np.ones(FIRST, bool))}
         title = f"A first look: {FIRST:,} of {len(sample.index):,} problems, a {task.words.get('sample', 'sample')}"
-        watch.first(_table(title, ["of"], [about]))
+        watch.show(_table(title, ["of"], [about]))
         place = {index: n for n, index in enumerate(sample.index.tolist())}
         there = np.array([place.get(index, -1) for index in few.index.tolist()], np.int64)
         right_at[there[there >= 0]], unknown[there[there >= 0]] = found[there >= 0], False
@@ -110,18 +107,16 @@ def _verdicts(task: TaskWithAnswers, judge: Judge, sample: Sample, method: str, 
 
 
 def _divided(task: TaskWithAnswers, judge: Judge, sample: Sample, method: str, watch: Watch) -> np.ndarray:
-    """(n, W) of a sample that all processes share."""
+    """Judge the tokens of the answers (n, W), a share in each process."""
     share = judge.share(len(sample.index))
     mine = sample.part(slice(share.start, share.stop))
-    with watch.doing("Scoring", len(sample.index), "problems") as progress:
-        found = (_generated if method == "generate" else _teacher_forced)(
-            task, judge, mine, lambda count: progress.advance(count * judge.world.size)
-        )
-    return judge.gather(found)
-
-
-def _unseen(count: int) -> None:
-    """Nobody wants to know how many problems were judged."""
+    with patience.doing("Scoring", len(sample.index), "problems", watch.voice) as progress:
+        right = np.empty((len(mine.index), task.answer_length), bool)
+        for rows in _parts(np.arange(len(mine.index)) if method == "generate" else _alike(task, mine)):
+            batch = task.batch(sample.split, mine.index[rows])
+            right[rows] = (_generated if method == "generate" else _teacher_forced)(judge, batch, task.answer_length)
+            progress.advance(len(rows) * judge.world.size)
+    return judge.gather(right)
 
 
 def _parts(order: np.ndarray) -> Iterator[np.ndarray]:
@@ -129,42 +124,31 @@ def _parts(order: np.ndarray) -> Iterator[np.ndarray]:
         yield order[start : start + AT_ONCE]
 
 
-def _teacher_forced(
-    task: TaskWithAnswers, judge: Judge, sample: Sample, seen: Callable[[int], None] = _unseen
-) -> np.ndarray:
-    """(n, W) which tokens of the answer are the likeliest ones, given those before."""
-    width = task.answer_length
-    right = np.empty((len(sample.index), width), bool)
-    for rows in _parts(_alike(task, sample)):
-        batch = task.batch(sample.split, sample.index[rows])
-        found = (judge.predictions(batch) == batch.targets) | ~batch.answer
-        right[rows] = _answer_part(found, batch.answer, width)
-        seen(len(rows))
-    return right
-
-
 def _alike(task: TaskWithAnswers, sample: Sample) -> np.ndarray:
-    """The rows of a sample in an order in which much of a problem stands in the one before too."""
+    """Order the rows of a sample so that much of a problem stands in the one before too."""
     kind = smallest_type(task.tokenizer.vocab_size)
     tokens = [task.batch(sample.split, index).inputs.astype(kind) for index in _parts(sample.index)]
     return np.lexsort(np.concatenate(tokens).T[::-1]) if tokens else np.empty(0, np.int64)
 
 
-def _generated(
-    task: TaskWithAnswers, judge: Judge, sample: Sample, seen: Callable[[int], None] = _unseen
-) -> np.ndarray:
-    """(n, W) which tokens of the answer are right when the model writes it alone."""
-    right = np.ones((len(sample.index), task.answer_length), bool)
-    for part in _parts(np.arange(len(sample.index))):
-        batch = task.batch(sample.split, sample.index[part])
-        for rows, given, wanted, counts in decode(judge, batch, task.answer_length):
-            right[part[rows]] = (given == wanted) | ~counts
-        seen(len(part))
+def _teacher_forced(judge: Judge, batch: Batch, width: int) -> np.ndarray:
+    """Tell (n, W) which tokens of the answers are the likeliest ones, given those before."""
+    assert batch.answer is not None
+    found = (judge.predictions(batch) == batch.targets) | ~batch.answer
+    return _answer_part(found, batch.answer, width)
+
+
+def _generated(judge: Judge, batch: Batch, width: int) -> np.ndarray:
+    """Tell (n, W) which tokens of the answers are right when the model writes them alone."""
+    right = np.ones((len(batch.inputs), width), bool)
+    for rows, given, wanted, counts in decode(judge, batch, width):
+        right[rows] = (given == wanted) | ~counts
     return right
 
 
 def decode(judge: Judge, batch: Batch, width: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Real decoding, prompts of one length at a time: yields (rows, given, wanted, counts), the last three (m, W)."""
+    """Decode for real, prompts of one length at a time; yield (rows, given, wanted, counts), the last three (m, W)."""
+    assert batch.answer is not None
     tokens = np.concatenate([batch.inputs, batch.targets[:, -1:]], axis=1)
     prompt = batch.answer.argmax(axis=1) + 1  # tokens before the answer
     for length in np.unique(prompt):
@@ -178,7 +162,7 @@ def decode(judge: Judge, batch: Batch, width: int) -> Iterator[tuple[np.ndarray,
 
 
 def _answer_part(values: np.ndarray, answer: np.ndarray, width: int) -> np.ndarray:
-    """(n, T) → (n, W): what stands at the places of the answer, from its first one on; a verdict is True beyond it."""
+    """Cut (n, T) to the places of the answer (n, W), from its first one on; beyond its end a verdict is True."""
     place = np.minimum(answer.argmax(axis=1)[:, None] + np.arange(width), answer.shape[1] - 1)
     part = np.take_along_axis(values, place, axis=1)
     if values.dtype == bool:
@@ -193,7 +177,8 @@ def prove(task: TaskWithAnswers, judge: Judge, sample: Sample, right: np.ndarray
     chosen = np.concatenate([wrong, order[~np.isin(order, wrong)]])[:PROOF]
     share = judge.share(len(chosen))
     mine = chosen[share.start : share.stop]
-    decoded = judge.gather(_generated(task, judge, sample.part(mine)).all(axis=1))
+    batch = task.batch(sample.split, sample.index[mine])
+    decoded = judge.gather(np.all(_generated(judge, batch, task.answer_length), axis=1))
     differing = chosen[decoded != right[chosen]]
     if len(differing):
         (first,) = task.questions(task.batch(sample.split, sample.index[differing[:1]]))
@@ -204,11 +189,12 @@ def prove(task: TaskWithAnswers, judge: Judge, sample: Sample, right: np.ndarray
     return len(chosen)
 
 
+@dataclass(frozen=True)
 class Slices:
     """Accuracy of parts of a sample, with Wilson's interval."""
 
-    def __init__(self, right: np.ndarray, weights: np.ndarray):
-        self.right, self.weights = right, weights
+    right: np.ndarray  # (n,)
+    weights: np.ndarray  # (n,)
 
     def of(self, mask: np.ndarray) -> dict[str, Any]:
         right, weights = self.right[mask], self.weights[mask]
@@ -235,7 +221,7 @@ class Slices:
 
 
 def _wrong(task: TaskWithAnswers, judge: Judge, sample: Sample, right: np.ndarray) -> list[dict[str, Any]]:
-    """The first wrong answers in full, as the model really gives them."""
+    """Keep the first wrong answers in full, as the model really gives them."""
     rows = np.flatnonzero(~right)[: SHOWN if not judge.stop.number else 0]
     return [
         {
@@ -249,8 +235,8 @@ def _wrong(task: TaskWithAnswers, judge: Judge, sample: Sample, right: np.ndarra
 
 
 def _answers(task: TaskWithAnswers, judge: Judge, batch: Batch) -> list[tuple[Question, list[int]]]:
-    """A few problems, and the tokens that the model gives."""
-    given = [[] for _ in batch.inputs]
+    """Return a few problems, and the tokens that the model gives."""
+    given: list[list[int]] = [[] for _ in batch.inputs]
     for rows, tokens, _, _ in decode(judge, batch, task.answer_length):
         for row, answer in zip(rows, tokens.tolist(), strict=True):
             given[row] = [token for token in answer if token >= 0]
@@ -258,6 +244,7 @@ def _answers(task: TaskWithAnswers, judge: Judge, batch: Batch) -> list[tuple[Qu
 
 
 def show(task: TaskWithAnswers, judge: Judge, count: int) -> list[str]:
+    """Write a few samples with the model's answers, a line each."""
     batch = task.batch("val", np.arange(min(count, task.val_size)))
     return [question.verdict(given) for question, given in _answers(task, judge, batch)]
 
@@ -266,36 +253,37 @@ def show(task: TaskWithAnswers, judge: Judge, count: int) -> list[str]:
 # For people
 
 
-def _table(title: str, names: list[str], rows: list[dict[str, Any]]) -> Any:
-    from cleangpt.terminal.narrow import Table
-
+def _table(title: str, names: list[str], rows: list[dict[str, Any]]) -> Table:
     made = Table(title=title, title_justify="left", title_style="bold")
     for name in [*names, "problems", "correct", "exact match", "95% interval"]:
         made.add_column(name, justify="right", overflow="fold", no_wrap=name not in names)
     for row in rows:
         if row["problems"]:
-            made.add_row(*(str(row[name]) for name in names), *_cells(row))
+            low, high = row["interval"]
+            interval = f"{low * 100:.3f} to {high:.3%}"
+            cells = (f"{row['problems']:,}", f"{row['correct']:,}", f"{row['accuracy']:.3%}", interval)
+            made.add_row(*(str(row[name]) for name in names), *cells)
     return made
 
 
 def _cut(score: dict[str, Any]) -> Iterator[tuple[str, list[str], list[dict[str, Any]]]]:
-    """The slices of a score: their name, the keys that they are cut by, and their rows."""
+    """Yield the slices of a score: their name, the keys that they are cut by, and their rows."""
     for name, rows in score.items():
         if name.startswith("by_") and name != "by_position" and rows:
             keys = list(rows[0])
             yield name.removeprefix("by_"), keys[: keys.index("problems")], rows
 
 
-def tables(task: TaskWithAnswers, score: dict[str, Any]) -> list:
-    from cleangpt.terminal.narrow import Table
-
+def tables(task: TaskWithAnswers, score: dict[str, Any]) -> list[Table]:
+    """Lay out a score: the whole, by one property, by token of the answer, by two properties, wrong answers."""
     words = task.words
     whole = "all" if score["complete"] else f"a {words.get('sample', 'sample')} of the"
     rows = [{"of": "all", **{k: score[k] for k in ("problems", "correct", "accuracy", "interval")}}]
     leak = score.get("leak")
     if leak and leak["mirrored_in_training"] and score["split"] != "train":
         rows += [{"of": words.get(name, name), **leak[name]} for name in ("leaked", "clean")]
-    title = f"{task.title}, {whole} {_short(score['universe'])} problems of the {score['split']} split"
+    universe = f"{score['universe']:,}" if score["universe"] < 10**12 else f"{score['universe']:.3g}"
+    title = f"{task.title}, {whole} {universe} problems of the {score['split']} split"
     by_one, by_two = [], []
     for name, keys, cut in _cut(score):
         made = _table(words.get(f"by_{name}", f"By {name.replace('_', ' ')}"), keys, cut)
@@ -315,33 +303,20 @@ def tables(task: TaskWithAnswers, score: dict[str, Any]) -> list:
     return found
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    low, high = row["interval"]
-    return [
-        f"{row['problems']:,}",
-        f"{row['correct']:,}",
-        f"{row['accuracy']:.3%}",
-        f"{low * 100:.3f} to {high:.3%}",
-    ]
-
-
-def _short(count: int) -> str:
-    return f"{count:,}" if count < 10**12 else f"{count:.3g}"
-
-
 def plots(task: TaskWithAnswers, score: dict[str, Any], folder: Path, name: str) -> list[Path]:
-    """A picture of each cut by two properties, and one of all by a single one."""
+    """Draw each cut by two properties as a picture, and all by a single one together."""
     from cleangpt.watch.plots import heat_map, points
 
-    words, found, panels = task.words, [], {}
+    words, found = task.words, []
+    panels: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for cut, keys, rows in _cut(score):
         labels = [words.get(key, key) for key in keys]
         if len(keys) == 1:
             panels[labels[0]] = [(str(row[keys[0]]), row) for row in rows]
         else:
             path = folder / f"{name}_{words.get(f'{cut}.png', f'{cut}.png')}"
-            cells = {tuple(row[key] for key in keys): row["accuracy"] for row in rows}
-            found.append(heat_map(path, cells, *labels, "Exact match"))
+            cells = {(row[keys[0]], row[keys[1]]): row["accuracy"] for row in rows}
+            found.append(heat_map(path, cells, labels[0], labels[1], "Exact match"))
     label = f"token of the answer,\n{score['position_kind']}"
     panels[label] = [(row["position"], row) for row in score["by_position"]]
     return [*found, points(folder / f"{name}_slices.png", panels, "Accuracy, with 95% intervals")]

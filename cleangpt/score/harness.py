@@ -22,7 +22,9 @@ from cleangpt.machine import distributed
 from cleangpt.sample import generate
 from cleangpt.score.evaluate import Judge
 from cleangpt.terminal import patience
+from cleangpt.terminal.narrow import Table
 from cleangpt.tokens import exchange
+from cleangpt.tokens.tokenizers import Tokenizer
 
 BOOTSTRAPS = 1000  # for the standard errors of what is no mean
 NEW_TOKENS = 256  # where a task does not say how many
@@ -31,7 +33,7 @@ NEW_TOKENS = 256  # where a task does not say how many
 class Model(TemplateLM):
     """A model of ours as the harness knows models. Under torchrun each process answers its share of the documents."""
 
-    def __init__(self, judge: Judge, tokenizer: Any):
+    def __init__(self, judge: Judge, tokenizer: Tokenizer):
         super().__init__()
         self.judge, self.ours = judge, tokenizer
         self.begin = exchange.begin(tokenizer)
@@ -47,7 +49,7 @@ class Model(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        """BOS token, for texts scored from their first token."""
+        """Return the BOS token, for texts scored from their first token."""
         found = self.ours.end if self.begin is None else self.begin
         if found is None:
             raise UserError(
@@ -80,33 +82,30 @@ class Model(TemplateLM):
         answers: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
         for read, logits in self._logits(list(places)):
             for place in places[read]:
-                continuation = torch.tensor(requests[place][2], device=logits.device)
-                there = logits[len(read) - len(continuation) : len(read)]  # (C, V)
-                likelihoods = there.log_softmax(-1).gather(1, continuation[:, None])
-                greedy = bool((there.argmax(-1) == continuation).all())
-                answers[place] = (float(likelihoods.sum()), greedy)
+                wanted = torch.tensor(requests[place][2], device=logits.device)
+                there = logits[len(read) - len(wanted) : len(read)]  # (C, V)
+                likelihoods = there.log_softmax(-1).gather(1, wanted[:, None])
+                answers[place] = (float(likelihoods.sum()), bool((there.argmax(-1) == wanted).all()))
         return answers
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
         """Compute the log-likelihood of whole texts, in windows as long as the context."""
-        windows: list[tuple[None, list[int], list[int]]] = []
-        belongs = []
-        for number, request in enumerate(requests):
-            cut = utils.get_rolling_token_windows(
+        windows = [
+            (number, *utils.make_disjoint_window(window))
+            for number, request in enumerate(requests)
+            for window in utils.get_rolling_token_windows(
                 self.tok_encode(request.args[0]), self.prefix_token_id, self.max_length, context_len=1
             )
-            for window in cut:
-                windows.append((None, *utils.make_disjoint_window(window)))
-                belongs.append(number)
+        ]
         sums = [0.0] * len(requests)
-        for number, (likelihood, _) in zip(belongs, self._loglikelihood_tokens(windows), strict=True):
+        for (number, *_), (likelihood, _) in zip(windows, self._loglikelihood_tokens(windows), strict=True):
             sums[number] += likelihood
         return sums
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """Decode greedily after each context, up to a stop string or the end token."""
-        texts: list[tuple[list[int], int, list[str]]] = []
-        for request in requests:
+        alike: dict[tuple[int, tuple[str, ...]], dict[int, list[int]]] = {}  # prompts by their place
+        for place, request in enumerate(requests):
             context, asked = request.args
             how = normalize_gen_kwargs(asked, NEW_TOKENS)
             if how.get("do_sample") or how.get("temperature"):
@@ -119,19 +118,26 @@ class Model(TemplateLM):
                     f"task {request.task_name} wants {new_tokens} new tokens, and the context is {self.max_length}: "
                     "leave it out, or give it a smaller max_gen_toks"
                 )
+            stops = tuple(stop for stop in how.get("until") or [] if stop)
             prompt = self.tok_encode(context)[-(self.max_length - new_tokens) :]
-            stops = [stop for stop in how.get("until") or [] if stop]
-            texts.append((prompt, new_tokens, stops))
-        return continuations(self.judge, self.ours, texts)
+            alike.setdefault((new_tokens, stops), {})[place] = prompt
+        texts = [""] * len(requests)
+        for (new_tokens, stop), prompts in alike.items():
+            asked = list(prompts.values())
+            at_once = self.judge.rows_at_once(max(map(len, asked)) + new_tokens)
+            found = generate.continuations(self.judge.model, self.ours, asked, new_tokens, stop, at_once)
+            for place, text in zip(prompts, found, strict=True):
+                texts[place] = text
+        return texts
 
     @torch.no_grad()
     def _logits(self, texts: list[tuple[int, ...]]) -> Iterator[tuple[tuple[int, ...], torch.Tensor]]:
         """Compute logits (T, V) of each text: the longest first, as many at once as fit, padded on the right."""
-        texts = sorted(texts, key=len, reverse=True)
-        while texts:
-            longest = len(texts[0])
+        left = sorted(texts, key=len, reverse=True)
+        while left:
+            longest = len(left[0])
             at_once = self.judge.rows_at_once(longest)
-            rows, texts = texts[:at_once], texts[at_once:]
+            rows, left = left[:at_once], left[at_once:]
             filled = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.judge.device)
             yield from zip(rows, self.judge.model.forward(filled).float(), strict=True)
 
@@ -148,29 +154,14 @@ class Model(TemplateLM):
         distributed.gather(None)
 
 
-def continuations(judge: Judge, tokenizer: Any, asked: list[tuple[list[int], int, list[str]]]) -> list[str]:
-    """Decode greedily after each (prompt, new tokens, stop strings)."""
-    alike: dict[tuple[int, tuple[str, ...]], list[int]] = {}
-    for place, (_, new_tokens, stops) in enumerate(asked):
-        alike.setdefault((new_tokens, tuple(stops)), []).append(place)
-    texts = [""] * len(asked)
-    for (new_tokens, stops), places in alike.items():
-        prompts = [asked[place][0] for place in places]
-        at_once = judge.rows_at_once(max(map(len, prompts)) + new_tokens)
-        found = generate.continuations(judge.model, tokenizer, prompts, new_tokens, stops, at_once)
-        for place, text in zip(places, found, strict=True):
-            texts[place] = text
-    return texts
-
-
 # --------------------------------------------------------------------------------------------------------------
 # Whole suites
 
 
 def score(
-    judge: Judge, tokenizer: Any, names: list[str], include: str | None, fewshot: int | None, limit: int | None
-) -> dict[str, Any] | None:
-    """Have the harness score a model; a plain dict on rank 0."""
+    judge: Judge, tokenizer: Tokenizer, names: list[str], include: str | None, fewshot: int | None, limit: int | None
+) -> dict[str, Any]:
+    """Have the harness score a model; a plain dict, which is empty on the ranks beside the first."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     began = time.monotonic()
     if include is not None and not Path(include).is_dir():
@@ -200,7 +191,7 @@ def score(
             "bring its HF_HOME here, or use tasks of your own with include=<folder>"
         ) from None
     if found is None:
-        return None
+        return {}
     return {
         "suite": "lm-eval",
         "tasks": found["results"],
@@ -213,10 +204,8 @@ def score(
     }
 
 
-def table(score: dict[str, Any]) -> Any:
+def table(score: dict[str, Any]) -> Table:
     """Lay out a score as a table with a row for each metric."""
-    from cleangpt.terminal.narrow import Table
-
     made = Table(title="lm-evaluation-harness", title_justify="left", title_style="bold")
     for name in ("task", "few-shot", "samples", "metric", "value", "standard error"):
         made.add_column(name, justify="left" if name in ("task", "metric") else "right")

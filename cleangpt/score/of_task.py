@@ -1,16 +1,18 @@
-"""The score of a model on its task, whichever kind of task that is."""
+"""The score of a model on its task, whichever kind of task that is: made, shown and kept."""
 
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from cleangpt.basics import files
 from cleangpt.score import exact_match, language
 from cleangpt.score.evaluate import ALONE, Judge, Watch
 from cleangpt.tasks.contract import Task
+from cleangpt.terminal.narrow import Table
 
 
-def _scorer(has_answers: bool) -> ModuleType:
-    return exact_match if has_answers else language
+def _scorer(task: Task) -> ModuleType:
+    return exact_match if task.has_answers else language
 
 
 def score(task: Task, judge: Judge, split: str, limit: int | None, method: str, watch: Watch = ALONE) -> dict[str, Any]:
@@ -19,24 +21,40 @@ def score(task: Task, judge: Judge, split: str, limit: int | None, method: str, 
     Whoever prints and stores the score reads split, method, complete, problems or windows, seconds,
     forced_equals_decoded.
     """
-    return _scorer(task.has_answers).score(task, judge, split, limit, method, watch)
+    return _scorer(task).score(task, judge, split, limit, method, watch)
 
 
-def tables(task: Task, score: dict[str, Any]) -> list:
+def tables(task: Task, score: dict[str, Any]) -> list[Table]:
     """Lay out a score as tables for a person."""
-    return _scorer(task.has_answers).tables(task, score)
-
-
-def plots(task: Task, score: dict[str, Any], folder: Path, name: str) -> list[Path]:
-    """Draw a score as pictures; their paths."""
-    return _scorer(task.has_answers).plots(task, score, folder, name)
+    return _scorer(task).tables(task, score)
 
 
 def headline(task: Task, score: dict[str, Any]) -> dict[str, Any]:
     """Return what of a score goes into summary.json, by name."""
-    return _scorer(task.has_answers).headline(task, score)
+    names = ("accuracy", "problems") if task.has_answers else ("loss", *task.measures(1.0), "tokens")
+    return {name: score[name] for name in names}
 
 
 def show(task: Task, judge: Judge, count: int) -> list[str]:
     """Write a few samples with the model's answers, a line each."""
-    return _scorer(task.has_answers).show(task, judge, count)
+    return _scorer(task).show(task, judge, count)
+
+
+def save(score: dict[str, Any], folder: Path, label: str) -> Path:
+    """Write a score as JSON, named by what was scored and how."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{_name(score, label)}.json"
+    files.write_json(path, {"weights": label, **score})
+    return path
+
+
+def draw(task: Task, score: dict[str, Any], folder: Path, label: str) -> list[Path]:
+    """Draw a score as pictures beside its JSON; their paths."""
+    return _scorer(task).plots(task, score, folder, _name(score, label))
+
+
+def _name(score: dict[str, Any], label: str) -> str:
+    name = f"{score['split']}_{label}"
+    if score["method"] != "forced":
+        name += f"_{score['method']}"
+    return name if score["complete"] else f"{name}_{score.get('problems') or score['windows']}"

@@ -4,10 +4,10 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from omegaconf import OmegaConf
-
+from cleangpt import tasks
+from cleangpt.basics import extras, files, schema
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.words import counted, seconds
 from cleangpt.config import composition
@@ -16,6 +16,19 @@ from cleangpt.config.programs import ScoreConfig
 from cleangpt.runs.rundir import Opened, RunDir, find, read_config, refuse_links_outside
 from cleangpt.tasks.contract import Task
 from cleangpt.terminal import patience
+from cleangpt.tokens import exchange
+
+if TYPE_CHECKING:
+    from cleangpt.score.evaluate import Judge
+    from cleangpt.terminal.narrow import Table
+
+
+class Scored(NamedTuple):
+    """A score, and what the first process makes of it."""
+
+    found: dict[str, Any]
+    tables: Callable[[], list["Table"]]
+    write: Callable[[Path], list[Path]]  # into a folder; the files
 
 
 def score(settings: ScoreConfig) -> int:
@@ -24,63 +37,57 @@ def score(settings: ScoreConfig) -> int:
     opened = find(settings.run)
     around = opened.run or RunDir(opened.folder)
     refuse_links_outside(around.path)
-    from cleangpt.terminal.console import Console
 
     patience.load_torch()
     with patience.doing("Loading the rest"):
-        from cleangpt.machine import device, distributed
+        from cleangpt.machine import session
         from cleangpt.machine.signals import Stopped
         from cleangpt.runs import snapshot, weights
         from cleangpt.score.evaluate import Judge
+        from cleangpt.terminal.console import Console
 
     with patience.doing("Checking the snapshot"):
         snapshot.refuse_damage(opened.folder)
 
     trained = read_config(opened.folder / "config.json")
-    compute = device.choose(settings.device, "float32", distributed.world().local_rank)
-    device.share_threads(distributed.world().local_size)
-    with patience.doing("Waiting for the other processes"):
-        world = distributed.start(compute.device)
-    console = Console(highlight=False, soft_wrap=True, quiet=not world.is_main)
-    try:
+    with session.together(settings.device, "float32") as (compute, world):
+        console = Console(highlight=False, soft_wrap=True, quiet=not world.is_main)
+
+        def say(what: Any) -> None:
+            console.print(what, markup=False)
+            sys.stdout.flush()
 
         def judge() -> Judge:
             with patience.doing("Reading the weights"):
                 model = weights.load_model(opened.folder, trained, compute.device)
                 step = weights.about(opened.folder).get("step", "unknown") if world.is_main else ""
-            console.print(f"{opened.folder}, step {step}, {compute.name}", markup=False)
-            sys.stdout.flush()
+            say(f"{opened.folder}, step {step}, {compute.name}")
             return Judge(model, compute.device, world)
 
-        def show(table: Any) -> None:
-            console.print(table)
-            sys.stdout.flush()
-
-        by = _by_the_harness if settings.suite == "lm-eval" else _on_its_task
-        found, tables, save = by(settings, trained, opened, judge, show)
+        try:
+            if settings.suite == "lm-eval":
+                found, tables, write = _by_the_harness(settings, opened, judge)
+            else:
+                task = _task_to_score(trained, settings.data, opened.folder)
+                found, tables, write = _on_its_task(settings, task, opened.label, judge, say)
+        except Stopped as stopped:
+            say(f"Stopped by {signal.Signals(stopped.args[0]).name}: nothing was written.")
+            return 128 + stopped.args[0]
         if world.is_main:
             for table in tables():
-                console.print(table)
+                say(table)
             if compared := found.get("forced_equals_decoded"):
-                same = (
-                    f"The same verdict as by real decoding on {counted(compared, 'problem')}, all that were compared."
-                )
-                console.print(same, markup=False)
+                say(f"The same verdict as by real decoding on {counted(compared, 'problem')}, all that were compared.")
             with patience.doing("Drawing the pictures"):
-                paths = save(around.score)
-            console.print(f"Scored in {seconds(found['seconds'])}. Written:", markup=False)
+                paths = write(around.score)
+            say(f"Scored in {seconds(found['seconds'])}. Written:")
             for path in paths:
-                console.print(f"    {path}", markup=False)
-    except Stopped as stopped:
-        console.print(f"Stopped by {signal.Signals(stopped.args[0]).name}: nothing was written.", markup=False)
-        return 128 + stopped.args[0]
-    finally:
-        distributed.stop()
+                say(f"    {path}")
     return 0
 
 
 def _refuse_what_does_not_count(settings: ScoreConfig) -> None:
-    """Each suite has keys of its own."""
+    """Refuse the keys of the other suite."""
     asked = {key: getattr(settings, key) for key in ("split", "data", "tasks", "fewshot", "include")}
     asked["method"] = None if settings.method == "auto" else settings.method
     theirs = ("tasks", "fewshot", "include")
@@ -91,31 +98,29 @@ def _refuse_what_does_not_count(settings: ScoreConfig) -> None:
         raise UserError("`tasks` is missing: name tasks of the harness, as in tasks=[lambada_openai,piqa]")
 
 
-def _on_its_task(settings: ScoreConfig, trained: Config | Imported, opened: Opened, judge: Callable, show: Callable):
-    """Score it on what it was trained for; also return how to show the score, and how to save it."""
+def _on_its_task(
+    settings: ScoreConfig, task: Task, label: str, judge: Callable[[], "Judge"], show: Callable[[Any], None]
+) -> Scored:
+    """Score a model on what it was trained for."""
     from cleangpt.machine.signals import Stop
-    from cleangpt.score import keep, of_task
+    from cleangpt.score import of_task
     from cleangpt.score.evaluate import Watch
 
-    task = _task_to_score(trained, settings.data, opened.folder)
     split = settings.split or ("test" if task.size("test") else "val")
     with Stop() as stop:
         judging = judge()
         judging.stop = stop
         found = of_task.score(task, judging, split, settings.limit, settings.method, watch=Watch(show))
-    label = opened.label
 
-    def save(folder: Path) -> list[Path]:
-        return [keep.save(found, folder, label), *keep.draw(task, found, folder, label)]
+    def write(folder: Path) -> list[Path]:
+        return [of_task.save(found, folder, label), *of_task.draw(task, found, folder, label)]
 
-    return found, lambda: of_task.tables(task, found), save
+    return Scored(found, lambda: of_task.tables(task, found), write)
 
 
 def _task_to_score(trained: Config | Imported, data: str | None, folder: Path) -> Task:
     """Make the task of a run, on other data perhaps. Its tokens have to mean what they meant to the model."""
-    from cleangpt import tasks
     from cleangpt.runs import weights
-    from cleangpt.tokens import exchange
 
     dataset = trained.dataset
     if dataset is None:
@@ -124,7 +129,7 @@ def _task_to_score(trained: Config | Imported, data: str | None, folder: Path) -
                 f"{folder} was imported, and has no data of its own: name prepared text, as in "
                 "data=data/shakespeare, or tasks of suite=lm-eval"
             )
-        dataset = tasks.SETTINGS["text"](**OmegaConf.load(Path(composition.CONF) / "dataset" / "text.yaml"))
+        dataset = schema.parse(composition.defaults("train", "dataset=text")["dataset"], tasks.SETTINGS["text"])
     if data is not None:
         if not hasattr(dataset, "dir"):
             raise UserError(f"`data` is for text, and this run learned {dataset.name}: leave it out")
@@ -140,11 +145,9 @@ def _task_to_score(trained: Config | Imported, data: str | None, folder: Path) -
     return task
 
 
-def _by_the_harness(settings: ScoreConfig, trained: Config | Imported, opened: Opened, judge: Callable, show: Callable):
-    """Score it on tasks of lm-evaluation-harness; also return how to show the score, and how to save it."""
-    from cleangpt.basics import extras
+def _by_the_harness(settings: ScoreConfig, opened: Opened, judge: Callable[[], "Judge"]) -> Scored:
+    """Score a model on tasks of lm-evaluation-harness, which shows its progress itself."""
     from cleangpt.runs import weights
-    from cleangpt.score import keep
 
     try:
         with patience.doing("Loading lm-evaluation-harness"):
@@ -155,8 +158,15 @@ def _by_the_harness(settings: ScoreConfig, trained: Config | Imported, opened: O
         raise UserError(
             f"suite=lm-eval needs lm-evaluation-harness: install it by `{extras.command('lm-eval')}`"
         ) from None
-    names = [settings.tasks] if isinstance(settings.tasks, str) else settings.tasks
+    names = [settings.tasks] if isinstance(settings.tasks, str) else settings.tasks or []
     tokenizer = weights.load_tokenizer(opened.folder)
     found = harness.score(judge(), tokenizer, names, settings.include, settings.fewshot, settings.limit)
-    label = f"{'-'.join(names)}_{opened.label}"[:100]
-    return found, lambda: [harness.table(found)], lambda folder: keep.save_suite(found, folder, label)
+
+    def write(folder: Path) -> list[Path]:
+        folder.mkdir(exist_ok=True)
+        label = f"{'-'.join(names)}_{opened.label}"[:100]
+        path = folder / f"lm-eval_{label}.json"
+        files.write_json(path, found)
+        return [path]
+
+    return Scored(found, lambda: [harness.table(found)], write)

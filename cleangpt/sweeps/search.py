@@ -14,6 +14,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from cleangpt import tasks
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import parse
+from cleangpt.corpus.store import NotPrepared
 from cleangpt.sweeps import jobs
 from cleangpt.sweeps.grid import Compose, Plan, given, job, values
 from cleangpt.sweeps.jobs import DONE, Job, Outcome
@@ -40,9 +41,7 @@ class Search(Plan):
         self.example = self._job(0, first)
         self.direction = chosen.direction
         if self.direction == "auto":
-            dataset, context = self.example.config["dataset"], self.example.config["model"]["block_size"]
-            higher = tasks.make(parse(dataset, tasks.SETTINGS[dataset["name"]]), context).more_is_better
-            self.direction = "maximize" if chosen.metric.partition("/")[2] in higher else "minimize"
+            self.direction = "maximize" if chosen.metric.partition("/")[2] in self._more_is_better() else "minimize"
         self.study = self._study(folder)
         self.total = max(chosen.trials, len(self.study.trials))
         self.waiting = [self.example] * self.total
@@ -53,6 +52,14 @@ class Search(Plan):
         self.unfinished = [trial for trial in self.study.trials if not trial.state.is_finished()]
         before = [(self._job(trial.number, trial.params), ends[trial.state.name]) for trial in finished]
         self.before = [(one, Outcome(status, summary=jobs.summary(one))) for one, status in before]
+
+    def _more_is_better(self) -> tuple[str, ...]:
+        """List the scores of the task that are better when they are higher."""
+        dataset, context = self.example.config["dataset"], self.example.config["model"]["block_size"]
+        try:
+            return tasks.make(parse(dataset, tasks.SETTINGS[dataset["name"]]), context).more_is_better
+        except NotPrepared as error:
+            raise UserError(f"{error}: prepare it first, by data/prepare.py") from None
 
     def next(self) -> Job | None:
         """Go on with a trial that had begun, or begin another."""

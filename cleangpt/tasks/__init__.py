@@ -1,18 +1,19 @@
-"""What can be learned. A task is one file here and one YAML in conf/dataset/; docs/new_task.md shows how to add one.
+"""Tasks: what can be learned.
+
+A task is one file here and one YAML in conf/dataset/; docs/new_task.md shows how to add one. Nothing else has to be
+told about it: the files of this folder are found by looking, and so are the modules that installed packages name under
+the entry point group `cleangpt.tasks`. A task knows nothing of what is done with it.
 
     contract.py     what a task is: `Batch`, `Question`, `Task`, `TaskWithAnswers`
     held_out.py     questions by number, cut into train, val and test by a permutation: `NumberedTask`
     strings.py      strings over an alphabet, by number
     copy.py         strings that are said again
     sort.py         digits that are put in order
-    arithmetic.py   sums and products, with
-        pairs.py        all pairs of numbers, cut into train, val and test
-        digits.py       decimal arithmetic on whole batches
-        strata.py       a fixed sample of a huge split, with short and long numbers
+    arithmetic.py   sums and products
+    pairs.py        pairs of numbers, cut into train, val and test: `PairTask`
+    digits.py       decimal arithmetic on whole batches
+    strata.py       a fixed sample of a huge split, with short and long numbers
     text.py         windows of prepared text
-
-Nothing else has to be told about a task: the files of this folder are found by looking, and so are the modules that
-installed packages name under the entry point group `cleangpt.tasks`. A task knows nothing of what is done with it.
 """
 
 from cleangpt.basics import found

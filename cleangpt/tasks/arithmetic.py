@@ -17,8 +17,7 @@ from cleangpt.basics.words import counted
 from cleangpt.tasks import digits as decimal
 from cleangpt.tasks import held_out, strata
 from cleangpt.tasks.contract import Batch, Question
-from cleangpt.tasks.held_out import SPLITS
-from cleangpt.tasks.pairs import Universe
+from cleangpt.tasks.pairs import PairTask, Universe
 from cleangpt.tokens.tokenizers import Characters
 
 END, PAD = "\n", " "
@@ -64,7 +63,7 @@ class Settings(held_out.HeldOut):
 
     @property
     def prompt_length(self) -> int:
-        """Tokens of a padded prompt, and the most of any."""
+        """Count the tokens of a padded prompt, which are the most of any."""
         return 2 * self.digits + 2 * self.symbols
 
     @property
@@ -72,7 +71,8 @@ class Settings(held_out.HeldOut):
         return self.prompt_length + self.answer_digits + self.end_token - 1
 
 
-class Task(held_out.HeldOutTask):
+class Task(PairTask):
+    settings: Settings
     words: ClassVar = {
         "by_carries": "By number of carries",
         "by_longest_carry_run": "By longest run of carries",
@@ -104,28 +104,6 @@ class Task(held_out.HeldOutTask):
     def batch(self, split: str, index: np.ndarray, epoch_keys: np.ndarray | None = None) -> Batch:
         return self.encode(*self.problems(split, index))
 
-    def problems(self, split: str, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The operands (a, b) of these samples of a split."""
-        return self.universe.problems(split, self.items(split, index))
-
-    def locate(self, split: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(n,) whether exactly this problem is a sample of this split, and the indices of those that are."""
-        place, item = self.universe.locate(a, b)
-        inside = place == SPLITS.index(split)
-        index = item[inside]
-        if split == "val":
-            index = self.val_order.inverse(index)
-        elif split == "train" and self.subset is not None:
-            index = self.subset.inverse(index)
-            chosen = (index < self.size("train")).astype(bool)
-            inside[inside], index = chosen, index[chosen]
-        return inside, index
-
-    def leaked(self, split: str, index: np.ndarray) -> np.ndarray:
-        """(n,) whether b, a is trained on where a, b is asked."""
-        a, b = self.problems(split, index)
-        return self.locate("train", b, a)[0] & (a != b).astype(bool)
-
     def sample(self, split: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
         return strata.sample(self, split, limit)
 
@@ -140,7 +118,7 @@ class Task(held_out.HeldOutTask):
         }
 
     def positions(self, split: str, index: np.ndarray) -> dict[str, np.ndarray]:
-        """The tokens of the answers in the order they are written, named by the power of ten that they stand for."""
+        """Find the tokens of the answers as they are written, named by the power of ten that they stand for."""
         answer, _ = self.answer(*self.problems(split, index))
         n, digits = answer.shape
         written = np.full(n, digits) if self.settings.padded else decimal.lengths(answer)
@@ -151,30 +129,28 @@ class Task(held_out.HeldOutTask):
         return {**found, "end": written} if self.settings.end_token else found
 
     def answer(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(n, W) digits of the right answer, lowest first, and the carries out of their columns."""
+        """Compute the digits of the right answer (n, W), lowest first, and the carries out of their columns."""
         width = self.settings.digits
         operation = decimal.add if self.settings.name == "adder" else decimal.multiply
         return operation(decimal.digits_of(a, width), decimal.digits_of(b, width))
 
     def encode(self, a: np.ndarray, b: np.ndarray) -> Batch:
-        """Problems → tokens: a [+] b [=] answer [end], and which of them count."""
+        """Write problems as tokens: a [+] b [=] answer [end], and which of them count."""
         s, n = self.settings, len(a)
-        left, right = decimal.digits_of(a, s.digits), decimal.digits_of(b, s.digits)
-        answer, _ = self.answer(a, b)
+        numbers = [decimal.digits_of(a, s.digits), decimal.digits_of(b, s.digits), self.answer(a, b)[0]]
+        if not s.padded:  # nor are zeros before a number written
+            numbers = [np.where(np.arange(x.shape[1]) < decimal.lengths(x)[:, None], x, -1) for x in numbers]
+        left, right, answer = numbers
         symbol = np.full((n, 1), PLUS if s.name == "adder" else TIMES, np.int64)
-        written = (left, right, answer)
-        if not s.padded:
-            written = tuple(np.where(_is_written(digits), digits, -1) for digits in written)
-        left, right, answer = written
         question = [left[:, ::-1], symbol, right[:, ::-1], np.full((n, 1), EQUALS, np.int64)]
         answer = answer if s.reversed else answer[:, ::-1]
         if s.end_token:
-            answer = np.pad(answer, ((0, 0), (0, 1)), constant_values=self.tokenizer.end)
+            answer = np.pad(answer, ((0, 0), (0, 1)), constant_values=self.tokenizer.ids[END])
         questions = np.concatenate(question if s.symbols else question[::2], axis=1)
         return Batch.of(questions, answer, self.tokenizer.pad, s.loss)
 
     def question(self, a: int, b: int) -> str:
-        """The problem as a person writes it."""
+        """Write a problem as a person does."""
         return f"{a}{'+' if self.settings.name == 'adder' else '*'}{b}"
 
     def read_question(self, tokens: list[int]) -> str:
@@ -184,14 +160,14 @@ class Task(held_out.HeldOutTask):
         return self.question(*map(int, re.findall("[0-9]+", text)))
 
     def read_answer(self, tokens: list[int]) -> str:
-        """An answer as a person writes it: highest digit first. What is no number is shown as it is."""
+        """Write an answer as a person does: highest digit first. What is no number is shown as it is."""
         text = self.tokenizer.decode(tokens).split(END)[0].rstrip(PAD)
         if not text.isdigit():
             return text
         return str(int(text[::-1] if self.settings.reversed else text))
 
     def ask(self, text: str) -> Question:
-        """A problem as a person types it; refused where the model could not have learned it."""
+        """Read a problem as a person types it; refuse what the model could not have learned."""
         adds = self.settings.name == "adder"
         found = re.fullmatch(r"\s*([0-9]+)\s*([-+*/×x])\s*([0-9]+)\s*=?\s*", text)
         if not found or (found[2] == "+") != adds or found[2] in "-/":
@@ -207,10 +183,5 @@ class Task(held_out.HeldOutTask):
                     f"{shown} has {counted(len(number), 'digit')}, and this model learned numbers of at most "
                     f"{self.settings.digits}: ask with smaller ones"
                 )
-        wide = integers(np.int64, 10**self.settings.digits)
+        wide = integers(10**self.settings.digits)
         return self.questions(self.encode(*(np.array([int(number)], wide) for number in numbers)))[0]
-
-
-def _is_written(digits: np.ndarray) -> np.ndarray:
-    """(n, W) which digits of a number are written when it is not filled with zeros."""
-    return np.arange(digits.shape[1]) < decimal.lengths(digits)[:, None]

@@ -1,4 +1,4 @@
-"""What a task is: samples to learn from as batches, and what the rooms above ask about them.
+"""The contract of tasks: samples to learn from as batches, and what the rooms above ask about them.
 
 A task's file defines `Settings`, the keys of its YAML, whose `name` lists the names that it answers to, and `Task`,
 which is made from them: a `Task` of this file for samples of any kind, a `TaskWithAnswers` where each sample is a
@@ -8,14 +8,15 @@ they are numbered by. What is abstract has to be defined; all else has a default
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
 from cleangpt.basics.seeds import Permutation, derive
+from cleangpt.tokens.tokenizers import Tokenizer
 
 COMPLETE = 1_000_000  # a held-out set of questions up to this size is looked at whole
 AT_ONCE = 1 << 12  # samples in one batch where many are looked at
@@ -37,8 +38,8 @@ class Batch:
     documents: Any = None  # (n, T) int64, the number of each token's document, where attention stays within it
 
     @classmethod
-    def of(cls, questions: np.ndarray, answers: np.ndarray, pad: int, loss: str = "answer") -> "Batch":
-        """Write (n, P) questions and (n, A) answers, tokens or -1, in rows: a -1 moves behind the end and is padding.
+    def of(cls, questions: np.ndarray, answers: np.ndarray, pad: int | None, loss: str = "answer") -> "Batch":
+        """Write questions (n, P) and answers (n, A), tokens or -1, in rows: a -1 moves behind the end as padding.
 
         With `loss="all"` the questions are learned too.
         """
@@ -47,6 +48,7 @@ class Batch:
         is_answer[:, questions.shape[1] :] = True
         real = tokens >= 0
         if not real.all():
+            assert pad is not None, "rows of different lengths need a token that fills them up"
             order = np.argsort(~real, axis=1, kind="stable")
             tokens, is_answer, real = (np.take_along_axis(x, order, axis=1) for x in (tokens, is_answer, real))
             tokens = np.where(real, tokens, pad)
@@ -80,10 +82,21 @@ class Question:
 
 
 class Measure(NamedTuple):
-    """What a loss means in another measure."""
+    """A loss in another measure."""
 
     value: float
     more_is_better: bool = False
+
+
+class TaskSettings(Protocol):
+    """The settings of a task: a `Section` with a name."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def sequence_length(self) -> int | None:
+        """The tokens that a model reads of one sample, unless the task sets that itself."""
 
 
 class Task(ABC):
@@ -91,9 +104,10 @@ class Task(ABC):
 
     has_answers: ClassVar[bool] = False  # whether a sample is right or wrong, so that there is an accuracy
     reads_disk: bool = False  # whether to make samples ahead, since reading them may take a while
-    tokenizer: Any  # text ↔ tokens, with `vocab_size`: one of cleangpt/tokens/tokenizers.py
+    settings: TaskSettings  # in a task's own file its `Settings`
+    tokenizer: Tokenizer
 
-    def __init__(self, settings: Any, context: int | None = None):
+    def __init__(self, settings: TaskSettings, context: int | None = None):
         """Make the task that these settings describe. `context` is what the model reads at once, where that is set."""
         self.settings = settings
 
@@ -107,12 +121,14 @@ class Task(ABC):
 
     @cached_property
     def sequence_length(self) -> int:
-        """The tokens that a model reads of one sample."""
-        return self.settings.sequence_length
+        """Count the tokens that a model reads of one sample."""
+        length = self.settings.sequence_length
+        assert length is not None, "whose settings leave it open sets it"
+        return length
 
     @cached_property
     def val_size(self) -> int:
-        """How many samples of val an evaluation looks at: the first ones."""
+        """Count the samples of val that an evaluation looks at: the first ones."""
         return min(self.size("val"), getattr(self.settings, "val_size", None) or self.size("val"))
 
     def place(self, device: Any) -> None:  # noqa: B027
@@ -123,26 +139,26 @@ class Task(ABC):
         return {}
 
     def guessing(self) -> float:
-        """The loss of knowing only how often each token comes, in nats."""
+        """Compute the loss of knowing only how often each token comes, in nats."""
         batch = self.batch("train", np.arange(min(self.size("train"), GUESSED_FROM)))
         targets = np.asarray(batch.targets)
         return entropy(np.bincount(targets.ravel() if batch.loss_weights is None else targets[batch.loss_weights > 0]))
 
     def measures(self, loss: float, split: str = "val") -> dict[str, Measure]:
-        """What a loss means in other measures, by name."""
+        """Express a loss in other measures, by name."""
         return {"perplexity": Measure(math.exp(min(loss, 700.0)))}
 
     @property
     def more_is_better(self) -> tuple[str, ...]:
-        """The scores that are better when they are higher; others when they are lower."""
+        """Name the scores that are better when they are higher; others are when they are lower."""
         return tuple(name for name, measure in self.measures(1.0).items() if measure.more_is_better)
 
     def facts(self, split: str) -> dict[str, Any]:
-        """What the JSON of a score says beside what it says of every task."""
+        """Add to the JSON of a score what only this task says."""
         return {}
 
     def key(self, *purpose: str | int) -> int:
-        """A key for what is drawn, apart from the seed of the run."""
+        """Derive a key for what is drawn, apart from the seed of the run."""
         return derive(getattr(self.settings, "split_seed", 0), *purpose)
 
 
@@ -154,46 +170,47 @@ class TaskWithAnswers(Task):
 
     @abstractmethod
     def ask(self, text: str) -> Question:
-        """What a person typed, as a question; a UserError where the model could not have learned it."""
+        """Turn what a person typed into a question; a UserError where the model could not have learned it."""
 
     def read_question(self, tokens: list[int]) -> str:
-        """A question as a person writes it."""
+        """Write a question as a person does."""
         return self.tokenizer.decode(tokens)
 
     def read_answer(self, tokens: list[int]) -> str:
-        """An answer as a person writes it, whatever a model may have given."""
+        """Write an answer as a person does, whatever a model may have given."""
         if self.tokenizer.end in tokens:
             tokens = tokens[: tokens.index(self.tokenizer.end)]
         return self.tokenizer.decode(tokens)
 
     @property
     def title(self) -> str:
-        """What is asked, as the heading of a score says it."""
+        """Name what is asked, for the heading of a score."""
         return self.settings.name
 
     @property
     def answer_length(self) -> int:
-        """The most tokens of an answer, its end included."""
+        """Count the tokens of the longest answer, its end included."""
         return self.sequence_length
 
     def count(self, split: str) -> int:
-        """How many questions a split has, even if that is more than can be numbered."""
+        """Count the questions of a split, even if they are more than can be numbered."""
         return self.size(split)
 
     def sample(self, split: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
-        """So many questions that stand for a split, always the same: their indices, and what each stands for."""
+        """Choose questions that stand for a split, always the same: their indices, and what each stands for."""
         order = Permutation(self.size(split), self.key("score", split))
         return order(np.arange(limit)), np.ones(limit)
 
-    def slices(self, split: str, index: np.ndarray) -> dict[str, np.ndarray | dict[str, np.ndarray]]:
-        """(n,) whole numbers by which a score is cut, by name: one for each question, or a dict of two."""
+    def slices(self, split: str, index: np.ndarray) -> Mapping[str, np.ndarray | dict[str, np.ndarray]]:
+        """Name whole numbers (n,) by which a score is cut: one for each question, or a dict of two such."""
         return {}
 
     def positions(self, split: str, index: np.ndarray) -> dict[str, np.ndarray]:
-        """(n,) which token of its answer each question has at a place, by the place's name; -1 where it has none."""
+        """Map the name of a place to the token (n,) of its answer that each question has there; -1 for none."""
         lengths, ended = [], []
         for part in np.array_split(index, len(index) // AT_ONCE + 1):
             batch = self.batch(split, part)
+            assert batch.answer is not None
             last = batch.answer.shape[1] - 1 - batch.answer[:, ::-1].argmax(axis=1)
             lengths.append(batch.answer.sum(axis=1))
             ended.append(batch.targets[np.arange(len(part)), last] == self.tokenizer.end)
@@ -203,7 +220,7 @@ class TaskWithAnswers(Task):
         return {**found, "end": ends} if (ends >= 0).any() else found
 
     def leaked(self, split: str, index: np.ndarray) -> np.ndarray | None:
-        """(n,) whether a question is trained on in other words; None where that can't be."""
+        """Tell which questions (n,) are trained on in other words; None where that can't be."""
         return None
 
     def measures(self, loss: float, split: str = "val") -> dict[str, Measure]:
@@ -214,7 +231,8 @@ class TaskWithAnswers(Task):
         return ("accuracy", *super().more_is_better)
 
     def questions(self, batch: Batch) -> list[Question]:
-        """The samples of a batch as questions."""
+        """Turn the samples of a batch into questions."""
+        assert batch.answer is not None
         tokens = np.concatenate([batch.inputs[:, :1], batch.targets], axis=1)  # (n, T + 1)
         found = []
         for row, targets, answer in zip(tokens.tolist(), batch.targets, batch.answer, strict=True):
@@ -225,11 +243,11 @@ class TaskWithAnswers(Task):
         return found
 
     def examples(self, count: int) -> list[Question]:
-        """A few questions that are held out."""
+        """Take a few questions that are held out."""
         return self.questions(self.batch("val", np.arange(min(count, self.size("val")))))
 
 
 def entropy(counts: np.ndarray) -> float:
-    """The loss of guessing by these frequencies, in nats."""
+    """Compute the loss of guessing by these frequencies, in nats."""
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum())

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def digits_of(values: np.ndarray, width: int) -> np.ndarray:
-    """(n,) integers → (n, width) digits, lowest first."""
+    """Turn integers (n,) into digits (n, width), lowest first."""
     digits = np.empty((len(values), width), np.int64)
     for k in range(width):
         digits[:, k] = (values % 10).astype(np.int64)
@@ -16,13 +16,8 @@ def digits_of(values: np.ndarray, width: int) -> np.ndarray:
     return digits
 
 
-def integers_of(digits: np.ndarray) -> list[int]:
-    """(n, D) digits → Python integers, which never overflow."""
-    return [int("".join(map(str, row[::-1]))) for row in digits]
-
-
 def settle(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n, W) column sums → (digits, carries): the carry that leaves each column."""
+    """Turn column sums (n, W) into digits, and the carry that leaves each column."""
     digits, carries = np.empty_like(columns), np.empty_like(columns)
     carry = np.zeros(len(columns), columns.dtype)
     for k in range(columns.shape[1]):
@@ -33,12 +28,12 @@ def settle(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def add(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n, D) + (n, D) → (n, D + 1) digits, and the carries out of their columns."""
+    """Add (n, D) and (n, D): (n, D + 1) digits, and the carries out of their columns."""
     return settle(np.pad(a + b, ((0, 0), (0, 1))))
 
 
 def multiply(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n, D) × (n, D) → (n, 2D) digits, and the carries out of their columns."""
+    """Multiply (n, D) and (n, D): (n, 2D) digits, and the carries out of their columns."""
     width = a.shape[1]
     columns = np.zeros((len(a), 2 * width), np.int64)
     for k in range(width):
@@ -47,13 +42,13 @@ def multiply(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def lengths(digits: np.ndarray) -> np.ndarray:
-    """(n,) how many digits each number has when it is written; zero has one."""
+    """Count the digits (n,) that each number has when it is written; zero has one."""
     seen = np.cumsum(digits[:, ::-1] != 0, axis=1) > 0
     return np.maximum(seen.sum(axis=1), 1)
 
 
 def longest_run(flags: np.ndarray) -> np.ndarray:
-    """(n, W) flags → (n,) the most that stand side by side."""
+    """Count the most flags of (n, W) that stand side by side: (n,)."""
     longest = run = np.zeros(len(flags), np.int64)
     for k in range(flags.shape[1]):
         run = np.where(flags[:, k], run + 1, 0)

@@ -6,7 +6,7 @@ there are: no question is in two splits, and together they are all questions.
 
 import contextlib
 from abc import abstractmethod
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
 
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
@@ -14,6 +14,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from cleangpt.basics.schema import Section
 from cleangpt.basics.seeds import Permutation, derive
 from cleangpt.tasks.contract import COMPLETE, Batch, Question, TaskWithAnswers
+from cleangpt.tokens.tokenizers import Characters
 
 SPLITS = ("train", "val", "test")
 
@@ -26,14 +27,14 @@ ValSize = Annotated[int | None, Field(ge=1, description="most problems in one ev
 
 
 class Cut(NamedTuple):
-    """Where a split lies among the permuted numbers."""
+    """The place of a split among the permuted numbers."""
 
     start: int
     size: int
 
 
 def cut(total: int, val_fraction: float, test_fraction: float) -> dict[str, Cut]:
-    """[test | val | train]: the held-out parts come first, so that they do not depend on what is trained on."""
+    """Cut [test | val | train]: the held-out parts come first, and so do not depend on what is trained on."""
     test = min(total, max(1, round(test_fraction * total)))
     val = min(total - test, max(1, round(val_fraction * total)))
     return {"test": Cut(0, test), "val": Cut(test, val), "train": Cut(test + val, total - test - val)}
@@ -43,7 +44,7 @@ class Universe(Protocol):
     """All questions of a task, cut into splits."""
 
     def count(self, split: str) -> int:
-        """How many a split has."""
+        """Count the questions of a split."""
 
 
 class Numbers:
@@ -61,11 +62,24 @@ class Numbers:
 
 
 class HeldOut(Section):
-    """Settings with the keys `split_seed`, `val_fraction`, `test_fraction`, `train_size` and `val_size`, behind those
-    that say which questions there are."""
+    """Settings with keys of what is held out, behind those that say which questions there are."""
+
+    if TYPE_CHECKING:  # a key is checked with those before it, so each task's own file has these, as its last ones
+        name: str
+        split_seed: Seed
+        val_fraction: ValFraction
+        test_fraction: TestFraction
+        train_size: TrainSize
+        val_size: ValSize
+
+        @property
+        def problems(self) -> int: ...
+
+        @property
+        def sequence_length(self) -> int: ...
 
     def universe(self) -> Universe:
-        """All questions; by default as many as `problems` says."""
+        """Cut all questions into splits; by default there are as many as `problems` says."""
         return Numbers(self.problems, self.split_seed, self.val_fraction, self.test_fraction)
 
     @field_validator("test_fraction", check_fields=False)
@@ -73,10 +87,10 @@ class HeldOut(Section):
     def _leave_some_of_each(cls, test_fraction: float, info: ValidationInfo) -> float:
         with contextlib.suppress(AttributeError):  # a key that it takes has a mistake of its own
             universe = cls.model_construct(**info.data, test_fraction=test_fraction).universe()
-            if not all(universe.count(split) for split in SPLITS):
-                split = next(split for split in SPLITS if not universe.count(split))
-                val = info.data["val_fraction"]
-                raise ValueError(f"and dataset.val_fraction={val:g} leave nothing for {split}: lower one")
+            for split in SPLITS:
+                if not universe.count(split):
+                    val = info.data["val_fraction"]
+                    raise ValueError(f"and dataset.val_fraction={val:g} leave nothing for {split}: lower one")
         return test_fraction
 
     @field_validator("train_size", check_fields=False)
@@ -92,12 +106,14 @@ class HeldOut(Section):
 class HeldOutTask(TaskWithAnswers):
     """Questions of a universe that is cut into splits."""
 
-    def __init__(self, settings: Any, context: int | None = None):
+    settings: HeldOut
+    tokenizer: Characters
+
+    def __init__(self, settings: HeldOut, context: int | None = None):
         super().__init__(settings)
         self.universe = settings.universe()
-        # A subset to train on is the same whatever the seed of the run.
-        self.subset = None
-        if settings.train_size is not None:
+        self.subset: Permutation | None = None
+        if settings.train_size is not None:  # a subset to train on is the same whatever the seed of the run
             self.subset = Permutation(self.universe.count("train"), self.key("train subset"))
         self.val_order = Permutation(self.universe.count("val"), self.key("val subset"))
         self.val_size = min(self.universe.count("val"), settings.val_size or COMPLETE)
@@ -108,11 +124,11 @@ class HeldOutTask(TaskWithAnswers):
         return self.universe.count(split)
 
     def size(self, split: str) -> int:
-        """How many are numbered, which is more than anyone can train on."""
+        """Count those that are numbered, which are more than anyone can train on."""
         return min(self.count(split), 1 << 62)
 
     def items(self, split: str, index: np.ndarray) -> np.ndarray:
-        """Which items of its universe's split these samples are."""
+        """Find which items of its universe's split these samples are."""
         if split == "train" and self.subset is not None:
             return self.subset(index)
         return self.val_order(index) if split == "val" else index
@@ -121,21 +137,25 @@ class HeldOutTask(TaskWithAnswers):
 class NumberedTask(HeldOutTask):
     """Questions that are written from their number. Its settings are a `HeldOut` whose `problems` says how many."""
 
+    universe: Numbers
+
     @abstractmethod
     def write(self, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(n,) numbers of questions → the tokens of the questions (n, P) and of their answers (n, A), their ends
-        included; -1 where a shorter one has none."""
+        """Write the questions of these numbers (n,): their tokens (n, P), and those of their answers (n, A).
+
+        An end is included; -1 stands where a shorter one has no token.
+        """
 
     @abstractmethod
     def number(self, text: str) -> int:
-        """The number of a question as a person types it; a UserError where there is no such question."""
+        """Number a question as a person types it; a UserError where there is no such question."""
 
     def numbers(self, split: str, index: np.ndarray) -> np.ndarray:
-        """The numbers of these samples of a split."""
+        """Look up the numbers of these samples of a split."""
         return self.universe.items(split, self.items(split, index))
 
     def closed(self, tokens: np.ndarray, symbol: str) -> np.ndarray:
-        """(n, L) tokens → (n, L + 1), with this symbol behind them."""
+        """Put this symbol behind tokens (n, L): (n, L + 1)."""
         return np.pad(tokens, ((0, 0), (0, 1)), constant_values=self.tokenizer.ids[symbol])
 
     def batch(self, split: str, index: np.ndarray, epoch_keys: np.ndarray | None = None) -> Batch:

@@ -7,34 +7,36 @@ a problem, are known at once for operands of any length.
 import numpy as np
 
 from cleangpt.basics.seeds import Grid, Permutation, derive, integers
-from cleangpt.tasks.held_out import SPLITS, Cut, cut
+from cleangpt.tasks.held_out import SPLITS, Cut, HeldOutTask, cut
 
 
 class Universe:
-    """Split by unordered pair, the N(N-1)/2 pairs a < b are the cells of a grid of N/2 rows and N-1 columns. Each
+    """All problems (a, b), cut into splits.
+
+    Split by unordered pair, the N(N-1)/2 pairs a < b are the cells of a grid of N/2 rows and N-1 columns. Each
     stands for two problems, a+b and b+a; the N doubles a+a are cut apart, so that each split has its share.
     Split by ordered pair, the problems themselves are the cells, and b+a of a held-out a+b may be trained on.
     """
 
     def __init__(self, digits: int, split: str, split_seed: int, val_fraction: float, test_fraction: float):
-        self.numbers = 10**digits
+        self.digits, self.numbers = digits, 10**digits
         self.ordered = split == "ordered"
         rows, columns = (self.numbers, self.numbers) if self.ordered else (self.numbers // 2, self.numbers - 1)
         self.grid = Grid(rows, columns, derive(split_seed, "split", split))
         self.doubles = Permutation(self.numbers, derive(split_seed, "split", "doubles"))
         self.cells = cut(rows * columns, val_fraction, test_fraction)
         self.double_cells = cut(self.numbers, val_fraction, test_fraction)
-        self.number_type = integers(np.int64, self.numbers)
-        self.cell_type = integers(np.int64, 2 * rows * columns)
+        self.number_type = integers(self.numbers)
+        self.cell_type = integers(2 * rows * columns)
 
     def count(self, split: str) -> int:
-        """How many problems a split has."""
+        """Count the problems of a split."""
         if self.ordered:
             return self.cells[split].size
         return 2 * self.cells[split].size + self.double_cells[split].size
 
     def problems(self, split: str, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The operands of these items of a split: both orders of its pairs, then its doubles."""
+        """Look up the operands of these items of a split: both orders of its pairs, then its doubles."""
         item = np.asarray(item).astype(self.cell_type)
         start, size = self.cells[split]
         if self.ordered:
@@ -50,7 +52,7 @@ class Universe:
         return a, b
 
     def locate(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The split of each problem, by its place in SPLITS, and which item of it: `problems` undone."""
+        """Find the split of each problem, by its place in SPLITS, and which item of it: `problems` undone."""
         if self.ordered:
             return _locate(self.grid.index(a, b), self.cells)
         split = np.empty(len(a), np.int64)
@@ -65,7 +67,7 @@ class Universe:
         return split, item
 
     def _unfold(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Cell → a < b. Row i holds the pairs that begin with N-1-i, then those that begin with i."""
+        """Turn a cell into a < b. Row i holds the pairs that begin with N-1-i, then those that begin with i."""
         begins_with_row = (column >= row).astype(bool)
         last = self.numbers - 1
         return np.where(begins_with_row, row, last - row), np.where(begins_with_row, column + 1, last - column)
@@ -77,10 +79,38 @@ class Universe:
 
 
 def _locate(index: np.ndarray, cells: dict[str, Cut]) -> tuple[np.ndarray, np.ndarray]:
-    """Which split each permuted cell lies in, and where in it."""
+    """Find the split that each permuted cell lies in, and where in it."""
     place = np.zeros(len(index), np.int64)
     for number, name in enumerate(SPLITS):
         start, size = cells[name]
         place[((index >= start) & (index < start + size)).astype(bool)] = number
     starts = np.array([cells[name].start for name in SPLITS], index.dtype)
     return place, index - starts[place]
+
+
+class PairTask(HeldOutTask):
+    """Problems (a, b) of such a universe."""
+
+    universe: Universe
+
+    def problems(self, split: str, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Look up the operands (a, b) of these samples of a split."""
+        return self.universe.problems(split, self.items(split, index))
+
+    def locate(self, split: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Test which problems (n,) are samples of this split, and find the indices of those that are."""
+        place, item = self.universe.locate(a, b)
+        inside = place == SPLITS.index(split)
+        index = item[inside]
+        if split == "val":
+            index = self.val_order.inverse(index)
+        elif split == "train" and self.subset is not None:
+            index = self.subset.inverse(index)
+            chosen = (index < self.size("train")).astype(bool)
+            inside[inside], index = chosen, index[chosen]
+        return inside, index
+
+    def leaked(self, split: str, index: np.ndarray) -> np.ndarray:
+        """Tell where (n,) b, a is trained on when a, b is asked."""
+        a, b = self.problems(split, index)
+        return self.locate("train", b, a)[0] & (a != b).astype(bool)

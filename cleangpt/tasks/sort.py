@@ -36,6 +36,8 @@ class Settings(held_out.HeldOut):
 
 
 class Task(held_out.NumberedTask):
+    settings: Settings
+
     def __init__(self, settings: Settings, context: int | None = None):
         super().__init__(settings)
         self.tokenizer = Characters([*settings.strings.alphabet, EQUALS, END, PAD], end=END, pad=PAD)

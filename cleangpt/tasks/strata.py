@@ -5,18 +5,19 @@ import numpy as np
 from cleangpt.basics.seeds import Permutation, integers
 from cleangpt.tasks import digits as decimal
 from cleangpt.tasks.contract import COMPLETE
+from cleangpt.tasks.pairs import PairTask
 
 POOL = 100_000  # problems that are drawn of a split that is a tiny part of its universe
 
 
-def sample(task, split: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """The indices of exactly `limit` problems, some of each pair of operand lengths, though short operands are rare.
+def sample(task: PairTask, split: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Choose exactly `limit` problems, some of each pair of operand lengths, though short operands are rare.
 
     Half of the sample is shared out evenly, half in proportion. Each problem is weighted by what its stratum is of
     the split (of all problems, where the split is too large to be counted), so that weighted means are those of the
     whole split.
     """
-    widths = [10] + [9 * 10**k for k in range(1, task.settings.digits)]
+    widths = [10] + [9 * 10**k for k in range(1, task.universe.digits)]
     strata = sorted((wa * wb, i, j) for i, wa in enumerate(widths) for j, wb in enumerate(widths))
     total = task.universe.numbers**2
     fair = [limit // (2 * len(strata)) + round(limit / 2 * (size / total)) for size, _, _ in strata]
@@ -37,26 +38,26 @@ def sample(task, split: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _shares(limit: int, fair: list[int], available: list[int]) -> list[int]:
-    """How many of each stratum: its fair share where it has as many, what is left over from the largest on."""
+    """Share out a sample: to each stratum its fair share where it has as many, the rest from the largest on."""
     taken = [min(share, has) for share, has in zip(fair, available, strict=True)]
     for n in reversed(range(len(taken))):
         taken[n] += max(min(limit - sum(taken), available[n] - taken[n]), -taken[n])
     return taken
 
 
-def _pools(task, split: str, limit: int, strata: list[tuple[int, int, int]]) -> list[np.ndarray]:
-    """A split in a fixed random order, sorted into strata: all of it, or as many problems as a sample can need."""
+def _pools(task: PairTask, split: str, limit: int, strata: list[tuple[int, int, int]]) -> list[np.ndarray]:
+    """Sort a split, in a fixed random order, into strata: all of it, or as many problems as a sample can need."""
     count = task.count(split)
     order = Permutation(task.size(split), task.key("score", split))
     size = count if count <= COMPLETE else min(count, max(4 * limit, POOL))
     index = order(np.arange(size))
-    a, b = (decimal.lengths(decimal.digits_of(x, task.settings.digits)) - 1 for x in task.problems(split, index))
+    a, b = (decimal.lengths(decimal.digits_of(x, task.universe.digits)) - 1 for x in task.problems(split, index))
     return [index[(a == i) & (b == j)] for _, i, j in strata]
 
 
-def _draw(task, split: str, places: tuple[int, int], widths: tuple[int, int], wanted: int) -> np.ndarray:
-    """Up to `wanted` problems of a split with operands of these lengths, in a fixed random order."""
-    number = integers(np.int64, task.universe.numbers)
+def _draw(task: PairTask, split: str, places: tuple[int, int], widths: tuple[int, int], wanted: int) -> np.ndarray:
+    """Draw up to `wanted` problems of a split with operands of these lengths, in a fixed random order."""
+    number = integers(task.universe.numbers)
     lowest = [0 if place == 0 else 10**place for place in places]
     size = widths[0] * widths[1]
     order = Permutation(size, task.key("score", split, *places))

@@ -1,6 +1,6 @@
 """Strings over an alphabet, numbered: the shortest first, those of one length in the order of the alphabet."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -8,13 +8,16 @@ from cleangpt.basics.errors import UserError
 from cleangpt.basics.seeds import integers
 
 
-class Strings(NamedTuple):
+@dataclass(frozen=True)
+class Strings:
+    """All strings over an alphabet of at most so many letters."""
+
     alphabet: str
     longest: int
 
     @property
     def firsts(self) -> list[int]:
-        """The number of the first string of 1, 2, … letters, and one behind the last."""
+        """Number the first string of 1, 2, … letters, and one behind the last."""
         found = [0]
         for length in range(1, self.longest + 1):
             found.append(found[-1] + len(self.alphabet) ** length)
@@ -25,8 +28,8 @@ class Strings(NamedTuple):
         return self.firsts[-1]
 
     def letters(self, number: np.ndarray) -> np.ndarray:
-        """(n,) numbers → (n, longest) places in the alphabet, -1 behind the end of a string."""
-        firsts = np.array(self.firsts, integers(np.int64, self.count))
+        """Turn numbers (n,) into places in the alphabet (n, longest), -1 behind the end of a string."""
+        firsts = np.array(self.firsts, integers(self.count))
         length = np.searchsorted(firsts, number, side="right")
         rest = number - firsts[length - 1]
         found = np.full((len(number), self.longest), -1, np.int64)
@@ -37,7 +40,7 @@ class Strings(NamedTuple):
         return found
 
     def number(self, text: str) -> int:
-        """The number of a string; a UserError where it is none of these."""
+        """Number a string; a UserError where it is none of these."""
         if not 0 < len(text) <= self.longest or set(text) - set(self.alphabet):
             shown = text if len(text) < 30 else text[:30] + "…"
             raise UserError(
@@ -51,13 +54,13 @@ class Strings(NamedTuple):
 
 
 def repeats(letters: np.ndarray) -> np.ndarray:
-    """(n, L) → (n,) how many letters of a string stand in it before."""
+    """Count how many letters of each string (n, L) stand in it before: (n,)."""
     ordered = np.sort(letters, axis=1)
     return ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).sum(axis=1)
 
 
 def inversions(letters: np.ndarray) -> np.ndarray:
-    """(n, L) → (n,) how many pairs of letters of a string stand in the wrong order."""
+    """Count how many pairs of letters of each string (n, L) stand in the wrong order: (n,)."""
     found = np.zeros(len(letters), np.int64)
     for place in range(letters.shape[1]):
         after = letters[:, place + 1 :]

@@ -9,53 +9,29 @@ Places may be drawn one by one instead, with replacement, as nanoGPT does.
 
 import math
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from cleangpt.basics.errors import ConfigError, UserError
-from cleangpt.basics.schema import Section, parse
+from cleangpt.basics.schema import parse
 from cleangpt.basics.seeds import Permutation, scramble
 from cleangpt.basics.words import counted
-from cleangpt.corpus.store import ABOUT, Prepared
+from cleangpt.corpus.settings import PreparationSettings
+from cleangpt.corpus.store import ABOUT, PREPARE, Prepared
 from cleangpt.tasks import contract
 from cleangpt.tasks.contract import Batch, Measure
 from cleangpt.tokens.tokenizers import END
 
 WINDOW = 256  # tokens, where neither the data set nor the model says how many
 LARGE = 1 << 30  # bytes of a file that may not stay in memory
-_READS = ("source", "val_source", "test_source", "field", "separator", "subset")
-_CUTS = ("tokenizer", "bpe_vocab_size", "split", "split_seed", "val_fraction", "test_fraction")
 
 
-class Settings(Section):
-    from_data: ClassVar = (*_READS, *_CUTS)
-
+class Settings(PreparationSettings):
     name: Literal["text", "shakespeare_char", "shakespeare", "tinystories", "openwebtext"] = Field(
         description="what is to be learned; data of your own is text"
     )
-    source: str | None = Field(
-        min_length=1,
-        description="a file, a folder, a glob, an address, or hf:<data set>[@revision][:split] of Hugging Face",
-    )
-    val_source: str | None = Field(description="the same for validation; null: a part of source")
-    test_source: str | None = Field(description="the same for the test; null: a part of source")
-    field: str = Field(min_length=1, description="which field of a record is the text")
-    separator: str | None = Field(min_length=1, description="what stands between documents of a text file")
-    subset: str | None = Field(description="configuration of a Hugging Face data set")
-    streaming: bool | Literal["auto"] = Field(description="read it without storing it; auto: above 5 GB")
-    dir: str = Field(min_length=1, description="where prepared data lies")
-    tokenizer: str = Field(
-        min_length=1, description="characters, bytes, bpe, gpt2, gpt2:<file>, or the path of a tokenizer.json"
-    )
-    bpe_vocab_size: int = Field(ge=257, lt=1 << 24, description="tokens that tokenizer=bpe learns")
-    split: Literal["auto", "documents", "position"] = Field(
-        description="hold out documents, or the last part of each file; auto: documents where there are many"
-    )
-    split_seed: int = Field(ge=0, lt=2**63, description="of the split, apart from the seed of the run")
-    val_fraction: float = Field(ge=0, lt=1, description="of source, held out for validation, without val_source")
-    test_fraction: float = Field(ge=0, lt=1, description="of source, held out for the test, without test_source")
     window: int | None = Field(ge=1, description="tokens in a sample; null: model.block_size, or 256")
     windows: Literal["cover", "random"] = Field(
         description="cover: an epoch reads every token once; random: places drawn one by one, as nanoGPT does"
@@ -64,35 +40,19 @@ class Settings(Section):
     val_size: int | None = Field(ge=1, description="most windows in one evaluation; null: all of validation")
     resident: bool | Literal["auto"] = Field(description="keep the data on the GPU; auto: where it fits")
 
-    @field_validator("test_fraction")
-    @classmethod
-    def _leave_some_to_train(cls, test_fraction: float, info: ValidationInfo) -> float:
-        if info.data.get("val_fraction", 0) + test_fraction >= 1:
-            raise ValueError("and dataset.val_fraction leave nothing to train on: lower one")
-        return test_fraction
-
-    @field_validator("val_fraction")
-    @classmethod
-    def _leave_some_to_validate(cls, val_fraction: float, info: ValidationInfo) -> float:
-        if not val_fraction and not info.data.get("val_source"):
-            raise ValueError("must be above 0, or name a dataset.val_source")
-        return val_fraction
-
     @property
     def sequence_length(self) -> int | None:
         return self.window
 
-    def preparation(self) -> dict[str, Any]:
-        """What decides what prepared data holds."""
-        return {key: getattr(self, key) for key in self.from_data}
-
 
 class Task(contract.Task):
+    settings: Settings
+
     def __init__(self, settings: Settings, context: int | None = None):
         self.data = Prepared(Path(settings.dir), settings.tokenizer)
         self.tokenizer = self.data.tokenizer
-        if self.data.about is not None:  # what it was made from is what counts, whatever is asked for now
-            settings = _as_prepared(settings, self.data)
+        if self.data.preparation is not None:  # what it was made from is what counts, whatever is asked for now
+            settings = _as_prepared(settings, self.data.preparation)
         super().__init__(settings)
         self.sequence_length = settings.window or context or WINDOW
         self.reads_disk = len(self.data.splits["train"].ids) * self.data.splits["train"].ids.itemsize > LARGE
@@ -114,7 +74,7 @@ class Task(contract.Task):
         return self.data.checksums()
 
     def size(self, split: str) -> int:
-        """How many windows a split has."""
+        """Count the windows of a split."""
         if split not in self.ids:
             return 0
         tokens = len(self.ids[split])
@@ -155,20 +115,19 @@ class Task(contract.Task):
                 places = scramble(epoch_keys + index, 0) % np.uint64(len(self.ids[split]) - length)
                 starts = places.astype(np.int64)
         ids = self.ids[split]
-        overhang = len(starts) and int(starts.max()) + length + 1 - len(ids)
-        rows = _cut(ids, starts, length + 1, overhang > 0)  # (n, T + 1)
+        overhangs = len(starts) > 0 and int(starts.max()) + length + 1 > len(ids)
+        rows = _cut(ids, starts, length + 1, overhangs)  # (n, T + 1)
         if isinstance(rows, np.ndarray):
             self.data.splits[split].checked(rows)
         inputs, targets = rows[:, :-1], rows[:, 1:]
-        real = None
-        if overhang > 0:  # the last window of a split is a short one
-            real = starts[:, None] + np.arange(length) < len(ids) - 1
+        # The last window of a split is a short one.
+        real = starts[:, None] + np.arange(length) < len(ids) - 1 if overhangs else None
         documents = (inputs == self.tokenizer.end).cumsum(1) if self.settings.confine else None
         weights = None if real is None else real.astype(np.float32)
         return Batch(inputs, targets, weights, None, real, documents)
 
     def measures(self, loss: float, split: str = "val") -> dict[str, Measure]:
-        """A loss per token in other measures: perplexity, and bits per byte, which compares tokenizers."""
+        """Express a loss per token in other measures: perplexity, and bits per byte, which compares tokenizers."""
         bits = loss / math.log(2)
         return {**super().measures(loss), "bits_per_byte": Measure(bits / self.bytes_per_token(split))}
 
@@ -176,7 +135,7 @@ class Task(contract.Task):
         return {"bytes_per_token": self.bytes_per_token(split)}
 
     def bytes_per_token(self, split: str) -> float:
-        """Bytes of text that a token of a split stands for, all but the first, which nothing predicts."""
+        """Average the bytes of text behind a token of a split, all but the first, which nothing predicts."""
         tokens = self.data.splits[split]
         if tokens.text_bytes is None:
             text = self.tokenizer.decode(tokens.checked(tokens.ids).tolist())
@@ -185,25 +144,23 @@ class Task(contract.Task):
         return max(1, tokens.text_bytes - len(first.encode())) / (len(tokens.ids) - 1)
 
     def guessing(self) -> float:
-        """The entropy of the tokens of a long beginning of the training text, in nats."""
+        """Compute the entropy of the tokens of a long beginning of the training text, in nats."""
         tokens = self.data.splits["train"]
         return contract.entropy(np.bincount(tokens.checked(np.asarray(tokens.ids[: 1 << 20]))))
 
 
-def _as_prepared(settings: Settings, data: Prepared) -> Settings:
-    """The settings, with those that prepared data was made by in the place of what is asked for now."""
-    known = {key: value for key, value in data.about["preparation"].items() if key in settings.from_data}
+def _as_prepared(settings: Settings, preparation: dict[str, Any]) -> Settings:
+    """Replace what is asked for now by what prepared data was made by."""
+    known = {key: value for key, value in preparation.items() if key in settings.from_data}
     try:
         return parse({**settings.model_dump(), **known}, Settings)
     except ConfigError as error:
-        raise UserError(
-            f"{data.folder / ABOUT} does not say how the data was prepared ({error.mistakes[0]}): prepare it again "
-            "with force=true"
-        ) from None
+        path = Path(settings.dir) / ABOUT
+        raise UserError(f"{path} does not say how the data was prepared ({error.mistakes[0]}){PREPARE}") from None
 
 
 def _cut(ids: Any, starts: np.ndarray, length: int, overhangs: bool) -> Any:
-    """(n, length) int64 tokens from these places on. Behind the last token comes it again, as padding."""
+    """Cut windows of tokens from these places on, (n, length) int64; the last token of all is repeated as padding."""
     if isinstance(ids, np.ndarray):
         if not overhangs:
             return np.lib.stride_tricks.sliding_window_view(ids, length)[starts].astype(np.int64)
@@ -211,6 +168,6 @@ def _cut(ids: Any, starts: np.ndarray, length: int, overhangs: bool) -> Any:
         return ids[places].astype(np.int64)
     import torch
 
-    places = torch.from_numpy(starts).to(ids.device)[:, None] + torch.arange(length, device=ids.device)
-    rows = ids[places.clamp_max(len(ids) - 1)].long()
+    columns = torch.from_numpy(starts).to(ids.device)[:, None] + torch.arange(length, device=ids.device)
+    rows = ids[columns.clamp_max(len(ids) - 1)].long()
     return rows & 0xFFFF if ids.dtype == torch.int16 else rows

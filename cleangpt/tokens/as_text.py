@@ -2,15 +2,16 @@
 
 import codecs
 from collections.abc import Sequence
-from typing import Any
+
+from cleangpt.tokens.tokenizers import Bytes, Tiktoken, Tokenizer
 
 HALF = "\ufffd"  # what decoders show for a part of a character
 
 
 class BytesText:
-    """For tokens that are bytes: what is not a whole character yet waits."""
+    """Text of tokens that are bytes: those that are not a whole character yet wait."""
 
-    def __init__(self, tokenizer: Any):
+    def __init__(self, tokenizer: Bytes | Tiktoken):
         self.bytes_of = tokenizer.bytes_of
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -22,9 +23,9 @@ class BytesText:
 
 
 class DecodedText:
-    """For any tokenizer: the text of a token is what it adds to that of the tokens just before it."""
+    """Text of any tokens: that of a token is what it adds to the text of those just before it."""
 
-    def __init__(self, tokenizer: Any):
+    def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
         self.tokens: list[int] = []
         self.before, self.shown = 0, 0  # tokens that only give context; tokens whose text is out
@@ -46,18 +47,18 @@ class DecodedText:
 class Detokenizer:
     """The text of tokens that come one by one, up to a stop string."""
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str] = ()):
-        self.text = (BytesText if hasattr(tokenizer, "bytes_of") else DecodedText)(tokenizer)
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()):
+        self.text = BytesText(tokenizer) if isinstance(tokenizer, Bytes | Tiktoken) else DecodedText(tokenizer)
         self.stop = [word for word in stop if word]
         self.held = ""  # what may be the beginning of a stop string
         self.stopped = False
 
     def push(self, token: int) -> str:
-        """The text that this token makes certain."""
+        """Take a token, and return the text that it makes certain."""
         return self._before_stop(self.text.push(token))
 
     def finish(self) -> str:
-        """What was held back, since no more tokens come."""
+        """Return what was held back, since no more tokens come."""
         if self.stopped:
             return ""
         text = self._before_stop(self.text.finish())

@@ -1,4 +1,4 @@
-"""Our tokenizers ↔ tokenizer.json of the `tokenizers` library, which says the same of every text.
+"""Exchange tokenizers with the `tokenizers` library: its tokenizer.json says the same of every text as ours.
 
 GPT-2's becomes byte pairs with their merges, characters become words of one character each, and bytes become byte
 pairs without a merge. One thing differs, and is meant: in text, the library takes the name of a special token for it.
@@ -8,12 +8,15 @@ import base64
 import json
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cleangpt.basics import untrusted
 from cleangpt.basics.errors import UserError
 from cleangpt.tokens import tokenizers
 from cleangpt.tokens.tokenizers import Bytes, Characters, HuggingFace, Tiktoken, Tokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Library
 
 ANY_CHARACTER = r"[\s\S]"
 # GPT-2's pattern, as tiktoken has written it over time: what the library's ByteLevel does by itself.
@@ -27,14 +30,20 @@ TEXTS = ("Hello, world's 12 + 345 = 357!\n", "naïve  日本語 🙂\t<|x|>\r\n\
 
 
 def library(tokenizer: Tokenizer) -> dict[str, Any]:
-    """The tokenizer.json of a tokenizer."""
-    if isinstance(tokenizer, HuggingFace):
-        return tokenizer.data
-    made = {Characters: _characters, Bytes: _bytes, Tiktoken: _byte_pairs}[type(tokenizer)](tokenizer)
+    """Write a tokenizer as tokenizer.json."""
+    match tokenizer:
+        case HuggingFace():
+            return tokenizer.data
+        case Characters():
+            made = _characters(tokenizer)
+        case Bytes():
+            made = _bytes(tokenizer)
+        case Tiktoken():
+            made = _byte_pairs(tokenizer)
     return json.loads(made.to_str())
 
 
-def _characters(tokenizer: Characters):
+def _characters(tokenizer: Characters) -> "Library":
     from tokenizers import Regex, decoders, models, pre_tokenizers
     from tokenizers import Tokenizer as Library
 
@@ -44,12 +53,12 @@ def _characters(tokenizer: Characters):
     return _with_special(made, [token for token in (tokenizer.end_token, tokenizer.pad_token) if token is not None])
 
 
-def _bytes(tokenizer: Bytes):
+def _bytes(tokenizer: Bytes) -> "Library":
     vocabulary = {letter: byte for byte, letter in enumerate(_letters())}
     return _with_special(_byte_level(vocabulary, [], None), [tokenizers.END] if tokenizer.end is not None else [])
 
 
-def _byte_pairs(tokenizer: Tiktoken):
+def _byte_pairs(tokenizer: Tiktoken) -> "Library":
     letters = _letters()
     ranks = {base64.b64decode(token): rank for rank, token in enumerate(tokenizer.tokens)}
 
@@ -64,7 +73,7 @@ def _byte_pairs(tokenizer: Tiktoken):
 
 
 def _halves(ranks: dict[bytes, int], token: bytes) -> tuple[bytes, bytes]:
-    """The two tokens that are merged into this one: what its bytes become by the merges before it."""
+    """Find the two tokens that are merged into this one: what its bytes become by the merges before it."""
     parts = [token[i : i + 1] for i in range(len(token))]
     while len(parts) > 2:
         found = [(ranks.get(a + b, ranks[token]), i) for i, (a, b) in enumerate(pairwise(parts))]
@@ -78,20 +87,20 @@ def _halves(ranks: dict[bytes, int], token: bytes) -> tuple[bytes, bytes]:
     return parts[0], parts[1]
 
 
-def _byte_level(vocabulary: dict[str, int], merges: list[tuple[str, str]], pattern: str | None):
-    """Byte pairs over bytes that are written as letters. The pattern cuts words; None leaves the text whole."""
+def _byte_level(vocabulary: dict[str, int], merges: list[tuple[str, str]], pattern: str | None) -> "Library":
+    """Make byte pairs over bytes that are written as letters. The pattern cuts words; None leaves the text whole."""
     from tokenizers import Regex, decoders, models, pre_tokenizers
     from tokenizers import Tokenizer as Library
 
     made = Library(models.BPE(vocabulary, merges))
     level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern == GPT2)
-    if pattern not in (GPT2, None):
-        level = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated"), level])
-    made.pre_tokenizer, made.decoder = level, decoders.ByteLevel()
+    words = None if pattern in (GPT2, None) else pre_tokenizers.Split(Regex(pattern), "isolated")
+    made.pre_tokenizer = pre_tokenizers.Sequence([words, level]) if words else level
+    made.decoder = decoders.ByteLevel()
     return made
 
 
-def _with_special(made, special: list[str]):
+def _with_special(made: "Library", special: list[str]) -> "Library":
     from tokenizers import AddedToken
 
     made.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in dict.fromkeys(special)])
@@ -99,20 +108,20 @@ def _with_special(made, special: list[str]):
 
 
 def _letters() -> list[str]:
-    """How the 256 bytes are written in a byte-level vocabulary: printable ones as themselves (GPT-2's convention)."""
+    """Write the 256 bytes as in a byte-level vocabulary: printable ones as themselves (GPT-2's convention)."""
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = iter(range(256, 512))
     return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
 
 
 def special_ids(tokenizer: Tokenizer) -> dict[str, int | None]:
-    """Which tokens begin, end and fill up a text. GPT-2's begins a text as it ends one."""
+    """Number the tokens that begin, end and fill up a text. GPT-2's begins a text as it ends one."""
     first = tokenizer.end if isinstance(tokenizer, Tiktoken) else begin(tokenizer)
     return {"bos_token_id": first, "eos_token_id": tokenizer.end, "pad_token_id": getattr(tokenizer, "pad", None)}
 
 
 def configuration(tokenizer: Tokenizer, block_size: int) -> dict[str, Any]:
-    """tokenizer_config.json."""
+    """Fill in a tokenizer_config.json."""
     special = {key.removesuffix("_id"): i for key, i in special_ids(tokenizer).items() if i is not None}
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -124,7 +133,7 @@ def configuration(tokenizer: Tokenizer, block_size: int) -> dict[str, Any]:
 
 
 def begin(tokenizer: Tokenizer) -> int | None:
-    """The token that a tokenizer.json puts before every text, as Llama's does; None without one."""
+    """Find the token that a tokenizer.json puts before every text, as Llama's does; None without one."""
     if not isinstance(tokenizer, HuggingFace):
         return None
     ids = tokenizer.tokenizer.encode("", add_special_tokens=True).ids
@@ -132,7 +141,7 @@ def begin(tokenizer: Tokenizer) -> int | None:
 
 
 def read(folder: Path) -> HuggingFace | None:
-    """The tokenizer of a model in Hugging Face's format, if it brings one."""
+    """Read the tokenizer of a model in Hugging Face's format, if it brings one."""
     if not (folder / "tokenizer.json").exists():
         return None
     try:
@@ -146,7 +155,7 @@ def read(folder: Path) -> HuggingFace | None:
 
 
 def difference(one: Tokenizer, other: Tokenizer) -> str | None:
-    """Why two tokenizers don't mean the same by their tokens, or None."""
+    """Say why two tokenizers don't mean the same by their tokens; None where they do."""
     if one.to_json() == other.to_json():
         return None
     vocabularies = [_vocabulary(tokenizer) for tokenizer in (one, other)]

@@ -1,4 +1,4 @@
-"""Text ↔ tokens. A tokenizer is stored as JSON with prepared data and beside the weights, never as a pickle.
+"""Tokenizers, which are stored as JSON with prepared data and beside the weights, never as a pickle.
 
 Each kind has `vocab_size`, the id `end` of the token that ends a document (or None), `encode` and `decode`, and
 `array`, which is `encode` for much text: the ids in the smallest type that holds the vocabulary. Where a token may be
@@ -26,12 +26,12 @@ ENDS = (END, "</s>", "<|end_of_text|>", "<eos>")  # what other people's tokenize
 
 
 def smallest_type(vocab_size: int) -> np.dtype:
-    """The smallest unsigned integer that holds every id of a vocabulary."""
+    """Choose the smallest unsigned integer that holds every id of a vocabulary."""
     return next(np.dtype(t) for t in ("uint8", "uint16", "uint32") if vocab_size <= 1 << 8 * np.dtype(t).itemsize)
 
 
 def code_points(text: str) -> np.ndarray:
-    """The number of each character."""
+    """Number each character as Unicode does."""
     if text.isascii():
         return np.frombuffer(text.encode(), np.uint8)
     return np.frombuffer(text.encode("utf-32-le"), np.uint32)
@@ -200,7 +200,7 @@ class HuggingFace:
 
 
 def _refuse_holes(vocab_size: int, tokens: int) -> int:
-    """The size of a vocabulary, some numbers of which may have no token; but libraries walk over all of them."""
+    """Return the size of a vocabulary, unless most numbers have no token: libraries walk over all of them."""
     if vocab_size > tokens + MOST_HOLES:
         raise ValueError(f"it has {tokens:,} tokens, and one of them is number {vocab_size - 1:,}")
     return vocab_size
@@ -208,7 +208,7 @@ def _refuse_holes(vocab_size: int, tokens: int) -> int:
 
 @contextlib.contextmanager
 def _speaking(text: str) -> Iterator[None]:
-    """Text on its way through a library, which may fail in its own ways on a vocabulary that lacks a part of it."""
+    """Turn whatever a library raises, as on a vocabulary that lacks a part of the text, into a UserError."""
     try:
         with untrusted.rust():
             yield
@@ -225,7 +225,7 @@ KINDS: dict[str, type[Tokenizer]] = {kind.kind: kind for kind in (Characters, By
 
 
 def from_json(data: dict[str, Any], path: Path | str) -> Tokenizer:
-    """What `to_json` gave, or a tokenizer.json of the `tokenizers` library."""
+    """Make a tokenizer from what `to_json` gave, or from a tokenizer.json of the `tokenizers` library."""
     data = dict(data)
     kind = data.pop("kind", None)
     with untrusted.reading(path, "a tokenizer"):
@@ -237,7 +237,7 @@ def from_json(data: dict[str, Any], path: Path | str) -> Tokenizer:
 
 
 def _made(kind: type[Tokenizer], data: dict[str, Any]) -> Tokenizer:
-    """A tokenizer of this kind, its values being of the types that it asks for."""
+    """Make a tokenizer of this kind, if its values are of the types that it asks for."""
     hints = typing.get_type_hints(kind.__init__)
     for name in hints.keys() & data.keys():
         try:
@@ -254,7 +254,7 @@ def load(path: Path) -> Tokenizer:
 
 
 def named(name: str) -> Tokenizer | None:
-    """The tokenizer of this name, where it needs no text to be made from: None for the others."""
+    """Make the tokenizer of this name, where it takes no text to be made from: None for the others."""
     if name == "bytes":
         return Bytes()
     if name == "gpt2" or name.startswith("gpt2:"):
@@ -265,7 +265,7 @@ def named(name: str) -> Tokenizer | None:
 
 
 def gpt2(file: str | None = None) -> Tiktoken:
-    """GPT-2's vocabulary, from a local file of ranks or as tiktoken finds or fetches it.
+    """Read GPT-2's vocabulary from a local file of ranks, or as tiktoken finds or fetches it.
 
     `r50k_base` is the same vocabulary as `gpt2` in one file that tiktoken caches.
     """
@@ -292,13 +292,13 @@ def gpt2(file: str | None = None) -> Tiktoken:
 
 
 def characters_of(found: Iterable[str], with_end: bool) -> Characters:
-    """One token for each character that was found, and one that ends a document where there are several."""
+    """Make a token of each character that was found, and one that ends a document where there are several."""
     tokens = sorted(set(found))
     return Characters([*tokens, END] if with_end else tokens, end=END if with_end else None)
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> HuggingFace:
-    """Byte pairs learned from text: every byte is a token, so that nothing is ever unknown."""
+    """Learn byte pairs from text: every byte is a token, so that nothing is ever unknown."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

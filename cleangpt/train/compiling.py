@@ -1,4 +1,4 @@
-"""torch.compile where it pays within the run: block by block, so that all layers share what was compiled once.
+"""Use torch.compile where it pays within the run: block by block, so that all layers share what was compiled once.
 
 What was compiled stays on disk (TORCHINDUCTOR_CACHE_DIR), and a second run starts sooner. Evaluation is never
 compiled: its last batch has another length.
@@ -22,7 +22,7 @@ UNKNOWN_PEAK = 50e12
 def eager_seconds(
     config: Config, model: LanguageModel, length: int, compute: Compute, processes: int, micro_steps: int
 ) -> float:
-    """About how long so many micro-steps take on a GPU without compilation, from what is known of the card."""
+    """Estimate how long so many micro-steps take on a GPU without compilation, from what is known of the card."""
     rows = -(-config.train.batch_size // processes)
     peak = peaks.peak(compute) or UNKNOWN_PEAK
     arithmetic = rows * length * model.flops_per_token(length) / (UTILISATION * peak)
@@ -31,7 +31,7 @@ def eager_seconds(
 
 
 def decide(choice: bool | str, compute: Compute, seconds: float) -> tuple[bool | str, str | None]:
-    """How to compile a run that takes so long without, and what `auto` has to say about it."""
+    """Decide how to compile a run that takes so long without, and what `auto` has to say about it."""
     if choice == "graphs" and compute.device.type != "cuda":
         raise UserError("`compile` is graphs, which only a CUDA device has: use compile=true")
     if choice not in ("auto", False) and not compiler.has_compiler():
@@ -58,4 +58,4 @@ def apply(choice: bool | str, model: LanguageModel) -> None:
     elif choice:
         for module in model.compiled():
             module.compile(dynamic=False)
-        model.loss = torch.compile(model.loss, dynamic=False)
+        vars(model)["loss"] = torch.compile(model.loss, dynamic=False)  # goes before the method

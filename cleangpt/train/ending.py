@@ -1,21 +1,22 @@
-"""How a training ends: what it leaves of its result, and what it says. It names nothing that is not there."""
+"""End a training: write what it leaves of its result, and say so. Nothing is named that is not there."""
 
 import contextlib
 import signal
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.shown import visible
+from cleangpt.basics.words import listed
 from cleangpt.config.cli import FAILED
 from cleangpt.machine import distributed
-from cleangpt.runs import card
+from cleangpt.runs import card, weights
 from cleangpt.runs.rundir import read_metrics
-from cleangpt.score import evaluate, keep, of_task
+from cleangpt.score import evaluate, of_task
 from cleangpt.terminal import patience
-from cleangpt.train import kept, telling, verdict
+from cleangpt.train import telling, verdict
 from cleangpt.train.loop import Trainer
 
 
@@ -28,7 +29,7 @@ def finish(trainer: Trainer, status: str) -> int:
     trainer.say_complaints()
     for sentence in telling.end(trainer, status):
         tracker.say(sentence)
-    found = distributed.from_main(lambda: kept.look(trainer, ended=True))
+    found: Kept = distributed.from_main(lambda: _look(trainer, ended=True))
     if found.lacking:
         if trainer.world.is_main:
             _write_summary(trainer, {**_summary(trainer, "failed"), "error": found.sentence()})
@@ -50,12 +51,12 @@ def finish(trainer: Trainer, status: str) -> int:
     judged = verdict.of(config, read_metrics(run.metrics), _end(trainer, status, score))
     summary = _summary(trainer, status, score, judged.name)
     if score is not None:
-        _try_score(trainer, lambda: keep.save(score, run.score, label))
+        _try_score(trainer, lambda: of_task.save(score, run.score, label))
     written = _write_summary(trainer, summary)  # before pictures take the last room
     if score is not None:
         if config.logger.plots:
             with patience.doing("Drawing the score", voice=tracker.voice):
-                _try_score(trainer, lambda: keep.draw(task, score, run.score, label))
+                _try_score(trainer, lambda: of_task.draw(task, score, run.score, label))
         for table in of_task.tables(task, score)[:2]:
             tracker.say(table)
     _leave_card(trainer)
@@ -78,7 +79,7 @@ def stopped(trainer: Trainer) -> int:
     _leave_card(trainer)
     tracker.say(f"Stopped by {signal.Signals(number).name} after step {trainer.state.step}.")
     if trainer.world.is_main:
-        found = kept.look(trainer, ended=False)
+        found = _look(trainer, ended=False)
         if found.lacking:
             tracker.say(f"{found.sentence()}.")
         _say_how_to_go_on(trainer, found)
@@ -115,26 +116,59 @@ def is_gone(trainer: Trainer) -> bool:
     """Tell whether the run directory was taken away; it is not made anew, since that would hold half a run."""
     gone = distributed.from_main(trainer.tracker.is_gone)
     if gone:
-        where, step = trainer.run.shown(), trainer.state.step
-        trainer.tracker.say(
-            f"{where} was deleted, moved or replaced: stopped after step {step}, nothing more is written."
-        )
+        what = f"stopped after step {trainer.state.step}, nothing more is written."
+        trainer.tracker.say(f"{trainer.run.shown()} was deleted, moved or replaced: {what}")
     return gone
 
 
-def _say_how_to_go_on(trainer: Trainer, found: kept.Kept) -> None:
-    command, run = telling.starter(trainer.config, trainer.world), trainer.run.shown()
+class Kept(NamedTuple):
+    """The names of what is there, as a person would say them, and of what should be there and is not."""
+
+    there: list[str]
+    lacking: list[str]
+    goes_on: int | None  # the step from which the run can be resumed
+
+    def sentence(self) -> str:
+        are = "are" if len(self.there) > 1 else "is"
+        there = f"there {are} {listed(self.there)}" if self.there else "nothing is there"
+        return f"{listed(self.lacking)} could not be written; {there}"
+
+
+def _look(trainer: Trainer, ended: bool) -> Kept:
+    """Look at what the disk has of a run at its present step: a full one keeps nothing. One that `ended` has final/."""
+    run, state, tracker = trainer.run, trainer.state, trainer.tracker
+    there: list[str] = []
+    lacking: list[str] = []
+    snapshots = [int(folder.name.removeprefix("step_")) for folder in run.snapshot_folders()]
+    if state.step not in snapshots:
+        lacking.append(f"the snapshot of step {state.step}")
+    if snapshots:
+        there.append(f"the snapshot of step {snapshots[-1]}")
+    expected = [(run.best, state.best_step)] if state.best is not None else []
+    if ended:
+        expected.append((run.final, state.step))
+    for folder, step in expected:
+        if (found := weights.step(folder)) is not None:
+            there.append(f"{folder.name}/ (step {found})")
+        if found != step:
+            lacking.append(f"{folder.name}/ (step {step})")
+    if lines := tracker.waiting():
+        lacking.append(f"the last {lines} lines of metrics.jsonl" if lines > 1 else "the last line of metrics.jsonl")
+    return Kept(there, lacking, snapshots[-1] if snapshots else None)
+
+
+def _say_how_to_go_on(trainer: Trainer, found: Kept) -> None:
+    command = f"{telling.starter(trainer.config, trainer.world)} resume={trainer.run.shown()}"
     if found.goes_on is None:
         trainer.tracker.say("There is no snapshot to resume from.")
-    elif found.goes_on == trainer.state.step:
-        trainer.tracker.say(f"Resume with: {command} resume={run}")
     else:
-        trainer.tracker.say(f"Resume from step {found.goes_on} with: {command} resume={run}")
+        since = "" if found.goes_on == trainer.state.step else f" from step {found.goes_on}"
+        trainer.tracker.say(f"Resume{since} with: {command}")
 
 
 def _end(trainer: Trainer, status: str, score: dict[str, Any] | None) -> verdict.End:
     """Collect what a run is judged by: the test split, or the last evaluation where that was not scored."""
-    accuracy = guessing = None
+    accuracy, guessing = None, 0.0
     if trainer.task.has_answers:
         accuracy = score["accuracy"] if score is not None else (trainer.state.scores or {}).get("val/accuracy", 0.0)
     else:
@@ -155,16 +189,10 @@ def _summary(
     if judged is not None:
         summary["verdict"] = judged
     speed = state.tokens / max(state.train_seconds, 1e-9)
-    mfu = trainer.health.mfu(speed)
-    summary |= {
-        "tokens": state.tokens,
-        "epochs": trainer.stream.epochs(state.micro_step),
-        "tokens_per_second": speed,
-        **({} if mfu is None else {"mfu": mfu}),
-        "train_seconds": state.train_seconds,
-        "seconds": trainer.seconds(),
-    }
-    return summary
+    summary |= {"tokens": state.tokens, "epochs": trainer.stream.epochs(state.micro_step), "tokens_per_second": speed}
+    if (mfu := trainer.health.mfu(speed)) is not None:
+        summary["mfu"] = mfu
+    return {**summary, "train_seconds": state.train_seconds, "seconds": trainer.seconds()}
 
 
 def _write_summary(trainer: Trainer, summary: dict[str, Any]) -> bool:

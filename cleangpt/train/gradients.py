@@ -1,13 +1,23 @@
-"""All gradients of a model in one flat buffer, summed over the processes while the backward pass still runs."""
+"""Keep all gradients in one flat buffer, and sum it over the processes while the backward pass still runs."""
 
 from collections.abc import Iterable
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from cleangpt.machine import distributed
+
+
+class Sums(NamedTuple):
+    """The sums that the all-reduce of a step brings besides gradients."""
+
+    loss: float
+    weight: float  # supervised tokens
+    tokens: float
+    stop: float  # processes that were asked to stop
+    incomplete: float  # processes that did not read all their samples
 
 
 class Gradients:
@@ -19,7 +29,6 @@ class Gradients:
     same bits as one that went on. (DistributedDataParallel lays its buckets out anew after the first backward pass.)
     """
 
-    SUMS = ("loss", "weight", "tokens", "stop", "incomplete")
     SMALL = 1 << 24  # elements: of more than these a second copy would take memory that is needed
     BUCKET = 1 << 23  # elements: enough to make good use of a network
     ALIGN = 16  # elements: each gradient begins where vector instructions like it
@@ -28,7 +37,7 @@ class Gradients:
         self.parameters = list(parameters)
         sizes = [-(-p.numel() // self.ALIGN) * self.ALIGN for p in self.parameters]
         device = self.parameters[0].device
-        self.buffer = torch.zeros(sum(sizes) + len(self.SUMS), dtype=torch.float32, device=device)
+        self.buffer = torch.zeros(sum(sizes) + len(Sums._fields), dtype=torch.float32, device=device)
         self.flat, self.sums = self.buffer[: sum(sizes)], self.buffer[sum(sizes) :]
         starts = accumulate(sizes, initial=0)
         self.views = [
@@ -42,20 +51,18 @@ class Gradients:
             self._cut(sizes)
 
     def begin(self) -> None:
-        """Before the first backward pass of a step.
-
-        Of a small model it leaves its gradients where it made them: one copy is less work than zeros and a sum.
-        """
+        """Prepare for the first backward pass of a step."""
         if self.flat.numel() > self.SMALL:
             self.buffer.zero_()
             return
+        # For small models, let backward() allocate .grad: copying once beats zeroing and accumulating.
         self.sums.zero_()
         self.adding = False
         for parameter in self.parameters:
             parameter.grad = None
 
     def collect(self) -> None:
-        """After a backward pass: what the first one left goes into the buffer, and those to come add to it."""
+        """Copy what the first backward pass left into the buffer, and have those to come add to it."""
         if self.adding:
             return
         missing = [view for p, view in zip(self.parameters, self.views, strict=True) if p.grad is None]
@@ -63,7 +70,7 @@ class Gradients:
         if missing:
             torch._foreach_zero_(missing)
         if pairs:
-            torch._foreach_copy_(*map(list, zip(*pairs, strict=True)))
+            torch._foreach_copy_([view for view, _ in pairs], [grad for _, grad in pairs])
         self._add_from_here()
 
     def _add_from_here(self) -> None:
@@ -74,7 +81,7 @@ class Gradients:
     # ---- over processes
 
     def _cut(self, sizes: list[int]) -> None:
-        """Buckets from the end of the buffer, where a backward pass begins. The sums are summed by themselves, last."""
+        """Cut the buffer into buckets from its end, where a backward pass begins. The sums come last, by themselves."""
         stop, count, size = self.flat.numel(), 0, 0
         bucket_of: list[int] = []
         for number in reversed(range(len(sizes))):
@@ -87,7 +94,7 @@ class Gradients:
             parameter.register_post_accumulate_grad_hook(lambda _, bucket=self.buckets[number]: self._done(bucket))
 
     def before_last_pass(self) -> None:
-        """The next backward pass is the last of this step: what it is done with can be summed."""
+        """Note that the next backward pass is the last of this step: what it is done with can be summed."""
         self.last_pass = True
 
     def _done(self, bucket: "Bucket") -> None:
@@ -114,9 +121,14 @@ class Gradients:
     def norm(self) -> Tensor:
         return torch.linalg.vector_norm(self.flat)
 
+    def summed(self) -> tuple[Sums, float]:
+        """Read the sums and the norm of the gradients, which waits for the device: once a step."""
+        *found, norm = torch.cat([self.sums, self.norm()[None]]).tolist()
+        return Sums(*found), norm
+
 
 class Bucket:
-    """A part of the buffer that is summed in one go."""
+    """A part of the buffer that one all-reduce sums."""
 
     def __init__(self, part: Tensor, parameters: int):
         self.part, self.parameters = part, parameters

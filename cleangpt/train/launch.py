@@ -1,4 +1,4 @@
-"""How a training starts: which run directory, whether it continues one, and in how many processes."""
+"""Start a training: in which run directory, whether it continues one, and in how many processes."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ from cleangpt.train import resuming
 PROCESSES_A_CORE = 8  # more only wait for each other
 
 
-def train(asked: Asked, began: float) -> int:
+def train(asked: Asked[Config], began: float) -> int:
     """Find out what this command line means, and do it; the exit status."""
     hydra = HydraConfig.get()
     assert hydra.mode == RunMode.RUN, "the jobs of a sweep are started by hydra_plugins/cleangpt_sweeps.py"
@@ -52,26 +52,26 @@ def train(asked: Asked, began: float) -> int:
             raise
 
 
-def _decide(asked: Asked, proposed: Path, claimed: contextlib.ExitStack) -> tuple[RunDir, Asked, Path | None]:
-    """Run directory, configuration and what to resume: rank 0 decides, and needs to be the only one with the disk.
+def _decide(asked: Asked[Config], proposed: Path, claimed: contextlib.ExitStack) -> resuming.Decision:
+    """Decide on run directory, configuration and what to resume: rank 0 does, and may be the only one with the disk.
 
     The run directory is claimed before it is looked at.
     """
 
-    def decide(proposed: Path, restarted: bool) -> tuple[RunDir, Asked, Path | None]:
+    def decide(proposed: RunDir, restarted: bool) -> resuming.Decision:
         try:
-            run = resuming.directory(asked.config, RunDir(proposed))
+            run = resuming.directory(asked.config, proposed)
             claimed.enter_context(claim.alone_in(run, waits=asked.config.resume is not None or restarted))
-            return resuming.decide(asked, RunDir(proposed), restarted)
+            return resuming.decide(asked, proposed, restarted)
         except OSError as error:
             raise error if error.filename is None else cli.unusable(error) from None
 
     if "RANK" not in os.environ:
-        return decide(proposed, restarted=False)
+        return decide(RunDir(proposed), restarted=False)
 
     from cleangpt.machine import distributed
 
-    agreed = Path(distributed.agree("run directory", str(proposed)))
+    agreed = RunDir(Path(distributed.agree("run directory", str(proposed))))
 
     def say() -> str:
         run, decided, resume = decide(agreed, distributed.happened("begun"))
@@ -83,7 +83,7 @@ def _decide(asked: Asked, proposed: Path, claimed: contextlib.ExitStack) -> tupl
 
 
 def _can_compute(config: Config) -> None:
-    """A stored configuration may ask for a device that this machine lacks."""
+    """Refuse a device that this machine lacks, for which a stored configuration may ask."""
     if config.device in ("cuda", "mps"):
         from cleangpt.machine import device
 
@@ -92,7 +92,7 @@ def _can_compute(config: Config) -> None:
 
 
 def _processes(config: Config) -> int:
-    """How many processes to start; 1 where this one is enough, or is one of several already."""
+    """Count the processes to start; 1 where this one is enough, or is one of several already."""
     if "WORLD_SIZE" in os.environ:
         launched = int(os.environ["WORLD_SIZE"])
         if config.processes not in ("auto", launched):
@@ -103,11 +103,9 @@ def _processes(config: Config) -> int:
         return 1
     if config.processes != "auto":
         cores = os.cpu_count() or 1
-        if config.processes > PROCESSES_A_CORE * cores:
-            raise UserError(
-                f"`processes` is {config.processes}, and this machine has {counted(cores, 'core')}: start at most "
-                f"{PROCESSES_A_CORE * cores}"
-            )
+        if config.processes > (most := PROCESSES_A_CORE * cores):
+            here = f"this machine has {counted(cores, 'core')}"
+            raise UserError(f"`processes` is {config.processes}, and {here}: start at most {most}")
         return config.processes
     if config.device in ("auto", "cuda"):
         patience.load_torch()

@@ -1,19 +1,16 @@
-"""The loop. Its unit is the optimizer step: logging, evaluation and snapshots fall between steps only."""
+"""Train step by step. The unit is the optimizer step: logging, evaluation and snapshots fall between steps only."""
 
 import contextlib
-import json
 import math
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 
-from cleangpt.basics import untrusted
 from cleangpt.basics.seeds import derive
 from cleangpt.config.experiment import Config
 from cleangpt.machine import distributed
@@ -41,17 +38,9 @@ class NonFinite(Exception):
     """A loss or gradient that is not a number: the weights were not touched."""
 
 
-class Sums(NamedTuple):
-    """The sums that the all-reduce of a step brings besides gradients."""
-
-    loss: float
-    weight: float  # supervised tokens
-    tokens: float
-    stop: float  # processes that were asked to stop
-    incomplete: float  # processes that did not read all their samples
-
-
 class Trainer:
+    """One training: its steps, and what falls between them."""
+
     def __init__(
         self,
         config: Config,
@@ -79,6 +68,8 @@ class Trainer:
         self.profiler = profiling.Profiler(run, train, compute, tracker.say) if profiles else profiling.Off()
         self.launches_graphs = False
         self.told_time = False
+        self.step_began = self.snapshot_at = self.first_step_began = 0.0
+        self.first_micro_step = 0
         self.state = State()
         self.earlier_seconds = 0.0
         self.scales_loss = compute.dtype == torch.float16
@@ -87,11 +78,8 @@ class Trainer:
     # ---- the whole run
 
     def restore(self, folder: Path) -> None:
-        stored = snapshot.restore(folder, self.model, self.optimizer)
-        with untrusted.reading(folder / snapshot.STATE, "the state of a training"):
-            self.state = TypeAdapter(State).validate_json(json.dumps(stored), strict=True)
-            if self.state.step < 0 or folder.name != f"step_{self.state.step:08d}":
-                raise ValueError(f"it is of step {self.state.step}")
+        """Go on from a snapshot."""
+        self.state = snapshot.restore(folder, self.model, self.optimizer)
         self.earlier_seconds = self.state.seconds
         distributed.from_main(lambda: snapshot.restore_best(folder, self.run, self.model))
         if self.state.best is not None and not self.has_best():
@@ -131,10 +119,9 @@ class Trainer:
     def _long_step(self) -> contextlib.AbstractContextManager:
         """Announce a step that may take long: the first one, and those after a slow one."""
         first = self.state.micro_step == self.first_micro_step
-        if not first and time.monotonic() - self.step_began < 1.0:
-            self.step_began = time.monotonic()
+        before, self.step_began = self.step_began, time.monotonic()
+        if not first and self.step_began - before < 1.0:
             return contextlib.nullcontext()
-        self.step_began = time.monotonic()
         what = "Making the first samples and the first step" if first else f"Making step {self.state.step + 1}"
         return patience.doing(what, voice=self.tracker.voice)
 
@@ -196,7 +183,7 @@ class Trainer:
             return
         self.writer.wait()  # a disk slower than the interval must not fall behind by more than one snapshot
         self.state.seconds, self.state.world_size = self.seconds(), self.world.size
-        step, state = self.state.step, asdict(self.state)
+        state = replace(self.state)
         tensors = snapshot.copy(self.model, self.optimizer)
         self.tracker.sync()
         late = self.unwritten_best
@@ -204,9 +191,9 @@ class Trainer:
         def write() -> None:
             if late is not None:
                 late()
-            snapshot.save(self.run, step, tensors, state, self.config, self.task.tokenizer)
+            snapshot.save(self.run, tensors, state, self.config, self.task.tokenizer)
 
-        self.writer.submit(f"the snapshot of step {step}", write)
+        self.writer.submit(f"the snapshot of step {state.step}", write)
 
     def say_complaints(self, and_then: str = "") -> None:
         """Say what could not be written since the last time."""
@@ -270,8 +257,7 @@ class Trainer:
         gradients.sums[1:] += torch.tensor(mine).to(gradients.sums)
         with phase("reduce"):  # this is where the step waits: for the device, and for the other processes
             gradients.reduce()
-            *found, norm = torch.cat([gradients.sums, gradients.norm()[None]]).tolist()
-        sums = Sums(*found)
+            sums, norm = gradients.summed()
         if sums.incomplete:
             return None, True
         mean = 1 / sums.weight if sums.weight else 0.0
@@ -353,12 +339,12 @@ class Trainer:
         words += ["(best so far)"] if state.best_step == state.step else []
         self.tracker.say(f"step {state.step}: {'  '.join(words)}")
         if self.config.logger.samples and self.world.is_main:
-            shown = of_task.show(self.task, self.judge, self.config.logger.samples)
-            line = "".join(f"    {sample}" for sample in shown)
-            self.tracker.say(line if len(line) <= NARROW else "\n".join(f"    {sample}" for sample in shown))
+            shown = [f"    {text}" for text in of_task.show(self.task, self.judge, self.config.logger.samples)]
+            self.tracker.say(("" if sum(map(len, shown)) <= NARROW else "\n").join(shown))
         return scores
 
     def save_weights(self, folder: Path) -> None:
+        """Copy the weights; they are written into best/ or final/ while training goes on."""
         if not self.world.is_main or self.tracker.is_gone():
             return
         about = {"step": self.state.step, **(self.state.scores or {})}

@@ -1,4 +1,4 @@
-"""Whether this machine can hold what is asked for: looked at before any of it is made."""
+"""Refuse what this machine can't hold, before any of it is made."""
 
 import math
 import os
@@ -14,7 +14,7 @@ FLOAT = 4  # bytes
 
 
 def of(device: torch.device) -> int | None:
-    """Bytes of memory that a device has; None where the system does not say."""
+    """Count the bytes of memory that a device has; None where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     try:

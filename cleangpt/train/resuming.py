@@ -1,4 +1,4 @@
-"""Whether a training continues a run, and with which configuration."""
+"""Decide whether a training continues a run, and with which configuration."""
 
 import copy
 from dataclasses import replace
@@ -13,11 +13,12 @@ from cleangpt.config.experiment import Config, parse
 from cleangpt.hf import pretrained
 from cleangpt.runs.rundir import LATEST, RunDir, read_config
 
+Decision = tuple[RunDir, Asked[Config], Path | None]  # the last is the run or snapshot to resume from
 IS_THE_RUN = ("model", "dataset", "seed")  # another value of these is another run
 
 
-def decide(asked: Asked, run: RunDir, restarted: bool) -> tuple[RunDir, Asked, Path | None]:
-    """The run directory, what was asked with the configuration that it comes to, and what to resume from, if anything.
+def decide(asked: Asked[Config], run: RunDir, restarted: bool) -> Decision:
+    """Decide on the run directory, what was asked with the configuration that it comes to, and what to resume from.
 
     `restarted` says that this launch has begun or resumed its run already: then its newest snapshot counts.
     """
@@ -42,7 +43,7 @@ def decide(asked: Asked, run: RunDir, restarted: bool) -> tuple[RunDir, Asked, P
 
 
 def directory(config: Config, proposed: RunDir) -> RunDir:
-    """Where to train: the run that `resume` names, or a part of, or else the directory that was proposed."""
+    """Find where to train: the run that `resume` names, or a part of, or else the directory that was proposed."""
     if config.resume in (None, "auto"):
         return proposed
     path = _named(config.resume)
@@ -60,8 +61,8 @@ def _is_snapshot(path: Path) -> bool:
     return path.name.startswith("step_")
 
 
-def _stored(run: RunDir, folder: Path, asked: Asked) -> Config:
-    """The run's own configuration, with the values of this command line laid over it."""
+def _stored(run: RunDir, folder: Path, asked: Asked[Config]) -> Config:
+    """Lay the values of this command line over the run's own configuration."""
     stored = read_config(folder / "config.json").model_dump(mode="json")
     before = copy.deepcopy(stored)
     data = asked.config.model_dump(mode="json")
@@ -124,7 +125,7 @@ def _began_with(run: RunDir, word: str) -> bool:
         return False
 
 
-def _get(data: dict[str, Any], key: str) -> Any:
+def _get(data: Any, key: str) -> Any:
     for part in key.split("."):
         data = data.get(part) if isinstance(data, dict) else None
     return data

@@ -1,4 +1,4 @@
-"""Sample k of a run, and which samples a process computes.
+"""Make sample k of a run, and the samples that a process computes.
 
 An epoch is a seeded permutation that is computed index by index, so sample k is a pure function of (seed, k).
 Micro-step m takes the samples from m × batch_size on, each process its share of them: any number of processes
@@ -9,7 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -36,19 +35,13 @@ class Rows:
 
     def model_inputs(self) -> dict[str, Tensor | None]:
         """Return the arguments of the model's forward pass."""
-        within = {} if self.documents is None else {"documents": self.documents}
-        return {"tokens": self.inputs, "targets": self.targets, "loss_weights": self.loss_weights, **within}
+        named = {"tokens": self.inputs, "targets": self.targets, "loss_weights": self.loss_weights}
+        return named if self.documents is None else {**named, "documents": self.documents}
 
 
 class Stream:
     def __init__(
-        self,
-        task: Task,
-        seed: int,
-        batch_size: int,
-        micro_batch_size: int | None,
-        world: World,
-        device: torch.device,
+        self, task: Task, seed: int, batch_size: int, micro_batch_size: int | None, world: World, device: torch.device
     ):
         self.task, self.seed, self.batch_size, self.device = task, seed, batch_size, device
         self.size = task.size("train")
@@ -99,8 +92,9 @@ class Stream:
 
     def _upload(self, batch: Batch) -> list[list[Rows]]:
         """Copy a whole chunk to the device at once; its micro-steps and their parts are views of it."""
-        inputs, targets, loss_weights, documents = (
-            self._on_device(x) for x in (batch.inputs, batch.targets, batch.loss_weights, batch.documents)
+        inputs, targets = self._on_device(batch.inputs), self._on_device(batch.targets)
+        loss_weights, documents = (
+            None if values is None else self._on_device(values) for values in (batch.loss_weights, batch.documents)
         )
         everything = np.full(len(inputs), inputs.shape[1])
         weight = everything if batch.loss_weights is None else batch.loss_weights.sum(axis=1)
@@ -108,20 +102,16 @@ class Stream:
         cuts = [p * self.share // self.parts for p in range(self.parts + 1)]
 
         def rows(s: slice) -> Rows:
-            weights_here = None if loss_weights is None else loss_weights[s]
-            documents_here = None if documents is None else documents[s]
-            return Rows(
-                inputs[s], targets[s], weights_here, documents_here, float(weight[s].sum()), int(tokens[s].sum())
-            )
+            counted = None if loss_weights is None else loss_weights[s]
+            numbers = None if documents is None else documents[s]
+            return Rows(inputs[s], targets[s], counted, numbers, float(weight[s].sum()), int(tokens[s].sum()))
 
-        return [
-            [rows(slice(start + a, start + b)) for a, b in pairwise(cuts)]
-            for start in range(0, len(inputs), self.share)
-        ]
+        starts = range(0, len(inputs), self.share)
+        return [[rows(slice(start + a, start + b)) for a, b in pairwise(cuts)] for start in starts]
 
-    def _on_device(self, values: Any) -> Tensor | None:
+    def _on_device(self, values: np.ndarray | Tensor) -> Tensor:
         if isinstance(values, np.ndarray):
             values = torch.from_numpy(np.ascontiguousarray(values))
             if self.device.type == "cuda":
                 return values.pin_memory().to(self.device, non_blocking=True)  # torch keeps the buffer until it is read
-        return None if values is None else values.to(self.device).contiguous()
+        return values.to(self.device).contiguous()

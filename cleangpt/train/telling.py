@@ -1,4 +1,4 @@
-"""What a training says of itself: at its beginning what will happen, at its end what came of it and what is next."""
+"""Say what a training is about: at its beginning what will happen, at its end what came of it and what is next."""
 
 import shlex
 from pathlib import Path
@@ -36,9 +36,7 @@ def introduce(trainer: Trainer, parameters: dict[str, int], snapshot_folder: Pat
                 f"begun with {counted(before, 'process')}, continued with {world.size}: the same samples in the same "
                 "order, losses equal to about 1e-6 at first, and rounding grows"
             )
-    for sentence in outlook(trainer):
-        say(sentence)
-    for sentence in schedule.ignored(config.schedule, config.train.steps):
+    for sentence in (*outlook(trainer), *schedule.ignored(config.schedule, config.train.steps)):
         say(sentence)
     if model.is_random and world.size > 1:
         say("dropout is on: its masks depend on the number of processes, all else does not")
@@ -111,14 +109,14 @@ def end(trainer: Trainer, status: str) -> list[str]:
 
 
 def farewell(trainer: Trainer, status: str, summary: dict[str, Any], judged: Verdict) -> None:
+    """Say what came of a run, where it is, and what to do next."""
     say, state, config = trainer.tracker.say, trainer.state, trainer.config
     for sentence in judged.sentences:
         say(sentence)
     tokens = f"{counted(summary['tokens'], 'token')} in {duration(summary['seconds'])}"
     say(f"Done: {counted(state.step, 'step')}, {tokens}, {summary['tokens_per_second']:,.0f} tokens a second.")
     say(f"{min(1.0, summary['epochs']):.1%} of the training samples were seen, {summary['epochs']:.3g} times.")
-    shown = trainer.run.shown()
-    run = trainer.run
+    run, shown = trainer.run, trainer.run.shown()
     best = f"best/ (step {state.best_step})" if state.best else f"final/ (step {state.step})"
     names = (("card.md", run.card), ("plots/", run.plots), ("metrics.jsonl", run.metrics))
     there = [name for name, path in names if path.exists()]
@@ -129,11 +127,10 @@ def farewell(trainer: Trainer, status: str, summary: dict[str, Any], judged: Ver
     longer += ["train.early_stopping=null"] if status == "early_stopped" else []
     longer += [f"train.steps={2 * config.train.steps}"] if state.step == config.train.steps else []
     leaps = []
-    if state.step == config.train.steps:
-        follows = config.schedule.steps == config.train.steps
-        leaps = schedule.jumps(config.schedule, _over(config, 2 * state.step), state.step) if follows else []
+    if state.step == config.train.steps == config.schedule.steps:
+        leaps = schedule.jumps(config.schedule, _over(config, 2 * state.step), state.step)
     remark = f": {', '.join(leaps)}" if leaps else ""
     say(f"    python train.py resume={shown} {' '.join(longer)}    # train longer{remark}")
-    if leaps and (run := record.begun(trainer.run.run)):
-        command = _from_the_beginning(config, record.parts(run), 2 * state.step)
+    if leaps and (begun := record.begun(run.run)):
+        command = _from_the_beginning(config, record.parts(begun), 2 * state.step)
         say(f"    {command}    # as long from the beginning, without that leap")

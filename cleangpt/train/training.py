@@ -1,4 +1,4 @@
-"""One training from a checked configuration to a complete run directory."""
+"""Train, from a checked configuration to a complete run directory."""
 
 import os
 import shlex
@@ -31,7 +31,7 @@ from cleangpt.train.loop import Trainer
 from cleangpt.watch.tracking import Tracker
 
 
-def train(asked: Asked, run: RunDir, resume: Path | None, began: float) -> int:
+def train(asked: Asked[Config], run: RunDir, resume: Path | None, began: float) -> int:
     """Train; the exit status. `resume` is the run or snapshot to continue, already checked against what is asked.
 
     Whoever calls this has claimed the run directory.
@@ -42,10 +42,9 @@ def train(asked: Asked, run: RunDir, resume: Path | None, began: float) -> int:
     _refuse_unknown_goal(config, task)
     config = config.model_copy(update={"dtype": _dtype(config, run, resume)})
     with session.together(config.device, config.dtype) as (compute, world):
-        if config.train.batch_size < world.size:
+        if (size := config.train.batch_size) < world.size:
             raise UserError(
-                f"`train.batch_size` must be at least {world.size}, one sequence for each process, "
-                f"not {config.train.batch_size}"
+                f"`train.batch_size` must be at least {world.size}, one sequence for each process, not {size}"
             )
         memory.refuse_too_large(config, task.sequence_length, world.size, compute.device)
         with Stop() as stop:
@@ -80,7 +79,7 @@ def _begin_log(run: RunDir) -> None:
 
 
 def _dtype(config: Config, run: RunDir, resume: Path | None) -> str:
-    """What dtype=auto means on all processes: rank 0 decides, since the processors of nodes may differ.
+    """Decide what dtype=auto means on all processes: rank 0 does, since the processors of nodes may differ.
 
     A run that goes on has what was decided in its configuration; where that says auto, run.json knows.
     """
@@ -95,8 +94,8 @@ def _dtype(config: Config, run: RunDir, resume: Path | None) -> str:
     return config.dtype if config.dtype != "auto" else distributed.broadcast_from_rank0("dtype", say)
 
 
-def _task(asked: Asked) -> Task:
-    """The task. Text has to be prepared, and what was prepared is what is trained on."""
+def _task(asked: Asked[Config]) -> Task:
+    """Make the task. Text has to be prepared, and what was prepared is what is trained on."""
     dataset = asked.config.dataset
     try:
         task = tasks.make(dataset, asked.config.model.block_size)
@@ -106,30 +105,32 @@ def _task(asked: Asked) -> Task:
         command = shlex.join(["python", "data/prepare.py", *folders, chosen, *asked.below("dataset").values()])
         raise UserError(f"{error}: run `{command}` first") from None
     for key, word in asked.below("dataset").items():
-        if getattr(dataset, key) != getattr(task.settings, key):
+        if (value := getattr(task.settings, key)) != getattr(dataset, key):
+            where = dataset.model_dump()["dir"]
             raise UserError(
-                f"`{word}`, but {dataset.dir} was prepared with {key}={getattr(task.settings, key)}: leave it "
-                "out, or prepare it so in another dataset.dir"
+                f"`{word}`, but {where} was prepared with {key}={value}: leave it out, or prepare it so in another "
+                "dataset.dir"
             )
     return task
 
 
 def _refuse_unknown_goal(config: Config, task: Task) -> None:
-    """What ends a run has to be among the scores of its evaluations."""
-    rule = config.train.stop_when
+    """Refuse to end a run by what is not among the scores of its evaluations."""
+    if (rule := config.train.stop_when) is None:
+        return
     scores = ["val/loss", *(["val/accuracy"] if task.has_answers else [])]
     scores += [f"val/{name}" for name in task.measures(1.0)]
-    if rule is not None and rule.metric not in scores:
+    if rule.metric not in scores:
         raise UserError(
             f"`train.stop_when.metric` is {rule.metric}, which dataset={config.dataset.name} does not have: it has "
             + ", ".join(scores)
         )
-    if rule is not None and rule.metric == "val/accuracy" and max(rule.at_least or 0, rule.at_most or 0) > 1:
+    if rule.metric == "val/accuracy" and max(rule.at_least or 0, rule.at_most or 0) > 1:
         raise UserError("`train.stop_when` is about val/accuracy, a share: write 0.95 for 95%")
 
 
 def _where_to_go_on(config: Config, run: RunDir, resume: Path | None) -> tuple[Path | None, list[str]]:
-    """The snapshot to continue, if any, and what is to be said of others. One rank looks, and all do what it found."""
+    """Find the snapshot to continue, if any, and what is to be said of others. One rank looks for all."""
     if resume is None:
         return None, []
     folder, complaints = distributed.from_main(lambda: snapshot.choose(run, resume))
@@ -138,17 +139,18 @@ def _where_to_go_on(config: Config, run: RunDir, resume: Path | None) -> tuple[P
     return folder, complaints
 
 
-def _fit(trainer: Trainer, asked: Asked, snapshot_folder: Path | None) -> int:
+def _fit(trainer: Trainer, asked: Asked[Config], snapshot_folder: Path | None) -> int:
     config, run, tracker, world = trainer.config, trainer.run, trainer.tracker, trainer.world
     if snapshot_folder is not None:
         distributed.from_main(lambda: _refuse_other_data(trainer))
     with patience.doing("Reading the weights" if snapshot_folder or config.init_from else "Drawing the first weights"):
-        _first_weights(config, trainer.model, trainer, snapshot_folder)
+        _first_weights(trainer, snapshot_folder)
     if trainer.state.step > config.train.steps:
         raise UserError(f"`train.steps` is {config.train.steps}, and the run is at step {trainer.state.step} already")
     parameters = parameter_counts(trainer.model)
-    remarks = []
-    before = now = None
+    remarks: list[str] = []
+    before: dict[str, Any] | None = None
+    now: dict[str, Any] = {}
     if world.is_main:
         before = record.begun(run.run) if snapshot_folder else None
         changed = record.changes(config, asked, before)
@@ -160,6 +162,7 @@ def _fit(trainer: Trainer, asked: Asked, snapshot_folder: Path | None) -> int:
         remarks += _about_the_machine(trainer, parameters["total"], before, now)
         if snapshot_folder is not None:
             earlier, parts = read_config(snapshot_folder / "config.json"), [*record.parts(before or {}), now]
+            assert isinstance(earlier, Config)
             remarks += telling.stretching(earlier, config, trainer.state.step, parts)
     distributed.from_main(lambda: _note_beginning(trainer, before, now))
     prepare(trainer)
@@ -179,7 +182,7 @@ def _fit(trainer: Trainer, asked: Asked, snapshot_folder: Path | None) -> int:
 
 
 def _note_beginning(trainer: Trainer, before: dict[str, Any] | None, now: dict[str, Any]) -> None:
-    """What the run is, and under which circumstances it began or goes on."""
+    """Write what the run is, and under which circumstances it began or goes on."""
     run = trainer.run
     with writable(run):
         if before is None or not _holds(run.config, migrations.stamped(trainer.config.model_dump(mode="json"))):
@@ -204,7 +207,7 @@ def _holds(path: Path, data: dict[str, Any]) -> bool:
 def _about_the_machine(
     trainer: Trainer, parameters: int, before: dict[str, Any] | None, now: dict[str, Any]
 ) -> list[str]:
-    """Where this part of a run computes otherwise than the run began, and a dtype that would not be chosen here."""
+    """Say where this part of a run computes otherwise than the run began, and in a dtype not chosen here."""
     kept = before is not None and record.DECIDED not in now["changed"]
     continued = alike.continued(before.get("machine", {}), now["machine"]) if before else None
     remark = device.dtype_remark(trainer.compute, parameters, kept)
@@ -212,26 +215,27 @@ def _about_the_machine(
 
 
 def _refuse_other_data(trainer: Trainer) -> None:
-    """A run that goes on has to go on with the data that it began with."""
+    """Refuse to go on with other data than those that the run began with."""
     before = (record.begun(trainer.run.run) or {}).get("data")
     if before is not None and before != trainer.task.fingerprint():
+        where, run = trainer.config.dataset.model_dump()["dir"], trainer.run.shown()
         raise UserError(
-            f"{trainer.config.dataset.dir} was prepared anew since {trainer.run.shown()} began, and holds other data: "
-            "prepare it as it was, or start a new run"
+            f"{where} was prepared anew since {run} began, and holds other data: prepare it as it was, or start a new "
+            "run"
         )
 
 
-def _first_weights(config: Config, model: Any, trainer: Trainer, snapshot_folder: Path | None) -> None:
+def _first_weights(trainer: Trainer, snapshot_folder: Path | None) -> None:
     if snapshot_folder is not None:
         trainer.restore(snapshot_folder)
-    elif config.init_from is not None:
-        pretrained.load(model, config.init_from, trainer.task.tokenizer)
+    elif (source := trainer.config.init_from) is not None:
+        pretrained.load(trainer.model, source, trainer.task.tokenizer)
     else:
-        generator = torch.Generator().manual_seed(derive(config.seed, "init"))
-        model.initialise(generator)
+        trainer.model.initialise(torch.Generator().manual_seed(derive(trainer.config.seed, "init")))
 
 
 def prepare(trainer: Trainer) -> None:
+    """Set the model up for this training: what it recomputes, and how it is compiled."""
     config, model, compute = trainer.config, trainer.model, trainer.compute
     model.checkpointing = config.train.activation_checkpointing
     # Of the whole run, wherever it stands: one that was interrupted goes on as it would have.

@@ -1,4 +1,4 @@
-"""Whether a run learned what it was asked to, and if not, in words: what it reached, why perhaps, and what to try."""
+"""Judge whether a run learned what it was asked to, and if not, say what it reached, why perhaps, and what to try."""
 
 from typing import Any, NamedTuple
 
@@ -11,15 +11,17 @@ BUCKETS = 20  # means of the training loss, where there are few evaluations
 
 
 class Verdict(NamedTuple):
+    """A judgement on a run."""
+
     name: str  # learned, plateau, by heart or unfinished, as summary.json has it
     sentences: list[str]  # for a person; none where it learned
 
 
 class End(NamedTuple):
-    """How a run ended."""
+    """The end of a run."""
 
     accuracy: float | None  # the share of right answers, where there are answers
-    guessing: float | None  # where there are none, the loss of knowing only how often each token comes
+    guessing: float  # where there are no answers, the loss of knowing only how often each token comes
     solved: bool | None  # whether it reached its goal; None: it had none
     early: bool = False  # whether it ended since it got no better
 
@@ -74,7 +76,7 @@ def _levers(config: Config) -> list[str]:
 
 
 def _losses(rows: list[dict[str, Any]]) -> list[tuple[int, float]]:
-    """(step, loss) of the evaluations, or where they are few, the mean training loss of parts of the run."""
+    """List (step, loss) of the evaluations, or where they are few, mean training losses of parts of the run."""
     seen, made = (
         [(row["step"], row[key]) for row in rows if row.get(key) is not None] for key in ("val/loss", "train/loss")
     )
@@ -86,7 +88,7 @@ def _losses(rows: list[dict[str, Any]]) -> list[tuple[int, float]]:
 
 
 def flat_since(losses: list[tuple[int, float]]) -> int | None:
-    """The step since which a loss has stayed what it is at the end, if that is a quarter of the run and longer."""
+    """Find the step since which a loss has stayed what it is at the end, if that is a quarter of the run or longer."""
     if len(losses) < 4:
         return None
     end, level = losses[-1]

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from helpers import ROOT
+from started.programs import ROOT
 
 from cleangpt.basics import extras
 

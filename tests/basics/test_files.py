@@ -8,11 +8,11 @@ import time
 
 import pytest
 import torch
-from helpers import ROOT
-from runs import composed, fit
+from helpers.saved_models import saved
+from helpers.trainings import composed, fit
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from voices import saved
+from started.programs import ROOT
 
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError

@@ -86,3 +86,17 @@ def test_two_files_can_not_answer_to_one_name(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ImportError, match=r"room_of_two\.two and room_of_two\.one both answer to mine"):
         found.settings("room_of_two", "nobody.has.this")
+
+
+def test_a_file_that_has_no_keys_is_not_run(tmp_path):
+    write(tmp_path / "room", "mine", FILE)
+    write(tmp_path / "room", "parts", "import torch\nraise AssertionError")
+    assert ask(tmp_path, 'print(*found.settings("room", "nobody.has.this"), "torch" in sys.modules)') == "mine False"
+
+
+def test_a_configuration_is_checked_without_torch(tmp_path):
+    code = """
+    from cleangpt.config import experiment
+    print(*experiment.MODEL_SETTINGS, *experiment.OPTIMIZER_SETTINGS, "torch" in sys.modules)
+    """
+    assert ask(tmp_path, code) == "gpt llama lstm adamw muon False"

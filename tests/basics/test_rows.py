@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from runs import fit, losses, rows
+from helpers.trainings import fit, losses, rows
 
 from cleangpt.report import columns
 from cleangpt.runs.rundir import RunDir, read_metrics

@@ -6,8 +6,8 @@ import pickle
 import shutil
 
 import pytest
-from helpers import ROOT, run_program
-from runs import fit
+from helpers.trainings import fit
+from started.programs import ROOT, run_program
 
 from cleangpt.runs import snapshot, weights
 from cleangpt.runs.rundir import find, read_config

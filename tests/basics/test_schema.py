@@ -7,8 +7,9 @@ import re
 from functools import cache
 
 import pytest
-from helpers import ROOT, has, toy
+from helpers.configs import has, toy
 from pydantic import ValidationError, create_model
+from started.programs import ROOT
 
 from cleangpt import tasks
 from cleangpt.basics.errors import ConfigError

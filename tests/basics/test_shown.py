@@ -8,8 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
-import openings
 import pytest
+from attacks import openings
 
 from cleangpt.basics import files, shown
 from cleangpt.basics.errors import ConfigError, UserError

@@ -5,12 +5,12 @@ import os
 import shutil
 
 import numpy as np
-import openings
 import pytest
 import torch
-from corpora import prepared, prose, settings
-from helpers import within
-from runs import composed
+from attacks import openings
+from helpers.corpora import prepared, prose, settings
+from helpers.limits import within
+from helpers.trainings import composed
 from safetensors.torch import load_file, save_file
 
 from cleangpt.basics import files, untrusted
@@ -443,7 +443,7 @@ def test_an_index_that_is_none_is_refused(run, tmp_path, index):
     ids=str,
 )
 def test_a_state_that_is_none_is_refused(run, change):
-    from fuzz import agree
+    from attacks.fuzz import agree
 
     (folder,) = RunDir(run).snapshot_folders()
     changed(folder / "state.json", **change)
@@ -454,7 +454,7 @@ def test_a_state_that_is_none_is_refused(run, change):
 
 
 def test_another_optimizer_is_refused(run):
-    from fuzz import agree
+    from attacks.fuzz import agree
 
     (folder,) = RunDir(run).snapshot_folders()
     path = folder / "optimizer.safetensors"

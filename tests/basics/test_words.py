@@ -4,8 +4,8 @@ import re
 
 import pytest
 import torch
-from helpers import ROOT
-from runs import make_trainer
+from helpers.trainings import make_trainer
+from started.programs import ROOT
 
 from cleangpt.basics.words import counted, seconds
 from cleangpt.train import telling

@@ -1,60 +1,24 @@
-"""What a person meets at the command line: mistakes in sentences, at once; help; completion."""
+"""Mistakes on a command line are told in sentences, all at once; presets and folders of the user's own."""
 
-import json
 import re
-from string import Template
 
 import pytest
 import yaml
-from helpers import ROOT, TORCHRUN, look_ahead, run_program
-from hydra import compose, initialize_config_dir
+from helpers.configs import look_ahead
 from hydra._internal.utils import get_args_parser
+from started.programs import ROOT, TORCHRUN, refused, run_program
 
 from cleangpt.basics.errors import ConfigError, UserError
-from cleangpt.basics.schema import keys, leaves
-from cleangpt.config import cli, command_line, composition
+from cleangpt.config import command_line
 from cleangpt.config.experiment import Config
-from cleangpt.config.programs import BenchConfig, ExportConfig, PrepareConfig, ReportConfig, SampleConfig, ScoreConfig
-from cleangpt.sweeps import settings as sweep_settings
+from cleangpt.config.programs import ScoreConfig
 
 GROUPS = ["dataset", "experiment", "logger", "model", "optimizer", "schedule", "sweep"]
 TWO = (*TORCHRUN, "--nproc-per-node=2")
 
 
-@pytest.fixture
-def light(tmp_path):
-    """Runs a program where `import torch` fails, and shows that it leaves nothing behind."""
-    stub, folder = tmp_path / "stub", tmp_path / "here"
-    stub.mkdir()
-    folder.mkdir()
-    (stub / "torch.py").write_text("raise ImportError('torch was imported')")
-
-    def run(script, *words, real=False, **environment):
-        before = sorted(folder.rglob("*"))
-        environment["PYTHONPATH"] = str(stub)
-        done = run_program(script, *words, cwd=folder, env=environment, real=real, light=not real)
-        assert "torch was imported" not in done.stderr, done.stderr
-        assert sorted(folder.rglob("*")) == before
-        return done
-
-    run.folder = folder
-    return run
-
-
-def refused(done) -> list[str]:
-    """The sentences with which a program refused its command line."""
-    assert done.returncode == 2, (done.returncode, done.stderr)
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    lines = [line.strip() for line in done.stderr.splitlines()]
-    if len(lines) > 1:
-        assert lines[0] == f"{len(lines) - 1} mistakes in the configuration:"
-        del lines[0]
-    return lines
-
-
 def preset(folder, name: str, content: dict) -> tuple[str, str]:
-    """Words that choose an experiment of the user's own."""
+    """Write an experiment of the user's own; the words that choose it."""
     (folder / "mine" / "experiment").mkdir(parents=True, exist_ok=True)
     path = folder / "mine" / "experiment" / f"{name}.yaml"
     path.write_text("# @package _global_\n" + yaml.safe_dump(content, sort_keys=False))
@@ -315,138 +279,3 @@ def test_hydra_composes_what_was_looked_ahead_at(light):
 def test_a_folder_to_look_in_that_is_not_there_is_named(path, recwarn):
     assert look_ahead(f"hydra.searchpath=[{path}]") == [f"`hydra.searchpath` names {path}, which is no folder"]
     assert not recwarn.list
-
-
-# ---- help and completion
-
-
-PROGRAMS = {
-    "train": (Config, GROUPS),
-    "bench": (BenchConfig, [*(group for group in GROUPS if group != "sweep"), "suite"]),
-    "prepare": (PrepareConfig, ["dataset"]),
-    "sample": (SampleConfig, ["template"]),
-    "score": (ScoreConfig, []),
-    "report": (ReportConfig, []),
-    "export": (ExportConfig, []),
-}
-
-
-def helped(name: str, *words: str) -> str:
-    """What --help says of a program, in 80 columns."""
-    cli.register_resolvers(PROGRAMS[name][0], sweep_settings)
-    with initialize_config_dir(composition.CONF, job_name=name, version_base=None):
-        template = compose(name, list(words), return_hydra_config=True).hydra.help.template
-    return Template(template).substitute()
-
-
-def typed(value) -> str:
-    """A value as YAML has it, on one line."""
-    return value if isinstance(value, str) else json.dumps(value).replace(" ", "").replace('"', "")
-
-
-def entries(text: str) -> dict[str, str]:
-    """The keys of a help with what is said of them, as they stand there: `train.steps=600`."""
-    found = re.findall(r"^  (\S+=.*|\S+ \(.*\))\n((?:      .*(?:\n|$))+)", text, re.MULTILINE)
-    return {key: " ".join(told.split()) for key, told in found}
-
-
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_help_has_each_key_with_its_value_and_meaning_in_80_columns(name, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    schema, groups = PROGRAMS[name]
-    text = helped(name)
-    assert [line for line in text.splitlines() if len(line) > 80] == []
-    here = entries(text.partition("\nKeys of ")[0])
-    with initialize_config_dir(composition.CONF, version_base=None):
-        data = composition.plain(compose(name))
-    told = {re.match(r"[\w.]+", entry)[0]: words for entry, words in here.items()}
-    assert set(told) <= set(keys(schema, data))
-    for key, field in keys(schema, data).items():
-        assert (key in told) == (key not in schema.refuses), key
-        assert key not in told or told[key].startswith(field.description)
-
-    for key in [key for key in leaves(data) if key in told]:
-        assert f"{key}={typed(leaves(data)[key])}" in here
-    listed = re.findall(r"^  (\w+) +\w", text.partition("Keys")[0], re.MULTILINE)
-    assert listed == groups
-
-
-def test_help_shows_the_values_and_keys_of_a_choice():
-    adder, text = (entries(helped("train", f"dataset={name}").partition("\nKeys of ")[0]) for name in ("adder", "text"))
-    assert "dataset.digits=3" in adder
-    assert "dataset.tokenizer=gpt2" in text
-    assert not any(entry.startswith("dataset.digits") for entry in text)
-    other = entries(helped("train").partition("\nKeys of ")[2].partition("\nKeys of a sweep")[0])
-    assert {"dataset.tokenizer=gpt2", "model.bias=true", "dataset.split=auto"} <= set(other)
-    assert "train.steps=7" in entries(helped("train", "train.steps=7"))
-    scaled, plain = (entries(helped("train", f"model={name}")) for name in ("llama_long", "llama"))
-    assert "model.rope_scaling.factor=8.0" in scaled
-    assert "model.rope_scaling.factor (model.rope_scaling=null)" in plain
-
-
-def test_help_lists_what_a_program_takes_and_nothing_that_it_refuses():
-    text = " ".join(helped("train").split())
-    for group in GROUPS:
-        assert f"{group} {', '.join(sorted(path.stem for path in (ROOT / 'conf' / group).glob('*.yaml')))} " in text
-    assert "adder" not in helped("prepare")
-    assert "resume=" not in helped("bench")
-    assert "init_from=" not in helped("bench")
-
-
-def test_help_needs_no_torch_and_says_what_it_can_not_compose(light):
-    done = light("train.py", "--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("Train a model: ")
-    (sentence,) = refused(light("train.py", "experiment=nope", "--help"))
-    assert sentence.startswith("the configuration can't be composed: In 'train': Could not find 'experiment/nope'")
-
-
-def test_the_keys_of_a_search_are_in_the_help_with_their_values():
-    assert {"hydra.sweeper.trials=30", "hydra.launcher.jobs=auto"} <= set(entries(helped("train")))
-
-
-@pytest.mark.parametrize(
-    ("words", "shown"),
-    [
-        (["--cfg", "hydra"], "hydra:\n"),
-        (["--info", "config"], "  train:\n    dataset: adder\n"),
-        (["--info", "defaults"], "schedule/cosine"),
-        (["--hydra-help"], "--multirun,-m"),
-    ],
-)
-def test_what_hydra_shows_is_shown(light, words, shown):
-    done = light("train.py", *words)
-    assert done.returncode == 0
-    assert shown in done.stdout
-    assert "Traceback" not in done.stderr
-
-
-def test_a_shown_configuration_is_the_whole_one(light):
-    done = light("train.py", "model=gpt", "train.steps=77", "--cfg", "job", "--resolve")
-    assert (done.returncode, done.stderr) == (0, "")
-    shown = yaml.safe_load(done.stdout)
-    assert set(shown) == set(Config.model_fields)
-    assert (shown["model"]["name"], shown["train"]["steps"]) == ("gpt", 77)
-
-
-@pytest.mark.parametrize(
-    ("line", "completed"),
-    [
-        ("model=l", [f"model={path.stem}" for path in (ROOT / "conf" / "model").glob("l*.yaml")]),
-        ("experiment=multi", ["experiment=multiplier"]),
-        ("model=gpt model.bia", ["model.bias="]),
-    ],
-)
-def test_the_tab_key_completes(light, line, completed):
-    command = f"python train.py {line}"
-    environment = {"COMP_LINE": command, "COMP_POINT": str(len(command))}
-    done = light("train.py", "-sc", "query=bash", **environment)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert sorted(done.stdout.split()) == sorted(completed)
-
-
-def test_the_script_that_installs_completion_finds_the_program(light):
-    done = light("train.py", "-sc", "install=bash")
-    assert done.returncode == 0
-    assert "hydra_bash_completion" in done.stdout
-    assert "@hydra.main" in (ROOT / "train.py").read_text(), "bash looks for this text"

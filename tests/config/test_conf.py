@@ -4,9 +4,10 @@ import ast
 import json
 
 import pytest
-from corpora import prose
-from helpers import ROOT, has, look_ahead, run_program, small, toy
-from pretrained import save_gpt2
+from helpers.configs import has, look_ahead, small, toy
+from helpers.corpora import prose
+from helpers.pretrained import save_gpt2
+from started.programs import ROOT, on_path, run_program
 
 from cleangpt.basics.schema import keys
 from cleangpt.config import experiment, programs
@@ -27,7 +28,7 @@ LIBRARY = sorted((ROOT / "cleangpt").rglob("*.py"))
 
 
 def started(path) -> list[tuple[str, str]]:
-    """(name of the schema, name of the configuration) of each `cli.start(main, Schema, "name")` in a file."""
+    """List (name of the schema, name of the configuration) of each `cli.start(main, Schema, "name")` in a file."""
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     calls = [call for call in calls if ast.unparse(call.func) == "cli.start"]
     return [(call.args[1].id, call.args[2].value) for call in calls]
@@ -88,9 +89,12 @@ from cleangpt.optimizers import settings as optimizers
 
 read, own = set(), {module.__file__ for module in (experiment, programs, schema, models, optimizers)}
 
+def called(section):
+    return f"{section.__module__}.{section.__name__}"
+
 def recording(self, name):
     if name in type(self).model_fields and sys._getframe(1).f_code.co_filename not in own:
-        read.add((type(self).__name__, name))
+        read.add((called(type(self)), name))
     return super(schema.Section, self).__getattribute__(name)
 
 schema.Section.__getattribute__ = recording
@@ -116,8 +120,8 @@ def unread(section, prefix=""):
         inner = schema.sections_of(field.annotation)
         for branch in inner:
             yield from unread(branch, f"{prefix}{name}.")
-        if not inner and (section.__name__, name) not in read:
-            yield f"{prefix}{name} of {section.__name__}"
+        if not inner and (called(section), name) not in read:
+            yield f"{prefix}{name} of {called(section)}"
 
 schemas = (experiment.Config, programs.ScoreConfig, programs.PrepareConfig, programs.ReportConfig)
 schemas += (programs.ExportConfig, programs.SampleConfig, programs.BenchConfig)
@@ -127,7 +131,7 @@ pathlib.Path("found.json").write_text(json.dumps({"ends": ends, "unread": unread
 
 
 def stand_ins(folder) -> dict[str, list[str]]:
-    """Small texts in the place of those that experiments train on, and the commands that prepare them."""
+    """Write small texts in the place of those that experiments train on; the commands that prepare them."""
     (folder / "one.txt").write_text(prose(1000), encoding="utf-8")
     (folder / "records").mkdir()
     records = [json.dumps({"text": prose(20, seed)}) + "\n" for seed in range(100)]
@@ -144,7 +148,7 @@ def stand_ins(folder) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """A folder with a short run of each experiment, and of each model; found.json tells of them."""
+    """Make a short run of each experiment, and of each model; found.json tells of them."""
     folder = tmp_path_factory.mktemp("ran")
     commands = stand_ins(folder)
     save_gpt2(folder / "pretrained", Bytes(with_end=False))
@@ -156,8 +160,10 @@ def ran(tmp_path_factory):
         commands[option] = ["train.py", option, *(f"{key}={json.dumps(value)}" for key, value in smaller.items())]
     common = [f"schedule.{name}.style=power" for name in ("lr", "weight_decay", "grad_accum")]
     common += ["dataset.digits=1", "model.n_layer=1", "train.steps=3", "train.batch_size=8", "device=cpu"]
-    for model in ("llama_tiny", "gpt_tiny", "llama_long"):
+    for model in ("llama_tiny", "gpt_tiny", "llama_long", "lstm"):
         commands[model] = ["train.py", f"model={model}", "logger=quiet", "train.test_at_end=false", *common]
+    for task in ("copy", "sort"):
+        commands[task] = ["train.py", f"dataset={task}", *commands["gpt_tiny"][1:4], "train.steps=3", "device=cpu"]
     falls = "train.stop_when={metric:val/loss,at_most:1,times:1}"
     commands["adamw"] = [*commands["gpt_tiny"], "optimizer=adamw", falls]
     diverge = ["schedule=constant", "optimizer=adamw", "optimizer.lr=1e38"]
@@ -180,7 +186,7 @@ def ran(tmp_path_factory):
     commands["report"] = ["eval/report.py", "runs=[gpt_tiny,llama_tiny,diverges]"]
     (folder / "record.py").write_text(RECORDER)
     told = json.dumps([[str(ROOT / script), *words] for script, *words in commands.values()])
-    environment = {"PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"}
+    environment = {**on_path(ROOT), "WANDB_MODE": "offline"}
     done = run_program(folder / "record.py", told, cwd=folder, env=environment, timeout=900)
     assert done.returncode == 0, done.stderr
     found = json.loads((folder / "found.json").read_text())
@@ -205,4 +211,4 @@ def test_every_experiment_trains(ran, option):
 def test_every_key_is_read_by_the_code_that_it_is_for(ran):
     _, found, stderr = ran
     assert [name for name, end in found["ends"].items() if end] == ["diverges"], stderr
-    assert found["unread"] == ["train.planted of Train"]
+    assert found["unread"] == ["train.planted of __main__.Train"]

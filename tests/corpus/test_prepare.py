@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from corpora import prepared, prose, settings, text_of
-from helpers import run_program
+from helpers.corpora import prepared, prose, settings, text_of
+from started.programs import run_program
 
 from cleangpt.basics.errors import UserError
 from cleangpt.corpus import prepare as preparing

@@ -12,7 +12,7 @@ import zipfile
 import pyarrow
 import pyarrow.parquet
 import pytest
-from corpora import prepared, prose, settings, text_of
+from helpers.corpora import prepared, prose, settings, text_of
 
 from cleangpt.basics.errors import UserError
 from cleangpt.corpus import prepare as preparing

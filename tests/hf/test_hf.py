@@ -1,70 +1,27 @@
-"""Weights in and out: what transformers computes, we compute, and the other way round."""
+"""Weights go in and out: what transformers computes, we compute, and the other way round."""
 
-import json
-import random
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
-from helpers import PLAIN, toy
-from pretrained import TINY, randomize, save
+from helpers.architectures_of_others import LLAMA3, OURS, TEXT, THEIRS, TOKENS, VOCABULARY, our_section, save_ours
+from helpers.pretrained import save
 from safetensors.torch import load_file
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GPT2Config,
-    LlamaConfig,
-    MistralConfig,
-    Qwen3Config,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cleangpt.basics.errors import UserError
-from cleangpt.config import experiment
-from cleangpt.config.asked import Asked
 from cleangpt.hf import architecture, folder, hub, tensors
-from cleangpt.hf import pretrained as starts
-from cleangpt.models import gpt, llama, lstm
+from cleangpt.models import lstm
 from cleangpt.models.build import build, parameter_counts
 from cleangpt.runs import weights
-from cleangpt.runs.rundir import find, read_config
+from cleangpt.runs.rundir import read_config
 from cleangpt.sample import generate
-from cleangpt.tokens import exchange, tokenizers
 
-VOCABULARY = 300
-TEXT = "The quick brown fox jumps over the lazy dog. " * 3 + "How vexingly quick daft zebras jump! 12 + 34 = 46\n" * 3
-GPT2 = {"vocab_size": VOCABULARY, **TINY}
-LLAMA = {"vocab_size": VOCABULARY, "max_position_embeddings": 40, "hidden_size": 32, "num_hidden_layers": 2}
-LLAMA |= {"num_attention_heads": 4, "intermediate_size": 48}
-LLAMA3 = {"rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
-LLAMA3 |= {"original_max_position_embeddings": 16}
-
-THEIRS = {
-    "gpt2": lambda: GPT2Config(**GPT2),
-    "gpt2-untied": lambda: GPT2Config(**GPT2, tie_word_embeddings=False),
-    "gpt2-odd-widths": lambda: GPT2Config(
-        **{**GPT2, "n_embd": 33, "n_head": 3}, activation_function="gelu_pytorch_tanh"
-    ),
-    "llama": lambda: LlamaConfig(**LLAMA),
-    "llama-grouped-tied-wide": lambda: LlamaConfig(
-        **LLAMA, num_key_value_heads=2, head_dim=14, tie_word_embeddings=True, rms_norm_eps=1e-5
-    ),
-    "llama-3": lambda: LlamaConfig(**LLAMA, rope_parameters=LLAMA3, num_key_value_heads=1),
-    "mistral": lambda: MistralConfig(**LLAMA, num_key_value_heads=2, sliding_window=None),
-    "qwen3": lambda: Qwen3Config(**LLAMA, num_key_value_heads=2, head_dim=10, tie_word_embeddings=True),
-}
 each_of_theirs = pytest.mark.parametrize("name", THEIRS)
-TOKENS = torch.randint(VOCABULARY, (3, 30), generator=torch.Generator().manual_seed(0))
-END = tokenizers.END
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return tokenizers.train_bpe([TEXT], VOCABULARY)
 
 
 def opened(path):
-    """One of our folders: model and tokenizer."""
+    """Open one of our folders: model and tokenizer."""
     return weights.load_model(path, read_config(path / "config.json"), torch.device("cpu")), weights.load_tokenizer(
         path
     )
@@ -95,37 +52,6 @@ def test_a_model_of_transformers_is_the_same_here_and_there_again(name, tokenize
     text = AutoTokenizer.from_pretrained(tmp_path / "again")
     assert text(TEXT)["input_ids"] == our_tokenizer.encode(TEXT) == tokenizer.encode(TEXT)
     assert our_tokenizer.end == text.eos_token_id == tokenizer.end
-
-
-OURS = {
-    "gpt": {"name": "gpt", "bias": True, "tied": True},
-    "gpt-exact-gelu": {"name": "gpt", "bias": True, "tied": True, "activation": "gelu"},
-    "gpt-without-biases": {"name": "gpt", "bias": False, "tied": False},
-    "llama": {"name": "llama", "tied": False},
-    "llama-long": {"name": "llama", "n_kv_head": 2, "head_dim": 12, "tied": True, "rope_base": 100.0},
-    "llama-qk-norm": {"name": "llama", "n_kv_head": 1, "qk_norm": True, "tied": False, "n_embd": 30, "head_dim": 8},
-}
-OURS["llama-long"]["rope_scaling"] = {
-    "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 3.0, "original_context": 12
-}  # fmt: skip
-
-
-def our_section(**changes):
-    common = {"n_layer": 2, "n_embd": 32, "n_head": 4, "block_size": 40, "dropout": 0.1, "attention": "auto"}
-    common |= {"vocab_size": VOCABULARY}
-    if changes["name"] == "gpt":
-        return gpt.Settings(**{**common, **PLAIN["gpt"], **changes})
-    own = {"head_dim": 8, "n_kv_head": 4, "ffn_dim": 48, "rope_base": 1e4, "rope_scaling": None, "norm_eps": 1e-5}
-    return llama.Settings(**{**common, **own, **PLAIN["llama"], **changes})
-
-
-def save_ours(path, section, tokenizer):
-    model = build(section)
-    model.initialise(torch.Generator().manual_seed(0))
-    randomize(model)
-    made = experiment.Imported(source="nowhere", dataset=None, model=section)
-    weights.save(path, weights.copy(model), made, tokenizer, {"step": 7, "val/loss": 1.25})
-    return model
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -215,12 +141,7 @@ QWEN3_0_6B |= {"tie_word_embeddings": True, "use_sliding_window": False, "vocab_
 
 @pytest.mark.parametrize(
     ("published", "parameters"),
-    [
-        (GPT2_XL, 1_557_611_200),
-        (LLAMA_3_2_1B, 1_235_814_400),
-        (TINYLLAMA, 1_100_048_384),
-        (QWEN3_0_6B, 596_049_920),
-    ],
+    [(GPT2_XL, 1_557_611_200), (LLAMA_3_2_1B, 1_235_814_400), (TINYLLAMA, 1_100_048_384), (QWEN3_0_6B, 596_049_920)],
     ids=["gpt2-xl", "llama-3.2-1b", "tinyllama", "qwen3-0.6b"],
 )
 def test_published_configurations_give_models_of_the_published_size(published, parameters):
@@ -319,196 +240,3 @@ def test_what_transformers_classes_have_not_is_refused_on_the_way_out(tokenizer,
     with pytest.raises(UserError, match="n_embd=30"):
         folder.export_folder(tmp_path / "ours", tmp_path / "out", "float32")
     assert not (tmp_path / "out").exists()
-
-
-# ---- where models lie
-
-
-def test_folders_without_weights_that_are_no_code_are_refused(tokenizer, tmp_path):
-    save(tmp_path / "whole", THEIRS["gpt2"](), tokenizer, max_shard_size="20KB")
-    shards = hub.weight_files(tmp_path / "whole")
-    shards[1].unlink()
-    with pytest.raises(UserError, match=f"lacks {shards[1].name}"):
-        hub.locate(str(tmp_path / "whole"))
-    pickled = tmp_path / "pickled"
-    pickled.mkdir()
-    shutil.copy(tmp_path / "whole" / "config.json", pickled)
-    (pickled / "pytorch_model.bin").write_bytes(b"\x80")
-    with pytest.raises(UserError, match=r"pytorch_model\.bin can hold code"):
-        hub.locate(str(pickled))
-    (pickled / hub.INDEX).write_text(json.dumps({"weight_map": {"wte": "../../elsewhere.safetensors"}}))
-    with pytest.raises(UserError, match="no file of that folder"):
-        hub.locate(str(pickled))
-    with pytest.raises(UserError, match="format=cleangpt"):
-        find(str(tmp_path / "whole"))
-
-
-def cached(cache, repository, source):
-    """A repository as the hub's library keeps it."""
-    place = cache / f"models--{repository.replace('/', '--')}"
-    snapshot = place / "snapshots" / ("a" * 40)
-    shutil.copytree(source, snapshot)
-    (place / "refs").mkdir()
-    (place / "refs" / "main").write_text("a" * 40)
-    return snapshot
-
-
-def test_the_cache_serves_without_a_network_and_an_unreachable_hub_is_a_sentence(tokenizer, tmp_path, monkeypatch):
-    from huggingface_hub import constants
-
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
-        monkeypatch.setattr(constants, name, str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    save(tmp_path / "theirs", THEIRS["gpt2"](), tokenizer)
-    snapshot = cached(tmp_path / "cache", "openai-community/gpt2", tmp_path / "theirs")
-    assert hub.is_named("gpt2")
-    assert hub.locate("gpt2") == hub.locate("openai-community/gpt2") == snapshot
-    with pytest.raises(UserError, match=r"some/model can't be fetched .*`hf download some/model`"):
-        hub.locate("some/model")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match=r"not in the cache .*HF_HUB_OFFLINE is set"):
-        hub.locate("gpt2-xl")
-    assert hub.locate("gpt2") == snapshot
-
-
-def test_a_mistyped_run_is_not_taken_for_a_repository(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("outputs").mkdir()
-    assert not hub.is_named("outputs/adder-llama")
-    assert not hub.is_named("nonsense")
-    assert not hub.is_named("a/b/c")
-    assert hub.is_named("gpt2-xl")
-    assert hub.is_named("HuggingFaceTB/SmolLM-135M@main")
-
-
-# ---- tokenizers
-
-
-def random_texts(alphabet, number=150):
-    drawn = random.Random(0)
-    return ["".join(drawn.choices(alphabet, k=drawn.randrange(25))) for _ in range(number)]
-
-
-UNICODE = [*"abcxyz  .,!'tsre019\n\t\r", "é", "日", "本", "🙂", "\u00a0", "\u0301", "ß", "the", " quick", "'ll"]
-
-
-def tiktoken_of(learned):
-    """The same byte pairs as tiktoken stores them."""
-    import base64
-
-    letters = {letter: byte for byte, letter in enumerate(exchange._letters())}
-    vocabulary = {word: i for word, i in learned.data["model"]["vocab"].items() if word != END}
-    order = sorted(vocabulary, key=vocabulary.__getitem__)
-    stored = [base64.b64encode(bytes(letters[letter] for letter in word)).decode() for word in order]
-    return tokenizers.Tiktoken(exchange.GPT2_PATTERNS[0], stored, {END: len(stored)})
-
-
-def byte_pairs(pattern):
-    return lambda: tokenizers.Tiktoken(
-        pattern or exchange.GPT2_PATTERNS[0], tiktoken_of(tokenizers.train_bpe([TEXT], VOCABULARY)).tokens, {END: 299}
-    )
-
-
-ARITHMETIC = [*"0123456789+*=", "\n", " "]
-KINDS = {
-    "arithmetic": (lambda: tokenizers.Characters(ARITHMETIC, end="\n", pad=" "), ARITHMETIC),
-    "characters": (lambda: tokenizers.characters_of("".join(x for x in UNICODE if len(x) == 1), True), UNICODE[:21]),
-    "bytes": (lambda: tokenizers.Bytes(), UNICODE),
-    "bytes-without-end": (lambda: tokenizers.Bytes(with_end=False), UNICODE),
-    "gpt2-like": (byte_pairs(None), UNICODE),
-    "other-pattern": (byte_pairs(r"\p{N}{1,3}|[^\r\n\p{L}\p{N}]?\p{L}+|\s+|[^\s\p{L}\p{N}]+"), UNICODE),
-    "learned": (lambda: tokenizers.train_bpe([TEXT], VOCABULARY), UNICODE),
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("architecture", ["gpt", "llama"])
-def test_an_exported_tokenizer_says_what_ours_says(kind, architecture, tmp_path):
-    make, alphabet = KINDS[kind]
-    ours = make()
-    section = our_section(**OURS[architecture]).model_copy(update={"vocab_size": ours.vocab_size})
-    save_ours(tmp_path / "ours", section, ours)
-    folder.export_folder(tmp_path / "ours", tmp_path / "out", "float32")
-    theirs = AutoTokenizer.from_pretrained(tmp_path / "out")
-    assert theirs.eos_token_id == ours.end
-    assert len(theirs) == ours.vocab_size
-    drawn = random.Random(1)
-    for text in random_texts(alphabet):
-        ids = ours.encode(text)
-        assert theirs(text, add_special_tokens=False)["input_ids"] == ids, repr(text)
-        assert theirs.decode(ids, skip_special_tokens=False) == ours.decode(ids) == text
-        anything = [drawn.randrange(ours.vocab_size) for _ in range(12)]
-        assert theirs.decode(anything, skip_special_tokens=False) == ours.decode(anything)
-    read = exchange.read(tmp_path / "out")
-    assert read.end == ours.end
-    assert exchange.difference(ours, read) is None
-
-
-def test_an_exported_tokenizer_of_characters_refuses_what_ours_refuses(tmp_path):
-    ours = tokenizers.Characters(ARITHMETIC, end="\n", pad=" ")
-    with pytest.raises(UserError, match="can't write 'a'"):
-        tokenizers.HuggingFace(exchange.library(ours)).encode("a")
-
-
-def test_tokenizers_that_mean_something_else_are_told_apart(tokenizer):
-    other = tokenizers.train_bpe([TEXT[::-1]], VOCABULARY)
-    assert "token " in exchange.difference(tokenizer, other)
-    assert exchange.difference(tokenizers.Bytes(with_end=False), tokenizer) == "256 tokens here, 300 there"
-    assert exchange.difference(tokenizer, tiktoken_of(tokenizer)) is not None  # the end has another id
-
-
-# ---- starting a run from them
-
-
-def adopted(source, *overrides, **changes):
-    return starts.adopt(Asked(experiment.parse(toy(**{"init_from": str(source), **changes})), overrides))
-
-
-def test_the_architecture_of_a_run_is_that_of_the_weights_it_starts_from(tokenizer, tmp_path):
-    save(tmp_path, THEIRS["gpt2"](), tokenizer)
-    made = adopted(tmp_path).model
-    assert (made.name, made.n_embd, made.block_size, made.vocab_size) == ("gpt", 32, 40, VOCABULARY)
-    changes = {"model.block_size": 12, "model.dropout": 0.2, "model.attention": "plain"}
-    free = adopted(tmp_path, *(f"{key}={value}" for key, value in changes.items()), **changes).model
-    assert (free.block_size, free.dropout, free.attention) == (12, 0.2, "plain")
-    assert tensors.read(tmp_path, free)["position_embedding.weight"].shape == (12, 32)
-    for key, value in (("model.n_embd", 16), ("model.vocab_size", 15), ("model.tied", False)):
-        with pytest.raises(UserError, match=f"{key}: .* there, {value} here"):
-            adopted(tmp_path, f"{key}={value}", **{key: value})
-    with pytest.raises(UserError, match=r"model\.name: gpt there, llama here"):
-        adopted(tmp_path, "model=llama")
-    with pytest.raises(UserError, match=r"`model\.block_size` must be at most 40"):
-        adopted(tmp_path, **{"model.block_size": 64})
-
-
-def test_a_run_starts_from_weights_with_its_own_tokens_only(tmp_path):
-    from cleangpt import tasks
-
-    arithmetic = tokenizers.Characters(ARITHMETIC, end="\n", pad=" ")
-    section = our_section(**OURS["llama-qk-norm"]).model_copy(update={"vocab_size": len(ARITHMETIC)})
-    ours = save_ours(tmp_path / "ours", section, arithmetic)
-    folder.export_folder(tmp_path / "ours", tmp_path / "hf", "float32")
-    for source in (tmp_path / "hf", tmp_path / "ours"):
-        settings = adopted(source)
-        model = build(experiment.resolve(settings, tasks.make(settings.dataset)).model)
-        starts.load(model, str(source), tasks.make(settings.dataset).tokenizer)
-        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), ours.parameters(), strict=True))
-        with pytest.raises(UserError, match="another tokenizer than the data set"):
-            starts.load(model, str(source), tokenizers.Characters([*"abcdefghijklm", "\n", " "], end="\n"))
-
-
-def test_what_is_wrong_with_the_weights_to_start_from_is_told_of_the_key_that_names_them(tmp_path, monkeypatch):
-    def offline(source):
-        raise UserError(f"{source} can't be fetched")
-
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "empty").mkdir()
-    monkeypatch.setattr(hub, "locate", offline)
-    for source, words in (
-        ("nonsense", "init_from=nonsense is no folder"),
-        ("empty", "init_from=empty is no run directory"),
-        ("latest", "init_from=latest: there is no outputs/latest here"),
-        ("nobody/nothing", "init_from=nobody/nothing: nobody/nothing can't be fetched"),
-    ):
-        with pytest.raises(UserError, match=f"^{words}"):
-            starts._model(source)

@@ -4,7 +4,7 @@ import os
 import signal
 
 import pytest
-from helpers import run_program
+from started.programs import run_program
 
 from cleangpt.config import cli
 from cleangpt.machine import beginning

@@ -6,7 +6,7 @@ import time
 
 import pytest
 import torch
-from runs import AMX, OLD, ZEN4, composed, cpuinfo, make_trainer
+from helpers.trainings import AMX, OLD, ZEN4, composed, cpuinfo, make_trainer
 
 from cleangpt import tasks
 from cleangpt.basics.errors import UserError
@@ -302,7 +302,7 @@ def test_compile_auto_decides_for_the_whole_run_wherever_it_stands(tmp_path, mon
 def test_a_program_starts_without_torchs_compiler():
     import subprocess
 
-    from helpers import ROOT
+    from started.programs import ROOT
 
     code = (
         "import sys; sys.path[:0] = ['.', 'tests']\n"

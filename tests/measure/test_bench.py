@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import ROOT, look_ahead, run_program, toy
+from helpers.configs import look_ahead, toy
+from helpers.trainings import AMX, cpuinfo
 from omegaconf import OmegaConf
-from runs import AMX, cpuinfo
+from started.programs import ROOT, run_program
 
 from benchmark import peers, sides
 from benchmark.plain_loop import Loop, mean_loss

@@ -5,38 +5,19 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from helpers import toy
-from runs import fit, losses, weights
+from helpers.any_model import TOKENS, VOCABULARY, made, settings
+from helpers.trainings import fit, losses, weights
 
-from cleangpt import models, optimizers, tasks
+from cleangpt import models, optimizers
 from cleangpt.basics import found
-from cleangpt.config import experiment
 from cleangpt.models.build import build, count_parameters, parameter_counts
 from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim
 from cleangpt.score.evaluate import first_that_counts
 from cleangpt.train import compiling
 
-VOCABULARY, CONTEXT = 37, 24
-TOKENS = torch.randint(VOCABULARY, (3, 20), generator=torch.Generator().manual_seed(2))
 each_model = pytest.mark.parametrize("name", sorted(models.SETTINGS))
 each_optimizer = pytest.mark.parametrize("optimizer", sorted(optimizers.SETTINGS))
-
-
-def settings(name, **changes):
-    changes = {"n_layer": 2, "block_size": CONTEXT, "vocab_size": VOCABULARY, **changes}
-    config = experiment.parse(toy(f"model={name}", **{f"model.{key}": value for key, value in changes.items()}))
-    return experiment.resolve(config, tasks.make(config.dataset)).model
-
-
-def made(name, **changes):
-    """A model with weights so large that every token matters."""
-    model = build(settings(name, **changes))
-    model.initialise(torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
-    return model.eval()
 
 
 def close(one, other):

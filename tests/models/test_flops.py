@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import toy
+from helpers.configs import toy
 from torch.utils.flop_counter import FlopCounterMode
 
 from cleangpt.config import experiment

@@ -1,12 +1,12 @@
 """The recurrent network: torch's own, whatever is padded, packed or cut; and in every program."""
 
-import openings
 import pytest
 import torch
-from runs import rows
-from test_contract import TOKENS, VOCABULARY, made, settings
+from attacks import openings
+from helpers.any_model import TOKENS, VOCABULARY, made, settings
+from helpers.saved_models import LETTERS, saved
+from helpers.trainings import rows
 from torch.utils.flop_counter import FlopCounterMode
-from voices import LETTERS, saved
 
 from cleangpt.basics.errors import UserError
 from cleangpt.models.build import build

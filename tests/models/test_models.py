@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from architectures import TOKENS, a_gpt, a_llama, each_shape
-from helpers import PLAIN
+from helpers.architectures import TOKENS, a_gpt, a_llama, each_shape
+from helpers.configs import PLAIN
 
 from cleangpt.models import attention, gpt, llama
 from cleangpt.models.build import build, parameter_counts

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from architectures import OPTIONS, SHAPES, TOKENS, a_gpt, a_llama
-from runs import fit, losses, make_trainer, weights
+from helpers.architectures import OPTIONS, SHAPES, TOKENS, a_gpt, a_llama
+from helpers.trainings import fit, losses, make_trainer, weights
 
 from cleangpt.models.extras import BigramEmbedding, softcapped
 
@@ -73,11 +73,11 @@ def test_options_work_in_bfloat16_recomputed_and_compiled_into_one_graph(build):
 
 
 def rows_of(table, tokens, last=None, positions=None):
-    """Which row of the table each token gets."""
+    """Find the row of the table that each token gets."""
     with torch.no_grad():
         table.weight.copy_(torch.arange(table.rows + 1)[:, None])
     positions = torch.arange(tokens.shape[1]) if positions is None else positions
-    return table(tokens, last, positions)[..., 0].long()
+    return table(table.pairs(tokens, last, positions))[..., 0].long()
 
 
 def test_with_enough_rows_each_pair_has_its_own():

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from runs import make_trainer
+from helpers.trainings import make_trainer
 
 from cleangpt.optimizers import optim
 from cleangpt.optimizers.muon import orthogonal

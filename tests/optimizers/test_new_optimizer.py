@@ -3,8 +3,8 @@
 import re
 import shlex
 
-from helpers import ROOT, run_program
 from safetensors.torch import load_file
+from started.programs import ROOT, on_path, run_program
 
 PAGE = (ROOT / "docs" / "new_optimizer.md").read_text()
 SMALL = "model.n_layer=1 model.n_embd=16 dataset.digits=1 train.batch_size=8 logger=quiet device=cpu train.log_every=1"
@@ -32,14 +32,17 @@ def test_the_page_can_be_followed(tmp_path):
     (command,) = "".join(blocks("bash")).strip().splitlines()
     script, *words = shlex.split(command)[1:]
     words = [word for word in words if not word.startswith("train.steps")]
-    found = []
-    for name, more in (("whole", ["train.snapshot_every=2"]), ("again", ["resume=whole/snapshots/step_00000002"])):
-        words_here = [*words, *SMALL.split(), "train.steps=6", f"hydra.run.dir={name}", *more]
-        done = run_program(script, *words_here, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+
+    def run(*more):
+        done = run_program(script, *more, cwd=tmp_path, env=on_path(tmp_path))
         assert done.returncode == 0, done.stderr
-        found.append(load_file(tmp_path / name / "final" / "model.safetensors"))
-    whole, again = found
-    assert all((whole[name] == again[name]).all() for name in whole)
+
+    common = (*words, *SMALL.split(), "schedule.steps=6")
+    run(*common, "train.steps=6", "hydra.run.dir=whole")
+    run(*common, "train.steps=3", "hydra.run.dir=parts")
+    run("resume=parts", "train.steps=6")
+    whole, parts = (load_file(tmp_path / name / "final" / "model.safetensors") for name in ("whole", "parts"))
+    assert all((whole[name] == parts[name]).all() for name in whole)
     losses = re.findall(r"loss ([\d.]+)", (tmp_path / "whole" / "train.log").read_text())
     assert float(losses[-1]) < float(losses[0])
 

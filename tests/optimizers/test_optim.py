@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from runs import fit, make_trainer, weights
+from helpers.trainings import fit, make_trainer, weights
 
 from cleangpt.basics.errors import UserError
 from cleangpt.models.build import parameter_counts

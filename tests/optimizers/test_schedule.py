@@ -4,12 +4,14 @@ import itertools
 import math
 
 import pytest
-from helpers import toy
+from helpers.configs import toy
+from helpers.limits import within
 
 from cleangpt.basics.schema import parse
 from cleangpt.config.experiment import Config, resolve
 from cleangpt.optimizers import schedule
 from cleangpt.optimizers.settings import AccumRamp, DecayRamp, LrRamp, ScheduleConfig
+from cleangpt.optimizers.styles import STYLES as STYLE_TABLE
 from cleangpt.tasks import make
 
 STYLES = ["linear", "cosine", "power"]
@@ -79,6 +81,19 @@ def test_no_value_is_beyond_begin_and_end_after_the_warm_up_and_all_move_one_way
         assert found == sorted(found, reverse=end < begin)
         assert min(begin, end) <= min(found)
         assert max(found) <= max(begin, end)
+
+
+@pytest.mark.parametrize("style", sorted(set(STYLE_TABLE) - {"constant"}))
+def test_the_way_of_a_style_begins_at_0_and_ends_at_1_exactly(style):
+    for power in (0.3, 1.0, 7.0):
+        assert (STYLE_TABLE[style].way(0.0, power), STYLE_TABLE[style].way(1.0, power)) == (0.0, 1.0)
+
+
+def test_any_quantity_may_stay_until_the_last_part_of_the_run():
+    grows = accumulation("wsd", 1, 8, decay=0.25)
+    found = accums(grows, 100)
+    assert found[:75] == [1] * 75
+    assert found[-1] == 8
 
 
 # ---- warm-up
@@ -224,6 +239,15 @@ def test_the_micro_steps_before_a_step_are_the_sum_of_those_of_all_steps_before_
         assert schedule.micro_steps_before(config, step) == running
         running += schedule.at(config, step).grad_accum
     assert schedule.micro_steps_before(config, steps + 1) == running
+
+
+@pytest.mark.parametrize(("style", "end"), [("constant", 2), ("cosine", 7), ("linear", 100_000)])
+def test_the_micro_steps_of_more_steps_than_anyone_takes_are_known_at_once(style, end):
+    steps = 10**15
+    config = whole(steps, grad_accum=accumulation(style, 2, end))
+    with within(20):
+        found = schedule.micro_steps_before(config, steps + 1)
+    assert found == pytest.approx(steps * (2 + end) / 2, rel=1e-3)
 
 
 # ---- from conf/

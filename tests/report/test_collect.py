@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from compared import compared, make, mean_of
+from helpers.compared import compared, make, mean_of
 
 from cleangpt.basics.errors import UserError
 from cleangpt.report import collect, columns, tables, words

@@ -5,8 +5,8 @@ import json
 import math
 
 import pytest
-from compared import compared, make, mean_of, sweep
-from helpers import toy
+from helpers.compared import compared, make, mean_of, sweep
+from helpers.configs import toy
 
 from cleangpt import tasks
 from cleangpt.basics.errors import UserError

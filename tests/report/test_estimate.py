@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from compared import make
+from helpers.compared import make
 
 from cleangpt.report import collect, estimate
 from cleangpt.report.estimate import Estimate, along, curve

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from compared import compared, make
+from helpers.compared import compared, make
 
 from cleangpt.basics.errors import UserError
 from cleangpt.report import write

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from compared import compared, make
-from helpers import toy
+from helpers.compared import compared, make
+from helpers.configs import toy
 
 from cleangpt import tasks
 from cleangpt.basics import files

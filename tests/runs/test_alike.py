@@ -5,7 +5,7 @@ import time
 
 import pytest
 import torch
-from runs import AMX, OLD, composed, cpuinfo
+from helpers.trainings import AMX, OLD, composed, cpuinfo
 
 from cleangpt.config import experiment
 from cleangpt.config.asked import Asked

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from helpers import toy
+from helpers.configs import toy
 
 from cleangpt import tasks
 from cleangpt.config import cli, composition, experiment
@@ -13,7 +13,7 @@ from cleangpt.runs.rundir import RunDir
 
 
 def changed(*options, before=None, overrides=(), **changes):
-    """What a run with these options would note as changed, its values filled in as a run does it."""
+    """Note what a run with these options would call changed, its values filled in as a run does it."""
     asked = experiment.parse(_composed(*options, **changes))
     complete = experiment.resolve(asked, tasks.make(asked.dataset))
     if before is not None:  # a resumed run asks for what its config.json holds
@@ -66,11 +66,7 @@ def test_a_resumed_run_has_the_changes_of_its_beginning_and_of_its_own_command_l
     assert first == {"model.block_size": {"here": 64, "default": None}}
     options = ("model.block_size=64", "train.steps=7", "logger.norms=3")
     again = changed(*options, before=first, overrides=["train.steps=7", "logger.norms=3", "resume=auto"])
-    assert again == {
-        **first,
-        "train.steps": {"here": 7, "default": 600},
-        "logger.norms": {"here": 3, "default": None},
-    }
+    assert again == {**first, "train.steps": {"here": 7, "default": 600}, "logger.norms": {"here": 3, "default": None}}
 
 
 def test_a_dtype_that_was_decided_is_no_change_and_one_that_was_asked_for_is():

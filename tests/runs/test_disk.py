@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import TORCHRUN, run_program
-from runs import composed, fit, make_trainer, rows
+from helpers.trainings import composed, fit, make_trainer, rows
+from started.programs import TORCHRUN, run_program
 
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
@@ -23,7 +23,7 @@ OPTIONS = ("train.steps=6", "train.eval_every=2", "train.snapshot_every=3", "tra
 
 
 class Disk:
-    """Has no room for files that `is_full` is true of, as far as the system's own calls go."""
+    """A disk without room for files that `is_full` is true of, as far as the system's own calls go."""
 
     def __init__(self, monkeypatch, is_full, call="open"):
         self.is_full, self.folders, self.refused = is_full, {}, []
@@ -64,7 +64,7 @@ def train(*overrides, folder="run", resume=False):
 
 
 def there(run):
-    """What is there indeed."""
+    """List what is there indeed."""
     found = [f"the snapshot of step {int(folder.name[5:])}" for folder in run.snapshot_folders()[-1:]]
     for folder in (run.best, run.final):
         if (folder / weights.WEIGHTS).exists():
@@ -73,7 +73,7 @@ def there(run):
 
 
 def named(text):
-    """Everything that a text says is there: of the sentence on what could not be written only the second half."""
+    """List what a text says is there: of the sentence on what could not be written only the second half."""
     lines = [line.partition("could not be written")[2] for line in text.splitlines() if "The run is not" in line]
     lines += [line for line in text.splitlines() if line.startswith("Everything is in")]
     return re.findall(r"the snapshot of step \d+|(?:best|final)/ \(step \w+\)", "\n".join(lines))

@@ -4,9 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
-import openings
 import pytest
-from runs import rows
+from attacks import openings
+from helpers.trainings import rows
 
 from cleangpt.basics.errors import UserError
 from cleangpt.runs import migrations, rundir
@@ -119,7 +119,7 @@ def test_keys_that_nobody_knows_are_refused_whatever_the_version(tmp_path):
 
 
 def test_the_version_is_no_key_of_the_command_line():
-    from helpers import look_ahead
+    from helpers.configs import look_ahead
 
     assert "`version` is not a key" in look_ahead("version=2")[0]
     assert "not a key" in look_ahead("+version=2")[0]

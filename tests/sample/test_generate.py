@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from architectures import IDS, SHAPES
-from voices import LETTERS, lively
+from helpers.architectures import IDS, SHAPES
+from helpers.saved_models import LETTERS, lively
 
 from cleangpt.basics.seeds import uniforms
 from cleangpt.sample import generate

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from helpers import toy
-from rote import Rote, judge
+from helpers.configs import toy
+from helpers.rote import Rote, judge
 
 from cleangpt import tasks
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.schema import Section, parse
 from cleangpt.models.build import build
-from cleangpt.models.settings import GPTConfig
-from cleangpt.score import evaluate, exact_match, keep, of_task
+from cleangpt.models.gpt import Settings as GPT
+from cleangpt.score import evaluate, exact_match, of_task
 from cleangpt.tasks.contract import Batch, Measure, Task, TaskWithAnswers
 from cleangpt.tokens.tokenizers import Characters
 
@@ -150,7 +150,7 @@ def test_tables_and_pictures_show_every_slice(name, tmp_path):
         assert words in text
     for key in SLICES[name]:
         assert key.replace("_", " ").capitalize() in text
-    paths = keep.draw(task, score, tmp_path, "best")
+    paths = of_task.draw(task, score, tmp_path, "best")
     assert {path.name for path in paths} == {
         "copy": {"test_best_slices.png"},
         "sort": {"test_best_slices.png", "test_best_length_and_repeats.png"},
@@ -173,11 +173,8 @@ def test_a_task_that_says_only_what_it_must_is_scored(method):
 
 def test_samples_without_answers_are_scored_by_their_loss():
     task = Counting()
-    model = build(
-        GPTConfig(
-            **toy("model=gpt")["model"] | {"n_embd": 16, "n_layer": 1, "n_head": 2, "block_size": 6, "vocab_size": 10}
-        )
-    )
+    small = {"n_embd": 16, "n_layer": 1, "n_head": 2, "block_size": 6, "vocab_size": 10}
+    model = build(GPT(**toy("model=gpt")["model"] | small))
     model.initialise(torch.Generator().manual_seed(0))
     found = evaluate.validate(judge(model), task)
     assert set(found) == {"val/loss", "val/perplexity", "val/certainty"}

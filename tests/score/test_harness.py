@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from pretrained import save_gpt2
+from helpers.pretrained import save_gpt2
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cleangpt.basics.errors import UserError
@@ -168,13 +168,9 @@ def test_a_tokenizer_that_begins_every_text_is_obeyed():
 
 
 def test_a_score_by_the_harness_is_written_into_the_run(place, no_network, monkeypatch, capsys):
-    import runpy
-
-    from helpers import ROOT
-
     from cleangpt.config.programs import ScoreConfig
+    from cleangpt.score.run import score
 
-    score = runpy.run_path(str(ROOT / "eval" / "score.py"))["score"]
     settings = {"run": str(place / "ours"), "suite": "lm-eval", "tasks": "toy_choice", "include": str(place / "tasks")}
     settings |= {"fewshot": 2, "limit": 5, "split": None, "data": None, "method": "auto", "device": "cpu"}
     assert score(ScoreConfig(**settings)) == 0

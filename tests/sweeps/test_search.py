@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from sweeping import SWEEPER, Fake, FakeRun, complete, composing
+from helpers.sweeping import SWEEPER, Fake, FakeRun, complete, composing
 
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.sweeps import jobs, loop, settings

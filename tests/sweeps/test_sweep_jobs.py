@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, look_ahead, run_program
-from sweeping import LAUNCHER, SUBMITIT, complete, composing
+from helpers.configs import look_ahead
+from helpers.sweeping import LAUNCHER, SUBMITIT, complete, composing
+from started.programs import ROOT, run_program
 
 from cleangpt.basics import extras, files
 from cleangpt.basics.errors import UserError

@@ -8,9 +8,9 @@ import shlex
 import signal
 
 import pytest
+from helpers.sweeping import Fake, FakeRun, complete, composing
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from rich.console import Console
-from sweeping import Fake, FakeRun, complete, composing
 
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError

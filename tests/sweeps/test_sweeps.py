@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, run_program
-from sweeping import TOY
+from helpers.sweeping import TOY
+from started.programs import ROOT, run_program
 
 from cleangpt.runs.rundir import read_metrics
 

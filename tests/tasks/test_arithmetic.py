@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from helpers import ADDER, arithmetic, settings, written
+from helpers.sums import ADDER, arithmetic, settings, written
 
 from cleangpt.basics.errors import ConfigError
 from cleangpt.basics.schema import parse

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import ROOT, toy
+from helpers.configs import toy
+from started.programs import ROOT
 
 from cleangpt import tasks
 from cleangpt.basics.errors import ConfigError, UserError
@@ -49,7 +50,7 @@ def test_each_number_is_in_exactly_one_split(total, val, test):
 @pytest.mark.parametrize("name", MODULES)
 def test_the_splits_of_a_task_hold_every_string_once(name):
     task = make(name)
-    alphabet, length = task.settings.strings
+    alphabet, length = task.settings.strings.alphabet, task.settings.strings.longest
     every = ["".join(letters) for n in range(1, length + 1) for letters in product(alphabet, repeat=n)]
     assert Counter(text for split in SPLITS for text in questions(task, split)) == Counter(every)
     assert all(task.size(split) > 0 for split in SPLITS)

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from helpers import arithmetic
+from helpers.sums import arithmetic
 
 from cleangpt.machine.distributed import World
 from cleangpt.tasks.held_out import SPLITS

@@ -4,7 +4,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from helpers import arithmetic, within
+from helpers.limits import within
+from helpers.sums import arithmetic
 
 from cleangpt.score import exact_match
 from cleangpt.tasks import digits as decimal

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from corpora import prepared, prose, settings
-from helpers import PLAIN
-from runs import fit, losses, make_trainer, rows, weights
+from helpers.configs import PLAIN
+from helpers.corpora import prepared, prose, settings
+from helpers.trainings import fit, losses, make_trainer, rows, weights
 
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
@@ -198,6 +198,7 @@ def test_the_loss_of_validation_is_the_mean_over_every_token(folder):
 
 def test_a_part_of_the_split_is_called_one(folder):
     text = task(folder)
+    assert text.more_is_better == ()
     part = score(text, judged(text), "test", 3, "auto")
     assert (part["complete"], part["windows"]) == (False, 3)
     assert "a sample of the" in tables(text, part)[0].title

@@ -76,7 +76,7 @@ def test_a_word_longer_than_the_line_makes_a_list_of_each_row():
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_report_on_the_console_is_whole(tmp_path, width):
-    from compared import compared, make
+    from helpers.compared import compared, make
 
     for n, model in enumerate(("gpt_tiny", "llama_tiny")):
         for seed in range(2):

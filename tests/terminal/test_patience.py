@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import ROOT, arithmetic, run_program
+from helpers.sums import arithmetic
 from rich.console import Console
+from started.programs import ROOT, run_program
 
 from cleangpt.score import of_task
 from cleangpt.sweeps.jobs import Job, Outcome

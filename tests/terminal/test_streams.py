@@ -9,10 +9,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from helpers import ROOT
-from programs import FORKSERVER, PRELOADED, start
-from runs import composed
-from voices import saved
+from helpers.saved_models import saved
+from helpers.trainings import composed
+from started.programs import FORKSERVER, PRELOADED, ROOT, start
 
 from cleangpt.basics import files
 from cleangpt.config import experiment

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from corpora import prose
+from helpers.corpora import prose
 
 from cleangpt.basics.errors import UserError
 from cleangpt.tokens import tokenizers

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from programs import FORKSERVER, PRELOADED
-from runs import make_trainer
+from helpers.trainings import make_trainer
+from started.programs import FORKSERVER, PRELOADED
 
 from cleangpt.machine import distributed
 from cleangpt.train.gradients import Gradients
@@ -21,7 +21,7 @@ WAYS = {"whole": (False, None), "cut": (True, None), "left": (True, 1)}  # wheth
 
 
 def process(rank: int, folder: str) -> None:
-    """One of several: train in each of these ways, and write down what came of it."""
+    """Be one of several: train in each of these ways, and write down what came of it."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(SIZE), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": str(SIZE)}
     torch.set_num_threads(1)
     dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store", SIZE), rank=rank, world_size=SIZE)
@@ -31,7 +31,7 @@ def process(rank: int, folder: str) -> None:
 
 
 def train(rank: int, folder: Path, buckets: bool, leaves: int | None) -> dict:
-    """A training; process `leaves` is asked to stop in step 2."""
+    """Make a training; process `leaves` is asked to stop in step 2."""
     Gradients.SMALL, Gradients.BUCKET = (0, 2000) if buckets else (1 << 24, 1 << 23)
     words = ("optimizer=adamw", "schedule.grad_accum.begin=2", "train.micro_batch_size=2", "train.batch_size=9")
     trainer = make_trainer(folder / str(rank), *words)
@@ -60,7 +60,7 @@ def train(rank: int, folder: Path, buckets: bool, leaves: int | None) -> dict:
 
 @pytest.fixture(scope="module")
 def ways(tmp_path_factory):
-    """What each process found, for each way."""
+    """Collect what each process found, for each way."""
     folder = tmp_path_factory.mktemp("gradients")
     FORKSERVER.set_forkserver_preload(PRELOADED)
     torch.multiprocessing.start_processes(process, (str(folder),), nprocs=SIZE, start_method="forkserver")

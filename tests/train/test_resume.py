@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import fit, make_trainer, rows
-from runs import weights as flat_weights
+from helpers.trainings import fit, make_trainer, rows
+from helpers.trainings import weights as flat_weights
 
 from cleangpt.basics import files
 from cleangpt.machine.signals import Stopped
@@ -32,7 +32,7 @@ SETTINGS = {
 
 
 def values(folder: Path) -> list[dict]:
-    """The logged rows without what tells of the machine."""
+    """Read the logged rows without what tells of the machine."""
     return [{k: v for k, v in row.items() if k not in OF_THE_MACHINE} for row in rows(folder)]
 
 

@@ -1,4 +1,4 @@
-"""Whether a training continues a run: what it may say anew, and that nobody else is in the directory."""
+"""A training continues a run: what it may say anew, and that nobody else is in the directory."""
 
 import os
 import shlex
@@ -7,11 +7,11 @@ import time
 
 import pytest
 import torch
-from corpora import prepared, prose
+from helpers.corpora import prepared, prose
+from helpers.trainings import composed
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
-from runs import composed
 
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
@@ -35,7 +35,7 @@ def here(tmp_path, monkeypatch):
 
 
 def decide(folder, *words):
-    """What train.py decides with these words on its command line."""
+    """Decide as train.py does with these words on its command line."""
     return resuming.decide(Asked(experiment.parse(composed(*words)), words), RunDir(folder), restarted=False)
 
 
@@ -112,7 +112,47 @@ def test_a_schedule_that_does_not_leap_is_not_spoken_of(here, capsys):
     assert "leap" not in said
 
 
+# ---- what follows from what is said anew
+
+
+def test_what_was_derived_follows_what_it_was_derived_from_unless_it_is_said(here):
+    common = ["optimizer=muon", "optimizer.lr=0.01", "schedule=constant", "train.eval_every=null", "train.steps=2"]
+    train(here / "run", *common)
+
+    def decided(*words):
+        return decide(here / "run", "resume=auto", *words)[1].config
+
+    faster = decided("optimizer.lr=0.02")
+    assert (faster.schedule.lr.begin, faster.schedule.lr.end, faster.optimizer.matrix_lr) == (None, None, None)
+    assert faster.schedule.weight_decay.begin is not None, "where nothing changed, nothing is derived anew"
+    assert (faster.model.block_size, faster.schedule.steps) == (9, 2)
+    said = decided("optimizer.lr=0.02", "optimizer.matrix_lr=0.02", "schedule.lr.begin=0.01")
+    assert (said.schedule.lr.begin, said.schedule.lr.end, said.optimizer.matrix_lr) == (0.01, 0.01, 0.02)
+    assert decided("train.steps=4").schedule.steps is None
+    assert decided("train.steps=4", "schedule.steps=2").schedule.steps == 2
+    more = decided("schedule.grad_accum.begin=3")
+    assert (more.schedule.grad_accum.begin, more.schedule.grad_accum.end) == (3, None)
+
+
 # ---- alone in a directory
+
+
+def test_a_directory_that_can_not_be_made_is_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(UserError, match=r"run can't be written \(Not a directory\): make room, or choose another"),
+        claim.alone_in(RunDir(tmp_path / "file" / "run"), waits=False),
+    ):
+        pass
+
+
+def test_a_place_that_can_not_be_looked_at_is_a_sentence(here, launched, monkeypatch, capsys):
+    def locked(self):
+        raise PermissionError(13, "Permission denied", str(self.snapshots))
+
+    monkeypatch.setattr(RunDir, "snapshot_folders", locked)
+    assert launched(here / "run", *SHORT) == 2
+    assert "run/snapshots can't be used (Permission denied): choose another place" in capsys.readouterr().err
 
 
 def test_two_trainings_do_not_share_a_directory(tmp_path):
@@ -159,7 +199,7 @@ def test_a_directory_that_is_taken_back_while_another_waits_for_it_is_made_anew(
 
 @pytest.fixture
 def launched(monkeypatch, here):
-    """train.py with these words on its command line, behind what Hydra does; its exit status."""
+    """Run train.py with these words on its command line, behind what Hydra does; its exit status."""
 
     def launched(folder, *words):
         about = {"runtime": {"output_dir": str(folder)}, "mode": RunMode.RUN}

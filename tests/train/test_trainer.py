@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 import torch.distributed as dist
-from runs import UNEVEN, fit, losses, make_trainer, rows
-from runs import weights as flat_weights
+from helpers.trainings import UNEVEN, fit, losses, make_trainer, rows
+from helpers.trainings import weights as flat_weights
 
 from cleangpt.machine import distributed
 from cleangpt.optimizers import optim, schedule
@@ -17,7 +17,7 @@ from cleangpt.train.loop import NonFinite
 
 
 def first_step(folder, *overrides):
-    """Loss, gradient norm and gradient of step 1, before clipping matters."""
+    """Compute loss, gradient norm and gradient of step 1, before clipping matters."""
     trainer = make_trainer(folder, "train.grad_clip=null", *UNEVEN, *overrides)
     row, _ = trainer.step(1)
     gradients = torch.cat([p.grad.flatten() for p in trainer.model.parameters()])
@@ -198,13 +198,7 @@ def test_intervals_of_logging_evaluation_and_snapshots_change_nothing(tmp_path):
 
 
 def test_early_stopping_stops_after_so_many_evaluations_without_a_better_loss(tmp_path):
-    trainer = fit(
-        tmp_path,
-        "train.steps=60",
-        "train.eval_every=1",
-        "train.early_stopping=3",
-        *WILD,
-    )
+    trainer = fit(tmp_path, "train.steps=60", "train.eval_every=1", "train.early_stopping=3", *WILD)
     assert trainer.status == "early_stopped"
     assert trainer.state.step == trainer.state.best_step + 3 < 60
 

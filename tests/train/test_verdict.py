@@ -1,10 +1,10 @@
-"""What a run says of itself at its end: above all that it did not learn."""
+"""A run judges itself at its end: above all it says that it did not learn."""
 
 import json
 
 import pytest
-from corpora import prepared, prose
-from runs import composed, fit
+from helpers.corpora import prepared, prose
+from helpers.trainings import composed, fit
 
 from cleangpt import tasks
 from cleangpt.config import experiment
@@ -19,7 +19,7 @@ def settings(*overrides):
 
 
 def evaluations(*losses, train=None):
-    """Rows of a run that was evaluated every 100 steps."""
+    """Make the rows of a run that was evaluated every 100 steps."""
     train = losses if train is None else train
     both = enumerate(zip(losses, train, strict=True), start=1)
     return [{"step": 100 * n, "val/loss": seen, "train/loss": made} for n, (seen, made) in both]
@@ -114,7 +114,7 @@ def test_where_evaluations_are_few_the_training_loss_tells_of_a_plateau():
 
 
 def test_a_run_that_moved_nothing_is_a_plateau(tmp_path):
-    """A program's end: see test_launch for its words."""
+    """Show the end of a program: see test_launch for its words."""
     trainer = fit(tmp_path, "train.steps=20", "train.eval_every=2", "optimizer.lr=1e-9")
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     accuracy = trainer.state.scores["val/accuracy"]

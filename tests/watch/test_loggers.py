@@ -6,7 +6,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from runs import fit, make_trainer, rows
+from helpers.trainings import fit, make_trainer, rows
 
 from cleangpt.basics import extras
 from cleangpt.train import ending

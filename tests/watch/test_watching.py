@@ -7,8 +7,8 @@ import time
 
 import pytest
 import torch
-from runs import fit, make_trainer, rows
-from runs import weights as flat_weights
+from helpers.trainings import fit, make_trainer, rows
+from helpers.trainings import weights as flat_weights
 
 from cleangpt.machine import peaks
 from cleangpt.runs.rundir import RunDir

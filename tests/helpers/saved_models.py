@@ -1,17 +1,24 @@
 """Small models in folders as training leaves them, for the programs that open them."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
-from helpers import toy
+from hydra import compose, initialize_config_dir
 
+from cleangpt.basics import schema
+from cleangpt.config import cli, command_line, composition
 from cleangpt.config.experiment import parse, resolve
+from cleangpt.config.programs import SampleConfig
 from cleangpt.models.build import build
 from cleangpt.models.contract import LanguageModel
 from cleangpt.runs import weights
+from cleangpt.runs.rundir import find, read_config
+from cleangpt.sample.prompts import Reader
 from cleangpt.tasks.arithmetic import Task
-from cleangpt.tokens.tokenizers import Characters
+from cleangpt.tokens.tokenizers import Bytes, Characters
+from helpers.configs import toy
 
 LETTERS = Characters([*"\n abcdefghijklmnopqrstuvwxyz.,:|é€😀0123456789"])
 
@@ -40,3 +47,28 @@ def saved(folder: Path, tokenizer: Any = LETTERS, model: str = "llama_tiny", **c
     weights.save(folder / "best", weights.copy(lively(build(config.model))), config, tokenizer, {"step": 7})
     (folder / "metrics.jsonl").touch()
     return folder
+
+
+def three_runs(folder: Path) -> SimpleNamespace:
+    """Paths of run directories with random weights: of letters, of bytes, and of an adder of two digits."""
+    made = {
+        "letters": saved(folder / "letters"),
+        "bytes": saved(folder / "bytes", Bytes(), "gpt_tiny"),
+        "adder": saved(folder / "adder", None, **{"dataset.digits": 2}),
+    }
+    return SimpleNamespace(**{name: str(path) for name, path in made.items()})
+
+
+def asked(*words: str) -> SampleConfig:
+    """Return the settings of a command line of sample.py."""
+    words = tuple(command_line.as_it_stands(word, SampleConfig) for word in words)
+    cli.register_resolvers(SampleConfig)
+    with initialize_config_dir(composition.CONF, version_base=None):
+        return schema.parse(composition.plain(compose("sample", ["device=cpu", *words])), SampleConfig)
+
+
+def opened(run: str):
+    """Open a run as sample.py does: where it is, what was trained, and the reader of its prompts."""
+    found = find(run)
+    trained = read_config(found.folder / "config.json")
+    return found, trained, Reader(found.folder, trained)

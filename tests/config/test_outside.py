@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 import yaml
-from helpers import ROOT, run_program
+from started.programs import ROOT, run_program
 
 from cleangpt import tasks
 
@@ -54,9 +54,9 @@ def outside(tmp_path):
     conf.mkdir(parents=True)
     (conf / "times.yaml").write_text(YAML)
 
-    def run(script, *words, **environment):
+    def run(script, *words, light=False, **environment):
         environment = {"PYTHONPATH": str(tmp_path / "site"), **environment}
-        return run_program(script, *words, cwd=tmp_path / "here", env=environment)
+        return run_program(script, *words, cwd=tmp_path / "here", env=environment, light=light)
 
     run.folder, run.site = tmp_path / "here", tmp_path / "site"
     return run
@@ -81,6 +81,14 @@ def learns_resumes_and_is_scored(outside):
 def test_a_package_and_a_folder_of_ones_own_add_a_task(outside):
     package(outside.site, "timing", {"timing/task.py": TASK}, {"cleangpt.tasks": "times = timing.task"})
     learns_resumes_and_is_scored(outside)
+
+
+def test_a_package_without_a_file_for_it_is_in_nobodys_way(outside):
+    package(outside.site, "timing", {"timing/task.py": TASK}, {"cleangpt.tasks": "times = timing.task"})
+    (outside.folder / "conf" / "dataset" / "times.yaml").unlink()
+    done = outside("train.py", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "dataset.digits=3" in done.stdout
 
 
 @pytest.mark.slow
@@ -134,7 +142,7 @@ def test_a_package_that_is_broken_is_named_where_it_is_missed_and_stops_nothing_
 def test_what_a_package_lacks_behind_its_keys_is_a_sentence(outside):
     code = TASK.replace("\n\nclass Task", "\n\nimport torch\nimport nothing_like_it\n\n\nclass Task")
     package(outside.site, "timing", {"timing/task.py": code}, {"cleangpt.tasks": "times = timing.task"})
-    done = outside("train.py", "dataset=times", *SMALL)
+    done = outside("train.py", "dataset=times", *SMALL, light=True)  # keys are read before torch is loaded
     assert done.returncode == 2, done.stderr
     assert done.stderr == "timing.task can't be imported (No module named 'nothing_like_it'): install what it needs\n"
     assert not (outside.folder / "run").exists()

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from helpers import PLAIN
 
 from cleangpt.models import gpt, llama
 from cleangpt.models.build import build
+from helpers.configs import PLAIN
 
 COMMON = {"n_layer": 2, "n_embd": 32, "n_head": 4, "block_size": 24, "vocab_size": 15, "dropout": 0.0}
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runs import composed
+from helpers.trainings import composed
 
 from cleangpt.basics import files
 from cleangpt.config import experiment
@@ -19,7 +19,7 @@ from cleangpt.terminal import streams
 from cleangpt.train import resuming, training
 from cleangpt.watch.health import OF_THE_MACHINE
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SNAPSHOT_EVERY = 5
 COMMON = (
     "train.steps=40",

@@ -7,13 +7,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from helpers import written
 
 from cleangpt.machine.distributed import World
 from cleangpt.score.evaluate import Judge
 from cleangpt.tasks.arithmetic import Settings, Task
+from helpers.sums import written
 
 ALONE = World(0, 1, 0, 1)
+# Ways to write problems.
+FORMATS = [
+    {"padded": padded, "reversed": reversed_, "symbols": symbols, "end_token": end}
+    for reversed_ in (True, False)
+    for padded, symbols, end in ((True, True, True), (True, True, False), (True, False, True), (False, True, True))
+]
 
 
 @cache
@@ -51,7 +57,7 @@ class Rote:
             told |= steps(task, written(task.settings, a, b)[0], answer)
         self.follows = ChainMap(told, by_heart(task.settings) if follows is None else follows)
 
-    def forward(self, tokens, cache=None, since=0):
+    def forward(self, tokens, cache=None, documents=None, since=0):
         return self.hidden(tokens, cache)[:, since:]
 
     def hidden(self, tokens, cache=None):
@@ -81,9 +87,21 @@ class Rote:
         self.training = mode
 
 
-def judge(model, world: World = ALONE) -> Judge:
-    return Judge(model, torch.device("cpu"), world)
+def judge(model, world: World = ALONE, kind: type[Judge] = Judge) -> Judge:
+    return kind(model, torch.device("cpu"), world)
 
 
 def rote(task: Task, says: dict[tuple[int, int], str] | None = None) -> Judge:
     return judge(Rote(task, says))
+
+
+def flawed(task, share: float) -> dict[tuple[int, int], str]:
+    """False answers to this share of the problems, wrong from one token on: which one goes around."""
+    chance = np.random.default_rng(0)
+    says = {}
+    for a, b in np.ndindex(task.universe.numbers, task.universe.numbers):
+        if chance.random() < share:
+            _, answer = written(task.settings, a, b)
+            place = len(says) % len(answer)
+            says[a, b] = answer[:place].ljust(len(answer), "*")
+    return says

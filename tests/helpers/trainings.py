@@ -57,7 +57,7 @@ def make_trainer(folder: Path, *overrides: str, snapshot: Path | None = None, ta
     model.checkpointing = settings.train.activation_checkpointing
     tracker = Tracker(run, settings.logger, settings.train.steps, speaks=True)
     trainer = Trainer(settings, task, model, compute, distributed.world(), run, tracker, Stop(), time.monotonic())
-    _first_weights(settings, model, trainer, snapshot)
+    _first_weights(trainer, snapshot)
     return trainer
 
 

@@ -9,10 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-import programs
 import pytest
-import server
-from programs import run_program, start
+
+from started import programs, server
+from started.programs import run_program, start
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="programs are forked on Linux only")
 BOTH = pytest.mark.parametrize("real", [True, False], ids=["real", "forked"])
@@ -203,8 +203,8 @@ def test_what_can_not_be_forked_says_so(tmp_path):
 
 ASKS = f"""
 import subprocess, sys, time
-sys.path[:0] = [{str(Path(__file__).parent)!r}]
-import programs, server
+sys.path[:0] = [{str(Path(__file__).parents[1])!r}]
+from started import programs, server
 process = programs.start([sys.executable, sys.argv[1]], "/", stdout=subprocess.PIPE)
 print(server.begun().pid, process.pid, process.stdout.readline(), flush=True)
 time.sleep(100)

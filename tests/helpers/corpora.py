@@ -5,12 +5,11 @@ import random
 from pathlib import Path
 from typing import Any
 
-from helpers import toy
-
 from cleangpt.basics.schema import parse
 from cleangpt.corpus import store
 from cleangpt.corpus.prepare import prepare
 from cleangpt.tasks.text import Settings
+from helpers.configs import toy
 
 WORDS = ("the", "king", "of", "night", "shall", "not", "speak", "O", "crown;", "naïve", "– my", "lord!", "日本語", "42")
 

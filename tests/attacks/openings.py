@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from runs import composed
+from helpers.trainings import composed
 
 from cleangpt.basics import schema
 from cleangpt.config import composition, experiment, programs

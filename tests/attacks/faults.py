@@ -23,12 +23,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
+sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
 import torch._dynamo  # noqa: E402 - an optimizer loads it: here once, and not in every forked process
-from corpora import prepared, prose  # noqa: E402
-from faults_of_torchrun import UnderTorchrun, busy  # noqa: E402
-from interrupted import (  # noqa: E402
+from helpers.corpora import prepared, prose  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from attacks.faults_of_torchrun import UnderTorchrun, busy  # noqa: E402
+from attacks.interrupted import (  # noqa: E402
     ADDER,
     TEXT,
     Hook,
@@ -41,9 +44,6 @@ from interrupted import (  # noqa: E402
     outcome,
     start,
 )
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
-
 from cleangpt.basics import files  # noqa: E402
 from cleangpt.runs import snapshot, weights  # noqa: E402
 from cleangpt.runs.rundir import RunDir  # noqa: E402

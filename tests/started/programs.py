@@ -1,4 +1,4 @@
-"""Programs of the project as a user starts them; most of them forked by a server (tests/server.py), which takes a
+"""Programs of the project as a user starts them; most of them forked by a server (server.py), which takes a
 fraction of the time.
 
     done = run_program("train.py", "train.steps=2", cwd=tmp_path)
@@ -16,19 +16,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import server
+from started import server
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone")
 # For functions of a test that need processes: it has no threads, and of one that has, a fork may wait for ever.
 FORKSERVER = multiprocessing.get_context("forkserver")
-PRELOADED = ["torch._dynamo", "runs", "voices"]  # the same for all, since a test process has one such server
+# The same for all, since a test process has one such server.
+PRELOADED = ["torch._dynamo", "helpers.trainings", "helpers.saved_models"]
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+LEFT_BY_LIBRARIES = ("KMP_DUPLICATE_LIB_OK",)  # scikit-learn sets it, which lm-evaluation-harness loads
 
 
 def environment(**more: str) -> dict[str, str]:
     """This process's environment for a program: one thread, no word of slowness, and no launcher of ours."""
-    kept = {name: value for name, value in os.environ.items() if name not in LAUNCHED}
+    kept = {name: value for name, value in os.environ.items() if name not in LAUNCHED + LEFT_BY_LIBRARIES}
     return {**kept, "OMP_NUM_THREADS": "1", "CLEANGPT_PATIENCE": "inf", **more}
 
 
@@ -60,3 +62,20 @@ def run(command: list[Any], cwd, env=None, timeout=300, real=False, light=False)
 def run_program(script, *words, cwd, env=None, timeout=300, launcher=(), real=False, light=False):
     """A program of the project as a user starts it, or under `launcher`: (*TORCHRUN, "--nproc-per-node=2")."""
     return run([sys.executable, *launcher, ROOT / script, *words], cwd, env, timeout, real, light)
+
+
+def refused(done) -> list[str]:
+    """The sentences with which a program refused its command line."""
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    lines = [line.strip() for line in done.stderr.splitlines()]
+    if len(lines) > 1:
+        assert lines[0] == f"{len(lines) - 1} mistakes in the configuration:"
+        del lines[0]
+    return lines
+
+
+def on_path(folder: Path) -> dict[str, str]:
+    """The environment in which a program sees the packages in a folder as installed ones."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(folder))))}

@@ -1,7 +1,7 @@
 """Damaged and hostile files: open folders that somebody else may have made, and see how each program takes it.
 
     make fuzz
-    python tests/fuzz.py 0.1 seed=7
+    python tests/attacks/fuzz.py 0.1 seed=7
 
 Every file of a run, of prepared text and of a folder in Hugging Face's format is truncated, flipped, emptied, replaced
 by other JSON, or changed in one value; the manifest of a snapshot may agree with it, as a hostile one would. An opening
@@ -26,16 +26,16 @@ from pathlib import Path
 from typing import Any
 
 os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "CLEANGPT_PATIENCE": "inf"}
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
+sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
-import openings  # noqa: E402
 import tiktoken_ext.openai_public  # noqa: E402, F401 - what a child would have to load
 import tokenizers  # noqa: E402, F401
 import torch._dynamo  # noqa: E402, F401
-from corpora import prepared, prose  # noqa: E402
+from helpers.corpora import prepared, prose  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
+from attacks import openings  # noqa: E402
 from cleangpt.basics import files  # noqa: E402
 from cleangpt.basics.errors import UserError  # noqa: E402
 from cleangpt.runs import snapshot  # noqa: E402

@@ -1,74 +1,16 @@
-"""What several tests share."""
+"""Whole configurations at toy size, and what a program says about a command line."""
 
 import copy
-import signal
 import sys
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from programs import ROOT, TORCHRUN, run_program  # noqa: F401  for those who need these besides
-
-from cleangpt.basics.schema import parse
-from cleangpt.tasks.arithmetic import Settings, Task
-
-ADDER = {
-    "name": "adder",
-    "digits": 3,
-    "padded": True,
-    "reversed": True,
-    "symbols": True,
-    "end_token": True,
-    "loss": "answer",
-    "split": "unordered",
-    "split_seed": 0,
-    "val_fraction": 0.02,
-    "test_fraction": 0.15,
-    "train_size": None,
-    "val_size": 2000,
-}
-
-
-def settings(**changes) -> Settings:
-    """Settings of an arithmetic task: those of the adder, but for the changes."""
-    return parse({**ADDER, **changes}, Settings)
-
-
-def arithmetic(**changes) -> Task:
-    return Task(settings(**changes))
-
-
-def written(s: Settings, a: int, b: int) -> tuple[str, str]:
-    """Prompt and answer of a problem as text: slow, plain, and independent of the task's own encoder."""
-    result = a + b if s.name == "adder" else a * b
-    width = s.digits + 1 if s.name == "adder" else 2 * s.digits
-    left, right, answer = str(a), str(b), str(result)
-    if s.padded:
-        left, right, answer = left.zfill(s.digits), right.zfill(s.digits), answer.zfill(width)
-    operator, equals = ("+" if s.name == "adder" else "*", "=") if s.symbols else ("", "")
-    answer = answer[::-1] if s.reversed else answer
-    return left + operator + right + equals, answer + ("\n" if s.end_token else "")
-
-
-@contextmanager
-def within(seconds: int):
-    """Fails what takes longer, instead of waiting for it."""
-
-    def stop(*_):
-        raise TimeoutError(f"took more than {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
 # A plain model has none of the options that make it learn faster.
 _OFF = {"qk_norm": False, "zero_init": False, "logit_softcap": None, "bigram_embedding": None}
+
+
 PLAIN = {"gpt": {**_OFF, "activation": "gelu_tanh"}, "llama": {**_OFF, "activation": "swiglu"}}
+
 
 SMALL = {
     "model.n_layer": 1,

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from helpers import toy
-
 from cleangpt.basics import files
 from cleangpt.sweeps import jobs
 from cleangpt.sweeps.jobs import Job
+from helpers.configs import toy
 
 LAUNCHER = {"name": "processes", "jobs": "auto", "gpus": None}
 SUBMITIT = {

@@ -3,7 +3,7 @@
 import re
 import shlex
 
-from helpers import ROOT, run_program
+from started.programs import ROOT, run_program
 
 TEXT = (ROOT / "docs" / "new_task.md").read_text()
 BRIEF = "model=llama_tiny train.steps=4 train.batch_size=8 logger=quiet device=cpu"

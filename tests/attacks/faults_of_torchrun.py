@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from interrupted import ADDER, ROOT, Tally, last_logged, outcome
-from runs import TOY
+from helpers.trainings import TOY
+
+from attacks.interrupted import ADDER, ROOT, Tally, last_logged, outcome
 
 
 class UnderTorchrun:

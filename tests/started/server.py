@@ -7,7 +7,8 @@ file is the server; it ends when the socket is closed, as it is when whoever hol
 What a child meets is what a new interpreter would: its environment, arguments, directory, streams, signals and random
 numbers; and it ends as one does. Programs that it starts in turn are forked as well. What is decided as an
 interpreter starts it shares with its siblings: the seed of `hash`, and each variable that a loaded library has read,
-so that a command with others is not taken.
+so that a command with others is not taken. And torch is there from the beginning: what a program does before it
+loads torch is for a light server, which has not, or for a new interpreter.
 """
 
 import atexit
@@ -56,7 +57,7 @@ READ_AT_START = (
 )
 READ_LATER = ("PYTHONPATH", "TORCHELASTIC_", "TORCH_NCCL_", "TORCHINDUCTOR_")
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 OURS = ("cleangpt", "hydra_plugins")
 SLOW_TO_LOAD = ("cleangpt.score.harness", "cleangpt.measure")  # with libraries that few programs need
 ONCE_A_PROCESS = ("cleangpt.config.cli",)  # what is drawn at random as they are loaded: the name of a run
@@ -173,6 +174,7 @@ def main(number: int, light: bool) -> None:
         if not module.name.startswith(SLOW_TO_LOAD):
             importlib.import_module(module.name)
     del sys.path[0]
+    _warm_up()
     assert not light or "torch" not in sys.modules
     assert len(os.listdir("/proc/self/task")) == 1, "a library has started a thread, and what has threads must not fork"
     gc.collect()
@@ -181,6 +183,28 @@ def main(number: int, light: bool) -> None:
     asking = socket.socket(fileno=number)
     asking.sendall(json.dumps(loaded).encode() + b"\n")
     _serve(asking, at_start(dict(os.environ)), loaded)
+
+
+def _warm_up() -> None:
+    """Read a few words as Hydra and OmegaConf do: their parsers work out their grammars as they go, and keep that."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    words = [
+        "a.b=1",
+        "c={a:1,b:[1,2]}",
+        "d=x,y",
+        "e='s'",
+        "f=1e-3",
+        "~g",
+        "+h=null",
+        "i=true",
+        "j=range(1,3)",
+        "k=a/b_c-d",
+    ]
+    OverridesParser.create().parse_overrides(words)
+    config = OmegaConf.create({"a": 1, "b": "${a}/x", "c": "${oc.env:NONE,none}", "d": "${oc.select:a,${a}}_${a}"})
+    OmegaConf.to_container(config, resolve=True)
 
 
 def _serve(asking: socket.socket, variables: dict[str, str], loaded: list[str]) -> None:
