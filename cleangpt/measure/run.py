@@ -2,6 +2,7 @@
 
 import platform
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ def measure(config: BenchConfig) -> dict[str, Any]:
         model = training.first_weights(config, compute.device).to(compute.dtype).eval()
         sides, unit = decode.sides(config, model, others.decode(config, model) if others else {}), "tokens"
     else:
-        scoring = Scoring(config, task, training.first_weights(config, compute.device), compute)
+        scoring = Scoring(task, training.first_weights(config, compute.device), compute)
         sides, unit = [scoring.side()], "problems" if task.has_answers else "windows"
         sides += others.score(config, scoring) if others else []
     length = min(PEAK_SECONDS, config.seconds)
@@ -68,7 +69,7 @@ def measure(config: BenchConfig) -> dict[str, Any]:
     }
 
 
-def sides_of_others(against: str) -> Any:
+def sides_of_others(against: str) -> ModuleType:
     """Import benchmark/sides.py, which a checkout has beside the package and a wheel has not."""
     try:
         from benchmark import sides

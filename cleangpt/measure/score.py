@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from cleangpt.config.programs import BenchConfig
 from cleangpt.machine.device import Compute
 from cleangpt.machine.distributed import world
 from cleangpt.measure.turns import OURS, Call, Side
@@ -19,8 +18,10 @@ ENOUGH, LONGEST = 0.5, 10.0  # seconds of a call: to tell what a problem costs, 
 
 
 class Scoring:
-    def __init__(self, config: BenchConfig, task: Task, model: LanguageModel, compute: Compute):
-        self.config, self.task = config, task
+    """The scoring of a split: whole where that is quick, otherwise of a part by which the whole is estimated."""
+
+    def __init__(self, task: Task, model: LanguageModel, compute: Compute):
+        self.task = task
         self.judge = Judge(model.to(compute.device), compute.device, world())
         self.split = "test" if task.size("test") else "val"
         self.whole = task.size(self.split)
@@ -32,7 +33,7 @@ class Scoring:
         return Side(OURS, self._whole_or_part, torch.float32)
 
     def score(self, limit: int | None, method: str) -> int:
-        """Score so many problems, or windows of text; how many that were."""
+        """Score so many problems, or windows of text, and count them."""
         found = of_task.score(self.task, self.judge, self.split, limit, method)
         return found["problems"] if self.task.has_answers else found["windows"]
 

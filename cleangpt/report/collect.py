@@ -53,7 +53,7 @@ class Run:
 
     @property
     def ended(self) -> str:
-        """How it ended, as a person says it."""
+        """Say how it ended."""
         return self.status.replace("_", " ")
 
     @property
@@ -63,14 +63,14 @@ class Run:
         return max([*steps, int(ended)] if _is_number(ended) else steps, default=None)
 
     def final(self, name: str) -> float | None:
-        """The last value of a quantity; NaN if that was not finite; None if there is none."""
+        """Find the last value of a quantity: NaN if that was not finite, None if there is none."""
         if name in self.columns:
             return float(self.columns[name].values[-1])
         value = self.summary.get(name)
         return float(value) if _is_number(value) else None
 
     def best(self, name: str, sign: int) -> tuple[float, int] | None:
-        """The highest (sign = 1) or lowest (-1) value at any evaluation, and its step."""
+        """Find the highest (sign = 1) or lowest (-1) value at any evaluation, and its step."""
         if name not in self.columns or np.isnan(self.columns[name].values).all():
             return None
         steps, values = self.columns[name]
@@ -147,10 +147,8 @@ def _below(path: Path) -> Iterator[Path]:
 
 def is_run(path: Path) -> bool:
     """Tell a run directory, also of a run that failed before it began, which leaves no more than a log or a summary."""
-    run = RunDir(path)
-    if (path / "model.safetensors").exists():
-        return False
-    return run.holds_a_run() or run.summary.exists() or run.log.exists()
+    run, is_weights = RunDir(path), (path / "model.safetensors").exists()
+    return not is_weights and (run.holds_a_run() or run.summary.exists() or run.log.exists())
 
 
 def _natural(text: str) -> list[Any]:

@@ -47,12 +47,12 @@ class Metric(NamedTuple):
 
     @property
     def is_share(self) -> bool:
-        """Whether it is written in percent."""
+        """Tell whether it is written in percent."""
         return SHARES.search(self.name) is not None
 
     @property
     def scale(self) -> int:
-        """By what it is multiplied where it is drawn."""
+        """Give the factor by which it is multiplied where it is drawn."""
         return 100 if self.is_share else 1
 
     @property
@@ -65,7 +65,7 @@ class Metric(NamedTuple):
 
     @property
     def at_end(self) -> bool:
-        """Whether it is scored once, when a run has ended, so that its best value is its last."""
+        """Tell whether it is scored only when a run has ended, so that it has no best value besides."""
         return self.name.startswith("test/")
 
 
@@ -87,7 +87,7 @@ class Comparison:
 
     @property
     def second(self) -> Metric | None:
-        """The metric that ranks settings which share a final value."""
+        """Find the metric that ranks settings which share a final value."""
         return next((metric for metric in self.metrics if metric.name == "val/loss" != self.metric.name), None)
 
     def final(self, group: Group, metric: Metric) -> Estimate:

@@ -18,6 +18,8 @@ from cleangpt.terminal.patience import duration
 
 
 class Cell(NamedTuple):
+    """A cell as it is shown, and as it is sorted."""
+
     text: str
     value: float | str | None  # to sort by; None comes last
 
@@ -158,7 +160,7 @@ def runs_csv(found: Comparison) -> str:
     records = []
     for run in found.runs:
         values = {**chosen.get(id(run), {}), **run.config}
-        record = {"run": run.name, "path": str(run.path), "status": run.status}
+        record: dict[str, Any] = {"run": run.name, "path": str(run.path), "status": run.status}
         record |= {name: _key(values.get(name, MISSING)) for name in names} | {SEED: run.config.get(SEED)}
         record |= {"step": run.step, "final train/loss": run.final("train/loss")}
         for metric in found.metrics:

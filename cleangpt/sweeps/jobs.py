@@ -38,7 +38,7 @@ class Job:
 
     @property
     def log(self) -> Path:
-        """The file with what the processes of the job wrote to stdout and stderr."""
+        """Name the file with what the processes of the job wrote to stdout and stderr."""
         return self.folder / "job.log"
 
     @property

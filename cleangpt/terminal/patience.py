@@ -62,12 +62,12 @@ class Voice:
 
     @property
     def draws(self) -> bool:
-        """Whether a line may move here."""
+        """Tell whether a line may move here."""
         return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
     @property
     def width(self) -> int:
-        """The most characters of a line that moves."""
+        """Count the most characters of a line that moves."""
         return shutil.get_terminal_size().columns - 1
 
     def line(self, text: str) -> None:

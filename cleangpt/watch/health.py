@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim
 from cleangpt.runs.state import State
 
+T = TypeVar("T")
 # Keys of a row that tell of the machine: they differ between two runs that are alike in everything else.
 OF_THE_MACHINE = ("seconds", "tokens_per_second", "mfu", "memory_gb", "data_wait")
 
@@ -60,7 +61,7 @@ class StepHealth:
         self.start(state)
         return found
 
-    def waiting(self, parts: Iterator[Any], phase: Callable[[str], AbstractContextManager[None]]) -> Iterator[Any]:
+    def waiting(self, parts: Iterator[T], phase: Callable[[str], AbstractContextManager[None]]) -> Iterator[T]:
         """Pass on the parts of a step, and count the time that they take to come."""
         while True:
             began = time.perf_counter()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from cleangpt.config.experiment import TrainConfig
 from cleangpt.machine.device import Compute
@@ -37,7 +37,7 @@ class Off:
 class Profiler:
     """Records a few steps, then writes profile/ and shows the tables. What fails is said once and costs no training."""
 
-    def __init__(self, run: RunDir, train: TrainConfig, compute: Compute, say: Callable[[Any], None]):
+    def __init__(self, run: RunDir, train: TrainConfig, compute: Compute, say: Callable[[RenderableType], None]):
         self.folder, self.train, self.compute, self.say = run.profile, train, compute, say
         self.shown = f"{run.shown()}/{run.profile.name}"
         self.steps = range(0)  # which are recorded

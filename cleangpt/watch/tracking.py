@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task
 from rich.table import Column
 from rich.text import Text
@@ -117,7 +118,7 @@ class Tracker:
             self.loggers.finish(summary)
             self.loggers = None
 
-    def say(self, what: Any = "") -> None:
+    def say(self, what: RenderableType = "") -> None:
         """Print a line, or a table, for the person at the console and for train.log."""
         if not self.speaks:
             return
@@ -206,7 +207,7 @@ class Tracker:
         if self.drawer:
             self.drawer.finish()
 
-    def log(self, what: Any) -> None:
+    def log(self, what: RenderableType) -> None:
         """Write to train.log alone."""
         with contextlib.suppress(OSError):  # a full disk must not end a training
             for line in [*streams.losses(), what]:
