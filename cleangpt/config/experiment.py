@@ -4,7 +4,7 @@ Hydra composes; `schema.parse` checks the result against `Config` once. Torch is
 refused configuration answers at once.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -161,7 +161,10 @@ def parse(data: dict[str, Any]) -> Config:
     return schema.parse(data, Config)
 
 
-def resolve(config: Config, task: Task) -> Config:
+C = TypeVar("C", bound=Config)
+
+
+def resolve(config: C, task: Task) -> C:
     """Fill in every null that stands for a value derived from others, so that config.json is complete."""
     told = {"task.sequence_length": task.sequence_length, "task.tokenizer.vocab_size": task.tokenizer.vocab_size}
     config = schema.filled(config.model_copy(update={"dataset": task.settings}), told)
