@@ -19,7 +19,6 @@ from typing import Any, BinaryIO, TextIO
 
 from cleangpt.basics import untrusted
 
-NOT_LINKS = getattr(os, "O_NOFOLLOW", 0)  # not on Windows
 LEFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}\.tmp")  # what a killed writer leaves
 FULL = (errno.ENOSPC, errno.EDQUOT)
 LONG = 3600.0  # seconds without a byte, after which nobody writes there any more
@@ -44,7 +43,7 @@ def replace(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         try:
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOT_LINKS, 0o666, dir_fd=folder)
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666, dir_fd=folder)
             with os.fdopen(handle, "wb") as file:
                 write(file)
                 file.flush()
@@ -98,12 +97,12 @@ def append_bytes(path: Path) -> Any:
 
 
 def _no_link(path: str, flags: int) -> int:
-    handle = os.open(path, flags | NOT_LINKS, 0o666)
+    handle = os.open(path, flags | os.O_NOFOLLOW, 0o666)
     if os.fstat(handle).st_nlink > 1:  # another folder has this file too: from here on there are two
         os.close(handle)
         with open(path, "rb") as shared:
             replace(Path(path), lambda file: shutil.copyfileobj(shared, file))
-        handle = os.open(path, flags | NOT_LINKS, 0o666)
+        handle = os.open(path, flags | os.O_NOFOLLOW, 0o666)
     return handle
 
 

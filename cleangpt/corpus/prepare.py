@@ -46,7 +46,7 @@ def prepare(
     try:
         if (there := _found(settings, force, progress)) is not None:  # another process made it meanwhile
             return there, False
-        with _Workers(workers) as pool:
+        with contextlib.closing(_Workers(workers)) as pool:
             _write(settings, temporary, pool, progress, say)
         store.replace(temporary, folder)
     finally:
@@ -59,28 +59,24 @@ def _found(settings: PreparationSettings, force: bool, progress: Progress) -> st
     folder = Path(settings.dir)
     if (folder / "train.bin").exists():
         raise UserError(f"{folder} is a folder of nanoGPT's, which is read as it is: choose another dataset.dir")
-    if (folder / store.ABOUT).exists():
-        if force:
-            return None
-        progress("checking what is there", 0, None)
-        return _as_it_is(folder, settings.preparation())
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder} holds other files: choose another dataset.dir, or empty it")
-    return None
-
-
-def _as_it_is(folder: Path, wanted: dict[str, Any]) -> store.Prepared:
+    if not (folder / store.ABOUT).exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise UserError(f"{folder} holds other files: choose another dataset.dir, or empty it")
+        return None
+    if force:
+        return None
+    progress("checking what is there", 0, None)
     prepared = store.Prepared(folder)
     there = prepared.preparation or {}
-    if different := [key for key in wanted if there.get(key) != wanted[key]]:
-        key = different[0]
-        raise UserError(
-            f"{folder} was prepared with dataset.{key}={there.get(key)}, not {wanted[key]}: choose another "
-            "dataset.dir, or prepare it anew with force=true"
-        )
-    damaged = [name for name, tokens in prepared.own.items() if not tokens.is_intact()]
-    if damaged:
-        raise UserError(f"{folder / damaged[0]}.tokens is damaged: prepare it anew with force=true")
+    for key, wanted in settings.preparation().items():
+        if there.get(key) != wanted:
+            raise UserError(
+                f"{folder} was prepared with dataset.{key}={there.get(key)}, not {wanted}: choose another "
+                "dataset.dir, or prepare it anew with force=true"
+            )
+    for name, tokens in prepared.own.items():
+        if not tokens.is_intact():
+            raise UserError(f"{folder / name}.tokens is damaged: prepare it anew with force=true")
     return prepared
 
 
@@ -139,8 +135,9 @@ def _write(settings: PreparationSettings, temporary: Path, pool: "_Workers", pro
                 writers[split] = store.TokenWriter(temporary / f"{split}.tokens", dtype)
                 writers[split].add(end.tobytes(), [], 0)  # the first document too has something to begin behind
             writers[split].add(tokens, ends, text_bytes)
-    for words in (words for source in sources.values() for words in source.left_out()):
-        say(words)
+    for source in sources.values():
+        for words in source.left_out():
+            say(words)
     checksum = files.sha256(temporary / store.TOKENIZER)
     for name in ("train", "val", *fractions):
         if name not in writers:
@@ -259,19 +256,14 @@ def _characters(_: Any, job: list[Piece]) -> set[str]:
 
 def _encode(end: np.ndarray, tokenizer: Tokenizer, job: list[Piece]) -> dict[str, tuple[bytes, list[int], int]]:
     """Tokenize a job; by split, tokens, where documents end among them, and how many bytes of text they stand for."""
-    found: dict[str, tuple[list[np.ndarray], list[int], list[int]]] = {}
-    for piece in job:
-        arrays, ends, sizes = found.setdefault(piece.split, ([], [], []))
-        arrays.append(tokenizer.array(_decoded(piece)))
-        if piece.ends:
-            arrays.append(end)
-            ends.append(len(arrays))
-        sizes.append(len(piece.text))
-    result = {}
-    for split, (arrays, ends, sizes) in found.items():
-        places = list(itertools.accumulate((len(array) for array in arrays), initial=0))
-        result[split] = (np.concatenate(arrays).tobytes(), [places[end] for end in ends], sum(sizes))
-    return result
+    found = {}
+    for split in dict.fromkeys(piece.split for piece in job):
+        pieces = [piece for piece in job if piece.split == split]
+        arrays = [np.append(tokenizer.array(_decoded(piece)), end if piece.ends else end[:0]) for piece in pieces]
+        places = itertools.accumulate(map(len, arrays))
+        ends = [place for place, piece in zip(places, pieces, strict=True) if piece.ends]
+        found[split] = (np.concatenate(arrays).tobytes(), ends, sum(len(piece.text) for piece in pieces))
+    return found
 
 
 _tokenizer_here: Tokenizer | None = None  # of a worker
@@ -332,9 +324,3 @@ class _Workers:
         if self.pool is not None:
             self.pool.shutdown(cancel_futures=True)
             self.pool = None
-
-    def __enter__(self) -> "_Workers":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

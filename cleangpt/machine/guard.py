@@ -37,7 +37,7 @@ def _links() -> list[Link]:
     me, parent = os.getpid(), os.environ.pop(PARENT, None)
     if parent is not None:
         return [(me, int(parent))]
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ or not hasattr(os, "getsid"):
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return []
     links = [(me, os.getppid())]
     if "TORCHELASTIC_RUN_ID" in os.environ:  # there may be a script between torchrun and this process

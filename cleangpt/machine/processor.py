@@ -6,10 +6,7 @@ from pathlib import Path
 CPUINFO = Path("/proc/cpuinfo")
 # As Linux names them: Intel's tiles, the dot products of AVX-512 (AMD's from Zen 4 on), and Arm's. Without one of them
 # torch computes all the same, but by way of float32: twice to a hundred times slower than in float32 itself.
-INSTRUCTIONS = {
-    "bfloat16": {"amx_bf16", "avx512_bf16", "bf16"},
-    "float16": {"amx_fp16", "avx512_fp16", "asimdhp"},
-}
+INSTRUCTIONS = {"bfloat16": {"amx_bf16", "avx512_bf16", "bf16"}, "float16": {"amx_fp16", "avx512_fp16", "asimdhp"}}
 
 
 def name() -> str:

@@ -12,18 +12,18 @@ from torch import Tensor
 
 
 def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
-    """(queries, keys) True where a query may look: the queries are the last ones of the keys."""
+    """Mark where a query may look (queries, keys): the queries are the last ones of the keys."""
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
 
 
 def document_mask(documents: Tensor) -> Tensor:
-    """(B, T) number of the document of each token → (B, 1, T, T) True where a token may look: back, in its own."""
+    """Turn documents of tokens (B, T) into a mask of where a token may look (B, 1, T, T): back, in its own."""
     same = documents[:, None, :, None] == documents[:, None, None, :]
     return same & causal_mask(documents.shape[1], documents.shape[1], documents.device)
 
 
 def document_positions(documents: Tensor) -> Tensor:
-    """(B, T) place of each token in its document, of what a window has of it."""
+    """Count the place of each token in its document (B, T), of what a window has of it."""
     place = torch.arange(documents.shape[1], device=documents.device).expand_as(documents)
     begins = documents.diff(dim=1, prepend=documents[:, :1] - 1) != 0
     return place - (place * begins).cummax(dim=1).values

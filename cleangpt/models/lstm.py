@@ -116,7 +116,7 @@ class LSTM(LanguageModel[State]):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Uniform within ±1/sqrt(width), as torch's LSTM has it; the forget gate begins open, with a bias of 1.
+        """Draw uniformly within ±1/sqrt(width), as torch's LSTM does; the forget gate begins open, with a bias of 1.
 
         Jozefowicz et al., "An Empirical Exploration of Recurrent Network Architectures", 2015.
         """

@@ -25,12 +25,12 @@ class ModelSettings(Section):
 
     @property
     def context(self) -> int | None:
-        """The most tokens that it reads at once; None: any number."""
+        """Count the tokens that it reads at once, at most; None: any number."""
         return self.block_size
 
     @property
     def longest_context(self) -> int | None:
-        """The longest `block_size` that weights trained with this one can be given; None: any."""
+        """Bound the `block_size` that weights trained with this one can be given; None: any."""
         return None
 
     @property

@@ -96,7 +96,7 @@ class TaskSettings(Protocol):
 
     @property
     def sequence_length(self) -> int | None:
-        """The tokens that a model reads of one sample, unless the task sets that itself."""
+        """Count the tokens that a model reads of one sample; None: the task sets that itself."""
 
 
 class Task(ABC):

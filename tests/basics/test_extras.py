@@ -1,4 +1,4 @@
-"""What is missing is told with a command that installs it, and not a stranger's package of the same name."""
+"""A missing package is told with a command that installs it, and not a stranger's package of the same name."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What can be chosen is found by looking, and torch waits until a model is built."""
+"""Tasks, models and optimizers are found by looking, and torch waits until a model is built."""
 
 import subprocess
 import sys
@@ -39,7 +39,7 @@ def write(folder, name: str, text: str) -> None:
 
 
 def ask(folder, code: str) -> str:
-    """What a fresh Python prints; the room lies in `folder`."""
+    """Return what a fresh Python prints; the room lies in `folder`."""
     begin = f"import sys; sys.path.insert(0, {str(folder)!r})\nfrom cleangpt.basics import found\n"
     done = subprocess.run([sys.executable, "-c", begin + textwrap.dedent(code)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""What somebody else wrote is shown harmlessly: on a terminal, in a log, on a page, in a spreadsheet."""
+"""Text of somebody else is shown harmlessly: on a terminal, in a log, on a page, in a spreadsheet."""
 
 import csv
 import io

@@ -116,7 +116,7 @@ def test_text_in_utf8_is_text_whatever_its_characters(tmp_path, text):
 
 
 def told(folder, *records, **changes):
-    """What is said of these records in a.jsonl and b.jsonl, and the data."""
+    """Return what is said of these records in a.jsonl and b.jsonl, and the data."""
     notes = []
     for name, lines in zip(("a.jsonl", "b.jsonl"), records, strict=False):
         (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))

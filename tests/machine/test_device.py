@@ -1,4 +1,4 @@
-"""What is chosen for a machine: dtype, threads, compilation."""
+"""Dtype, threads and compilation are chosen for the machine."""
 
 import random
 import sys
