@@ -61,7 +61,7 @@ def test_nothing_tells_anybody_to_install_the_project_by_its_name():
 
 
 def test_what_is_asked_for_is_an_extra_of_the_project():
-    texts = [path.read_text() for folder in ("cleangpt", "eval") for path in (ROOT / folder).rglob("*.py")]
+    texts = [path.read_text() for folder in ("cleangpt", "benchmark") for path in (ROOT / folder).rglob("*.py")]
     asked = {extra for text in texts for extra in re.findall(r"extras\.command\([\"']([a-z-]+)[\"']\)", text)}
     asked |= set(re.findall(r"'\.\[([a-z-]+)\]'", (ROOT / "README.md").read_text()))
     assert {"hub", "hf", "lm-eval", "search", "slurm"} <= asked <= set(EXTRAS)

@@ -248,7 +248,7 @@ def test_the_time_of_a_run_grows_with_its_steps_its_layers_and_its_width(tmp_pat
         return compiling.eager_seconds(trainer.config, trainer.model, length, CUDA, 1, micro_steps)
 
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(compiling.flops, "peak", lambda _: None)
+    monkeypatch.setattr(compiling.peaks, "peak", lambda _: None)
     small = seconds()
     assert seconds(micro_steps=3000) == pytest.approx(3 * small)
     assert seconds("model.n_layer=6") == pytest.approx(3 * small)  # bound by launches
