@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from cleangpt.basics import extras
 from cleangpt.basics.errors import UserError
 from cleangpt.models.contract import LanguageModel
-from cleangpt.models.settings import AttentionSettings
 
 
 def build(model: LanguageModel) -> Any:
@@ -23,10 +22,10 @@ def build(model: LanguageModel) -> Any:
     parameter = next(model.parameters())
     dtype = str(parameter.dtype).removeprefix("torch.")
     ends: dict[str, int | None] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
-    about = architecture.configuration(model.config, dtype, ends)
-    assert isinstance(model.config, AttentionSettings)
+    config = architecture.held(model.config)
+    about = architecture.configuration(config, dtype, ends)
     made = AutoModelForCausalLM.from_config(AutoConfig.for_model(**about), dtype=parameter.dtype)
-    made.load_state_dict(tensors.converted(model.state_dict(), model.config, parameter.dtype), strict=False)
+    made.load_state_dict(tensors.converted(model.state_dict(), config, parameter.dtype), strict=False)
     made.tie_weights()
     made.generation_config.eos_token_id = None
     made.generation_config.pad_token_id = 0
