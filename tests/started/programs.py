@@ -25,12 +25,11 @@ FORKSERVER = multiprocessing.get_context("forkserver")
 # The same for all, since a test process has one such server.
 PRELOADED = ["torch._dynamo", "helpers.trainings", "helpers.saved_models"]
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-LEFT_BY_LIBRARIES = ("KMP_DUPLICATE_LIB_OK",)  # scikit-learn sets it, which lm-evaluation-harness loads
 
 
 def environment(**more: str) -> dict[str, str]:
     """This process's environment for a program: one thread, no word of slowness, and no launcher of ours."""
-    kept = {name: value for name, value in os.environ.items() if name not in LAUNCHED + LEFT_BY_LIBRARIES}
+    kept = {name: value for name, value in os.environ.items() if name not in LAUNCHED + server.LEFT_BY_LIBRARIES}
     return {**kept, "OMP_NUM_THREADS": "1", "CLEANGPT_PATIENCE": "inf", **more}
 
 

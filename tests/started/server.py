@@ -68,8 +68,10 @@ SIGNATURE = inspect.signature(NEW_INTERPRETER)
 PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
 
 
+LEFT_BY_LIBRARIES = ("KMP_DUPLICATE_LIB_OK",)  # scikit-learn sets it, which lm-evaluation-harness loads
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # of a server, which no test changes
-ENVIRONMENT.pop("PYTHONPATH", None)
+for name in ("PYTHONPATH", *LEFT_BY_LIBRARIES):
+    ENVIRONMENT.pop(name, None)
 
 
 def at_start(environment: dict[str, str]) -> dict[str, str]:
