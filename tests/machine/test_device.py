@@ -306,7 +306,7 @@ def test_a_program_starts_without_torchs_compiler():
 
     code = (
         "import sys; sys.path[:0] = ['.', 'tests']\n"
-        "from pathlib import Path\nimport tempfile\nfrom runs import fit\n"
+        "from pathlib import Path\nimport tempfile\nfrom helpers.trainings import fit\n"
         "for optimizer in ('muon', 'adamw'):\n"
         "    fit(Path(tempfile.mkdtemp()), 'train.steps=2', f'optimizer={optimizer}')\n"
         "    print('loaded', sorted({'torch._dynamo', 'sympy', 'torch.optim.adamw'} & set(sys.modules)))"
