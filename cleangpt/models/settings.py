@@ -1,6 +1,6 @@
 """The keys that models share: those that every model has, and those of attention."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,7 +13,8 @@ class ModelSettings(Section):
     not_in_weights: ClassVar[tuple[str, ...]] = ("block_size",)  # keys that trained weights leave open
     hugging_face: ClassVar[str | None] = None  # whose class holds such a model in their format; None: nobody's
 
-    name: str = Field(description="the architecture")  # in a model's own file a Literal, by which it is chosen
+    if TYPE_CHECKING:
+        name: str  # in a model's own file a Literal, by which it is chosen
     n_layer: int = Field(ge=1, le=1_000, description="layers")
     n_embd: int = Field(ge=1, description="width of the model")
     block_size: Annotated[Open[int], Derived(("task.sequence_length",))] = Field(
