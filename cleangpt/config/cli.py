@@ -47,11 +47,12 @@ def start(main: Callable[[Asked[C]], int], section: type[C], config_name: str, s
     sys.argv[1:] = [command_line.as_it_stands(word, section) for word in sys.argv[1:]]
     ahead: look_ahead.Ahead[C] | None = None
 
-    @hydra.main(version_base=None, config_path=CONF, config_name=config_name)
     @functools.wraps(main)  # Hydra knows a program by the file of its function
     def composed(config: DictConfig) -> None:
-        data = composition.plain(config)
-        checked = ahead.config if ahead and ahead.data == data else schema.parse(data, section)
+        if ahead and (ahead.run or ahead.data == composition.plain(config)):
+            checked = ahead.config
+        else:
+            checked = schema.parse(composition.plain(config), section)
         asked = Asked(checked, tuple(HydraConfig.get().overrides.task), ahead.own if ahead else ())
         run(lambda: main(asked))
 
@@ -69,7 +70,10 @@ def start(main: Callable[[Asked[C]], int], section: type[C], config_name: str, s
             )
         if not (asks or arguments.shell_completion):
             ahead = look_ahead.check(arguments, section, config_name, sweeps)
-        composed()
+        if ahead and ahead.run:
+            ahead.run(composed)
+        else:
+            hydra.main(version_base=None, config_path=CONF, config_name=config_name)(composed)()
     except UserError as error:
         leave(error)
     except Exception as error:

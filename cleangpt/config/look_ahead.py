@@ -1,20 +1,22 @@
-"""Compose and judge what a command line asks for, before Hydra does it: every mistake in it is named at once.
+"""Compose and judge what a command line asks for, before Hydra runs it: every mistake in it is named at once.
 
-Hydra then composes the same again, in its own way, and takes the jobs of a sweep to processes of their own, each of
-which looks ahead at its own command line. So a configuration is composed twice in a process, and checked once.
+What is right as it was typed is composed this once, and Hydra runs that. Where something is wrong, it is composed again
+in a way that gets past the first mistake. The jobs of a sweep go to processes of their own, each of which looks ahead
+at its own command line.
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import sys
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Generic, NamedTuple
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import nearest, parse
@@ -31,6 +33,7 @@ class Ahead(NamedTuple, Generic[C]):
     data: dict[str, Any]  # as composed
     config: C  # checked
     own: tuple[str, ...]  # the files that are not ours of which it was composed
+    run: Callable[[Callable[[DictConfig], None]], None] | None  # has Hydra run a function with what it composed here
 
 
 def check(arguments: Namespace, schema: type[C], config_name: str, sweeps: Sweeps | None = None) -> Ahead[C]:
@@ -46,12 +49,29 @@ def check(arguments: Namespace, schema: type[C], config_name: str, sweeps: Sweep
     with warnings.catch_warnings(), initialize_config_dir(CONF, job_name=config_name, version_base=None):
         warnings.filterwarnings("ignore", ".* is not available")  # which is a mistake here
         GlobalHydra.instance().clear()
-        Hydra.create_main_hydra2(config_name, paths)
+        hydra = Hydra.create_main_hydra2(config_name, paths)
         judge = _Judge(arguments, schema, config_name, sweeps)
-        mistakes = judge.mistakes()
-        if mistakes or judge.first is None:
-            raise ConfigError(mistakes)
-        return Ahead(*judge.first, judge.own_files())
+        if (composed := judge.right_as_typed()) is None:
+            mistakes = judge.mistakes()
+            if mistakes or judge.first is None:
+                raise ConfigError(mistakes)
+        first, own = judge.first, judge.own_files()
+    assert first is not None
+    run = None if composed is None else functools.partial(_run, hydra, judge.name, judge.lines, composed)
+    return Ahead(*first, own, run)
+
+
+def _run(hydra: Any, name: str, words: list[str], composed: DictConfig, function: Callable[[DictConfig], None]) -> None:
+    """Have Hydra run this as @hydra.main does, which would compose twice more: to learn the mode, and to run it."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().initialize(hydra)
+    OmegaConf.set_readonly(composed.hydra, False)  # as Hydra makes it
+    hydra.config_loader.load_configuration = lambda *_, **__: composed
+    try:
+        hydra.run(name, function, words)
+    finally:
+        GlobalHydra.instance().clear()
 
 
 class _Judge(Generic[C]):
@@ -65,15 +85,33 @@ class _Judge(Generic[C]):
         self.schema, self.name = schema, arguments.config_name or config_name
         self.sweeps = sweeps if arguments.multirun else None
         self.lines: list[str] = arguments.overrides
-        self.words: list[str] = []  # of the configuration, of a sweep of its first job
+        self.words = self.lines  # of the configuration, of a sweep of its first job
         self.found: dict[str, None] = {}  # each sentence once, in order
         self.first: tuple[dict[str, Any], C] | None = None  # the first that was right, as composed and checked
+
+    def right_as_typed(self) -> DictConfig | None:
+        """Compose what was typed, if nothing is to be said about it."""
+        from hydra.types import RunMode
+
+        if self.sweeps:
+            return None
+        try:
+            _, devices, composed = self._compose(self.lines)
+        except (ValueError, AssertionError):  # Hydra's own, on `model=3`, `model=null` and `=4`
+            return None
+        self._note_devices(devices)
+        if composed is not None and not self.found:
+            hydra = composed.hydra
+            if not (hydra.searchpath or hydra.sweeper.get("params")) and hydra.mode in (None, RunMode.RUN):
+                return composed
+        self.found, self.first = {}, None
+        return None
 
     def mistakes(self) -> list[str]:
         self._look_where_asked()
         choices = self._choices(self.lines, searches=True)
         self.words = [alternatives[0] for alternatives in choices.values()]
-        hydra, devices = self._compose(self.words)
+        hydra, devices, _ = self._compose(self.words)
         if self.sweeps and hydra is not None:
             self._note(self.sweeps.mistakes(hydra))
             params = hydra["sweeper"].get("params") or {}
@@ -86,11 +124,14 @@ class _Judge(Generic[C]):
         elif hydra is not None and hydra["sweeper"].get("params") and hydra["mode"] != "RUN":
             chosen = [line for line in self.lines if line.startswith("sweep=")] or ["hydra.sweeper.params"]
             self._note([f"`{chosen[0]}` is a sweep: add -m to run all of it"])
-        for wanted in sorted(devices):
+        self._note_devices(devices)
+        return list(self.found)
+
+    def _note_devices(self, wanted: set[str]) -> None:
+        for name in sorted(wanted):
             from cleangpt.machine import device
 
-            self._note(device.mistakes(wanted))
-        return list(self.found)
+            self._note(device.mistakes(name))
 
     def _note(self, sentences: list[str]) -> None:
         self.found |= dict.fromkeys(sentences)
@@ -113,21 +154,19 @@ class _Judge(Generic[C]):
         asked = [f"{source.scheme()}://{source.path}" for source in lacking if "hydra.searchpath" in source.provider]
         self._note([f"`hydra.searchpath` names {path}, which is no folder" for path in asked])
 
-    def _compose(self, overrides: list[str]) -> tuple[dict[str, Any] | None, set[str]]:
-        """Judge one configuration; Hydra's own part of it, and the GPU that it asks for."""
+    def _compose(self, overrides: list[str]) -> tuple[dict[str, Any] | None, set[str], DictConfig | None]:
+        """Judge one configuration: parts of Hydra's own, the GPU that it asks for, and the whole as Hydra has it."""
         from hydra import compose
         from hydra.core.hydra_config import HydraConfig
 
-        hydra, data = None, dict[str, Any]()
+        hydra, data, composed = None, dict[str, Any](), None
         try:
             composed = compose(self.name, overrides, return_hydra_config=True)
             HydraConfig.instance().set_config(composed)
-            OmegaConf.set_struct(composed, False)
             parts = {part: plain(composed.hydra[part]) for part in ("launcher", "sweeper")}
             hydra = {**parts, "mode": composed.hydra.mode and composed.hydra.mode.name}
             self._note(_named_code(OmegaConf.to_container(composed.hydra)))
-            del composed["hydra"]
-            data = plain(composed)
+            data = plain(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
             checked = parse(data, self.schema)
             self.first = self.first or (data, checked)
             if self.sweeps and data.get("resume") not in (None, "auto"):
@@ -139,7 +178,7 @@ class _Judge(Generic[C]):
             if sentence is None:
                 raise
             self._note([sentence])
-        return hydra, {device for device in ("cuda", "mps") if data.get("device") == device}
+        return hydra, {device for device in ("cuda", "mps") if data.get("device") == device}, composed
 
     def own_files(self) -> tuple[str, ...]:
         """List the files of others that the (first) configuration is composed of."""
