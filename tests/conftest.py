@@ -13,9 +13,10 @@ import torch
 from cleangpt.config import composition
 from cleangpt.machine import process
 
+gc.disable()  # while tests are collected
 torch.set_num_threads(1)
 os.environ.setdefault("CLEANGPT_PATIENCE", "inf")  # what a slow machine says of its slowness is no matter of most tests
-LONGEST = ("test_readme", "test_launch", "test_launch_stopped", "test_conf", "test_sweeps", "test_harness")
+LONGEST = ("test_readme", "test_launch", "test_conf", "test_launch_stopped", "test_setup", "test_bench", "test_harness")
 
 
 def pytest_collection_modifyitems(items):
@@ -28,6 +29,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     """Let no collection of garbage look at libraries and tests again, nor a training's end undo that."""
+    gc.enable()
     gc.collect()
     gc.freeze()
     process.release_garbage = lambda: None

@@ -1,24 +1,29 @@
 """What `make train` installs is enough to train, score, sample and report."""
 
-import json
 import re
 import subprocess
 import tomllib
 from importlib import metadata
 
-from started.programs import ROOT, run_program
+from started.programs import ROOT, on_path, run_program
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TINY = ("model=llama_tiny", "dataset.digits=1", "train.steps=3", "train.batch_size=8", "hydra.run.dir=run")
 
-# Imports of the packages that it names fail, as if nobody had installed them.
-BLIND = """
-import json, sys
+# Runs programs one after the other, without the packages that it names, as if nobody had installed them.
+WITHOUT = """
+import json, runpy, sys
 class Blind:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in json.loads({names!r}):
+        if name.partition(".")[0] in {names!r}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Blind())
+for sys.argv in {commands!r}:
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            sys.exit(f"{{sys.argv[0]}}: {{end.code}}")
 """
 
 
@@ -51,16 +56,16 @@ def test_the_programs_need_no_more_than_training_installs(tmp_path):
     modules = {
         module for module, names in metadata.packages_distributions().items() if {*map(normal, names)} <= only_extra
     }
-    (tmp_path / "sitecustomize.py").write_text(BLIND.format(names=json.dumps(sorted(modules))))
-    env = {"PYTHONPATH": str(tmp_path)}
-    for program, *words in (
+    programs = (
         ("train.py", *TINY),
         ("eval/score.py", "run=run"),
         ("sample.py", "run=run", "prompt=1+2"),
         ("eval/report.py", "runs=run"),
-    ):
-        done = run_program(program, *words, cwd=tmp_path, env=env, real=True)
-        assert done.returncode == 0, f"{program}: {done.stderr}"
+    )
+    commands = [[str(ROOT / program), *words] for program, *words in programs]
+    (tmp_path / "without.py").write_text(WITHOUT.format(names=modules, commands=commands))
+    done = run_program(tmp_path / "without.py", cwd=tmp_path, env=on_path(ROOT), real=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_make_train_sets_up_less_than_make_test_and_shows_what_pip_does(tmp_path):

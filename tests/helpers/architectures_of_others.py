@@ -1,7 +1,7 @@
 """Small models of transformers' classes, and of ours in their format."""
 
 import torch
-from transformers import GPT2Config, LlamaConfig, MistralConfig, Qwen3Config
+import transformers  # whose classes are loaded where they are first used: that takes seconds
 
 from cleangpt.config import experiment
 from cleangpt.models import gpt, llama
@@ -20,18 +20,18 @@ LLAMA3 = {"rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_f
 LLAMA3 |= {"original_max_position_embeddings": 16}
 
 THEIRS = {
-    "gpt2": lambda: GPT2Config(**GPT2),
-    "gpt2-untied": lambda: GPT2Config(**GPT2, tie_word_embeddings=False),
-    "gpt2-odd-widths": lambda: GPT2Config(
+    "gpt2": lambda: transformers.GPT2Config(**GPT2),
+    "gpt2-untied": lambda: transformers.GPT2Config(**GPT2, tie_word_embeddings=False),
+    "gpt2-odd-widths": lambda: transformers.GPT2Config(
         **{**GPT2, "n_embd": 33, "n_head": 3}, activation_function="gelu_pytorch_tanh"
     ),
-    "llama": lambda: LlamaConfig(**LLAMA),
-    "llama-grouped-tied-wide": lambda: LlamaConfig(
+    "llama": lambda: transformers.LlamaConfig(**LLAMA),
+    "llama-grouped-tied-wide": lambda: transformers.LlamaConfig(
         **LLAMA, num_key_value_heads=2, head_dim=14, tie_word_embeddings=True, rms_norm_eps=1e-5
     ),
-    "llama-3": lambda: LlamaConfig(**LLAMA, rope_parameters=LLAMA3, num_key_value_heads=1),
-    "mistral": lambda: MistralConfig(**LLAMA, num_key_value_heads=2, sliding_window=None),
-    "qwen3": lambda: Qwen3Config(**LLAMA, num_key_value_heads=2, head_dim=10, tie_word_embeddings=True),
+    "llama-3": lambda: transformers.LlamaConfig(**LLAMA, rope_parameters=LLAMA3, num_key_value_heads=1),
+    "mistral": lambda: transformers.MistralConfig(**LLAMA, num_key_value_heads=2, sliding_window=None),
+    "qwen3": lambda: transformers.Qwen3Config(**LLAMA, num_key_value_heads=2, head_dim=10, tie_word_embeddings=True),
 }
 TOKENS = torch.randint(VOCABULARY, (3, 30), generator=torch.Generator().manual_seed(0))
 END = tokenizers.END

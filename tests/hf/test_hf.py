@@ -7,7 +7,7 @@ import torch
 from helpers.architectures_of_others import LLAMA3, OURS, TEXT, THEIRS, TOKENS, VOCABULARY, our_section, save_ours
 from helpers.pretrained import save
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+import transformers
 
 from cleangpt.basics.errors import UserError
 from cleangpt.hf import architecture, folder, hub, tensors
@@ -46,10 +46,10 @@ def test_a_model_of_transformers_is_the_same_here_and_there_again(name, tokenize
     assert stored.keys() == again.keys()
     for key, tensor in stored.items():
         assert tensor.numpy().tobytes() == again[key].numpy().tobytes(), key
-    reopened = AutoModelForCausalLM.from_pretrained(tmp_path / "again").eval()
+    reopened = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "again").eval()
     with torch.no_grad():
         torch.testing.assert_close(reopened(TOKENS).logits, there.logits, rtol=1e-5, atol=1e-6)
-    text = AutoTokenizer.from_pretrained(tmp_path / "again")
+    text = transformers.AutoTokenizer.from_pretrained(tmp_path / "again")
     assert text(TEXT)["input_ids"] == our_tokenizer.encode(TEXT) == tokenizer.encode(TEXT)
     assert our_tokenizer.end == text.eos_token_id == tokenizer.end
 
@@ -58,7 +58,7 @@ def test_a_model_of_transformers_is_the_same_here_and_there_again(name, tokenize
 def test_a_model_of_ours_is_the_same_in_transformers(name, tokenizer, tmp_path):
     ours = save_ours(tmp_path / "ours", our_section(**OURS[name]), tokenizer)
     about = folder.export_folder(tmp_path / "ours", tmp_path / "out", "float32")
-    theirs, report = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
+    theirs, report = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(report[what] for what in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert type(theirs).__name__ == about["architectures"][0]
     with torch.no_grad():

@@ -4,7 +4,7 @@ import random
 
 import pytest
 from helpers.architectures_of_others import ARITHMETIC, END, OURS, TEXT, VOCABULARY, our_section, save_ours
-from transformers import AutoTokenizer
+import transformers
 
 from cleangpt.basics.errors import UserError
 from cleangpt.hf import folder
@@ -55,7 +55,7 @@ def test_an_exported_tokenizer_says_what_ours_says(kind, architecture, tmp_path)
     section = our_section(**OURS[architecture]).model_copy(update={"vocab_size": ours.vocab_size})
     save_ours(tmp_path / "ours", section, ours)
     folder.export_folder(tmp_path / "ours", tmp_path / "out", "float32")
-    theirs = AutoTokenizer.from_pretrained(tmp_path / "out")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     assert theirs.eos_token_id == ours.end
     assert len(theirs) == ours.vocab_size
     drawn = random.Random(1)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers.pretrained import save_gpt2
-from transformers import AutoModelForCausalLM, AutoTokenizer
+import transformers
 
 from cleangpt.basics.errors import UserError
 from cleangpt.hf import folder
@@ -100,8 +100,8 @@ def test_every_kind_of_request_is_answered_as_by_the_harness_itself(place, judge
     from lm_eval.tasks import TaskManager
 
     found = harness.score(judge, weights.load_tokenizer(place / "ours"), list(TASKS), str(place / "tasks"), 1, None)
-    theirs = AutoModelForCausalLM.from_pretrained(place / "exported")
-    text = AutoTokenizer.from_pretrained(place / "exported")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(place / "exported")
+    text = transformers.AutoTokenizer.from_pretrained(place / "exported")
     text.pad_token = text.eos_token
     manager = TaskManager(include_path=str(place / "tasks"))
     # Its cache of logits takes windows of one text that read alike, but are scored in different parts, for the same.
@@ -122,9 +122,14 @@ def requests(*arguments):
 def test_answers_agree_one_by_one_and_long_texts_are_cut_alike(place, judge):
     from lm_eval.models.huggingface import HFLM
 
-    text = AutoTokenizer.from_pretrained(place / "exported")
+    text = transformers.AutoTokenizer.from_pretrained(place / "exported")
     text.pad_token = text.eos_token
-    theirs = HFLM(AutoModelForCausalLM.from_pretrained(place / "exported"), tokenizer=text, batch_size=3, device="cpu")
+    theirs = HFLM(
+        transformers.AutoModelForCausalLM.from_pretrained(place / "exported"),
+        tokenizer=text,
+        batch_size=3,
+        device="cpu",
+    )
     ours = harness.Model(judge, weights.load_tokenizer(place / "ours"))
     pairs = [("", " the"), ("the quick", " fox"), ("the quick ", "dog"), ("jumps over " * 30, " lazy dog")]
     pairs += [("a", " b c"), ("the quick", " dog"), ("the quick", " fox")]
