@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 TRAINS := $(VENV)/.trains
 READY := $(VENV)/.ready
-JOBS ?= 2
+JOBS ?= 3  # on two cores: some tests wait
 
 .PHONY: setup train test test-slow faults fuzz bench lint format clean
 

@@ -2,15 +2,12 @@
 slower than few; what only a new process pays for once is not paid for again by each training in this one; and the
 longest tests first, so that no process is left with one of them at the end."""
 
-import copy
-import functools
 import gc
 import os
 
 import pytest
 import torch
 
-from cleangpt.config import composition
 from cleangpt.machine import process
 
 gc.disable()  # while tests are collected
@@ -33,23 +30,6 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     process.release_garbage = lambda: None
-
-
-def _composed_once(defaults):
-    """The same defaults, composed once for each choice: each training asks for them, to tell what it changes."""
-
-    @functools.cache
-    def once(_conf: str, *words: str):
-        return defaults(*words)
-
-    @functools.wraps(defaults)
-    def copied(*words: str):
-        return copy.deepcopy(once(composition.CONF, *words))
-
-    return copied
-
-
-composition.defaults = _composed_once(composition.defaults)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Compose conf/ by Hydra: as plain data, or in a sentence on what could not be composed."""
 
+import copy
+import functools
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +28,11 @@ def plain(config: Container) -> Any:
 
 def defaults(config_name: str, *choices: str) -> dict[str, Any]:
     """Compose our conf/ with nothing but these choices of groups, also while Hydra runs a program."""
+    return copy.deepcopy(_defaults(CONF, config_name, choices))
+
+
+@functools.cache
+def _defaults(conf: str, config_name: str, choices: tuple[str, ...]) -> dict[str, Any]:
     global own
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -33,7 +40,7 @@ def defaults(config_name: str, *choices: str) -> dict[str, Any]:
     running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     theirs, own = own, None
     try:
-        with initialize_config_dir(CONF, job_name=config_name, version_base=None):
+        with initialize_config_dir(conf, job_name=config_name, version_base=None):
             return plain(compose(config_name, list(choices)))
     finally:
         GlobalHydra.instance().hydra, own = running, theirs

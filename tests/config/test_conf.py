@@ -80,9 +80,9 @@ def test_no_configuration_and_no_code_can_name_code_to_run():
 # Runs commands in one process, notes which keys are read, and writes down which are not, and how each command
 # ended. Reading by the schema itself does not count. `planted` is a key that nothing reads.
 RECORDER = """
-import copy, functools, json, pathlib, runpy, sys, traceback
+import json, pathlib, runpy, sys, traceback
 from pydantic import create_model
-from cleangpt.config import composition, experiment, programs
+from cleangpt.config import experiment, programs
 from cleangpt.basics import schema
 from cleangpt.models import settings as models
 from cleangpt.optimizers import settings as optimizers
@@ -101,9 +101,6 @@ schema.Section.__getattribute__ = recording
 Train = create_model("Train", __base__=experiment.TrainConfig, planted=(int, 1))
 for module, name in ((experiment, "Config"), (programs, "BenchConfig")):
     setattr(module, name, create_model(name, __base__=getattr(module, name), train=(Train, ...)))
-
-once = functools.cache(composition.defaults)  # which each training composes, to tell what it changes
-composition.defaults = lambda *words: copy.deepcopy(once(*words))
 
 ends = []
 for sys.argv in json.loads(sys.argv[1]):

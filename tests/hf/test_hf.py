@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 import torch
+import transformers
 from helpers.architectures_of_others import LLAMA3, OURS, TEXT, THEIRS, TOKENS, VOCABULARY, our_section, save_ours
 from helpers.pretrained import save
 from safetensors.torch import load_file
-import transformers
 
 from cleangpt.basics.errors import UserError
 from cleangpt.hf import architecture, folder, hub, tensors

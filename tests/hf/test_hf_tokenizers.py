@@ -3,8 +3,8 @@
 import random
 
 import pytest
-from helpers.architectures_of_others import ARITHMETIC, END, OURS, TEXT, VOCABULARY, our_section, save_ours
 import transformers
+from helpers.architectures_of_others import ARITHMETIC, END, OURS, TEXT, VOCABULARY, our_section, save_ours
 
 from cleangpt.basics.errors import UserError
 from cleangpt.hf import folder

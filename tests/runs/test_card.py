@@ -90,7 +90,7 @@ def test_defaults_compose_within_a_running_program_and_leave_it_as_it_was():
 
     with initialize_config_dir(composition.CONF, version_base=None):
         running = GlobalHydra.instance().hydra
-        assert composition.defaults.__wrapped__("train")["model"]["name"] == "llama"
+        assert composition._defaults.__wrapped__(composition.CONF, "train", ())["model"]["name"] == "llama"
         assert GlobalHydra.instance().hydra is running
         assert compose("train", ["model=gpt"]).model.name == "gpt"
 

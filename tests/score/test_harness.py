@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.pretrained import save_gpt2
 import transformers
+from helpers.pretrained import save_gpt2
 
 from cleangpt.basics.errors import UserError
 from cleangpt.hf import folder

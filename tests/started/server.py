@@ -5,9 +5,9 @@ whoever asks, with its own signals, session, status and streams. Run as a progra
 file is the server; it ends when the socket is closed, as it is when whoever holds the other end is gone.
 
 What a child meets is what a new interpreter would: its environment, arguments, directory, streams, signals and random
-numbers; and it ends as one does. Programs that it starts in turn are forked as well. What is decided as an
-interpreter starts it shares with its siblings: the seed of `hash`, and each variable that a loaded library has read,
-so that a command with others is not taken. And torch is there from the beginning: what a program does before it
+numbers; and it ends as one does. Programs that launchers and sweeps start in turn are forked as well. What is decided
+as an interpreter starts it shares with its siblings: the seed of `hash`, and each variable that a loaded library has
+read, so that a command with others is not taken. And torch is there from the beginning: what a program does before it
 loads torch is for a light server, which has not, or for a new interpreter.
 """
 
@@ -66,7 +66,6 @@ SUBREAPER = 36  # of prctl: orphans among the descendants become children
 NEW_INTERPRETER = subprocess.Popen._execute_child
 SIGNATURE = inspect.signature(NEW_INTERPRETER)
 PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
-
 
 LEFT_BY_LIBRARIES = ("KMP_DUPLICATE_LIB_OK",)  # scikit-learn sets it, which lm-evaluation-harness loads
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # of a server, which no test changes
@@ -163,8 +162,7 @@ def begun(light: bool = False) -> Server:
     return Server(process.pid, ours, at_start(ENVIRONMENT), loaded)
 
 
-# --------------------------------------------------------------------------------------------------------------
-# The server
+# ---- the server
 
 
 def main(number: int, light: bool) -> None:
@@ -176,7 +174,7 @@ def main(number: int, light: bool) -> None:
         if not module.name.startswith(SLOW_TO_LOAD):
             importlib.import_module(module.name)
     del sys.path[0]
-    _warm_up()
+    _warm_up(light)
     assert not light or "torch" not in sys.modules
     assert len(os.listdir("/proc/self/task")) == 1, "a library has started a thread, and what has threads must not fork"
     gc.collect()
@@ -187,26 +185,25 @@ def main(number: int, light: bool) -> None:
     _serve(asking, at_start(dict(os.environ)), loaded)
 
 
-def _warm_up() -> None:
-    """Read a few words as Hydra and OmegaConf do: their parsers work out their grammars as they go, and keep that."""
+def _warm_up(light: bool) -> None:
+    """Read a few words as Hydra and OmegaConf do: their parsers work out their grammars as they go, and keep that; and
+    compose the defaults that most trainings of tests compare themselves with."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.plugins import Plugins
+    from hydra.core.singleton import Singleton
     from omegaconf import OmegaConf
 
-    words = [
-        "a.b=1",
-        "c={a:1,b:[1,2]}",
-        "d=x,y",
-        "e='s'",
-        "f=1e-3",
-        "~g",
-        "+h=null",
-        "i=true",
-        "j=range(1,3)",
-        "k=a/b_c-d",
-    ]
-    OverridesParser.create().parse_overrides(words)
+    words = ["a.b=1", "c={a:1,b:[1,2]}", "d=x,y", "e='s'", "f=1e-3", "~g", "+h=null", "i=true", "j=range(1,3)"]
+    OverridesParser.create().parse_overrides([*words, "k=a/b_c-d"])
     config = OmegaConf.create({"a": 1, "b": "${a}/x", "c": "${oc.env:NONE,none}", "d": "${oc.select:a,${a}}_${a}"})
     OmegaConf.to_container(config, resolve=True)
+    if not light:
+        from cleangpt.config import cli, composition, experiment
+
+        cli.register_resolvers(experiment.Config)
+        for words in ((), ("model=llama_tiny",), ("model=gpt_tiny",)):
+            composition.defaults("train", *words)
+        Singleton._instances.pop(Plugins)  # each program looks for its own
 
 
 def _serve(asking: socket.socket, variables: dict[str, str], loaded: list[str]) -> None:
@@ -245,8 +242,7 @@ def _receive(asking: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     return (json.loads(text), descriptors) if text else None
 
 
-# --------------------------------------------------------------------------------------------------------------
-# In the child
+# ---- in the child
 
 
 def _become(request: dict[str, Any], streams: list[int], variables: dict[str, str], loaded: list[str]) -> NoReturn:
@@ -258,7 +254,8 @@ def _become(request: dict[str, Any], streams: list[int], variables: dict[str, st
         for number, descriptor in enumerate(streams):  # which are all above 2
             os.dup2(descriptor, number)
         os.closerange(3, 1 + max(int(name) for name in os.listdir("/proc/self/fd")))
-        _begin_own_server(variables, loaded)
+        if _starts_others(request["command"]):
+            _begin_own_server(variables, loaded)
         _open_streams(request["unbuffered"] or sys.stdout.write_through)
         os.chdir(request["cwd"])
         os.umask(request["umask"])
@@ -275,6 +272,13 @@ def _become(request: dict[str, Any], streams: list[int], variables: dict[str, st
         traceback.print_exc()
     finally:
         os._exit(status)
+
+
+def _starts_others(command: list[str]) -> bool:
+    """Guess whether this will start programs in turn. If it does so all the same, new interpreters run them."""
+    script, *words = command
+    of_several = any(word in ("-m", "--multirun") or word.startswith("processes=") for word in words)
+    return of_several or not script.startswith(str(ROOT)) or script.endswith("bench.py")
 
 
 def _begin_own_server(variables: dict[str, str], loaded: list[str]) -> None:
