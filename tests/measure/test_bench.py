@@ -161,9 +161,9 @@ def test_dtype_auto_is_decided_as_for_a_training(tmp_path, monkeypatch):
     [
         ("adder", "llama", "plain"),
         ("adder", "gpt", None),
-        ("shakespeare_char", "gpt", "plain"),
-        ("shakespeare_char", "llama", "transformers"),
-        ("shakespeare_char", "llama", "litgpt"),
+        pytest.param("shakespeare_char", "gpt", "plain", marks=pytest.mark.slow),
+        pytest.param("shakespeare_char", "llama", "transformers", marks=pytest.mark.slow),
+        pytest.param("shakespeare_char", "llama", "litgpt", marks=pytest.mark.slow),
     ],
 )
 def test_training_is_measured(dataset, model, against):

@@ -215,10 +215,11 @@ def _serve(asking: socket.socket, variables: dict[str, str], loaded: list[str]) 
         told, tells = os.pipe()
         between = os.fork()  # which leaves at once, so that its child falls to whoever asks
         if between == 0:
-            child = os.fork()
-            if child:
-                os.write(tells, str(child).encode())
+            if os.fork():
                 os._exit(0)
+            if request["session"]:
+                os.setsid()  # before anybody knows its number, and signals the group of that number
+            os.write(tells, str(os.getpid()).encode())
             os.close(go)
             os.read(held, 1)  # until that has happened
             for number, handler in handlers.items():
@@ -249,8 +250,6 @@ def _become(request: dict[str, Any], streams: list[int], variables: dict[str, st
     """The program that was asked for, as a new interpreter would run it."""
     status = 70
     try:
-        if request["session"]:
-            os.setsid()
         for number, descriptor in enumerate(streams):  # which are all above 2
             os.dup2(descriptor, number)
         os.closerange(3, 1 + max(int(name) for name in os.listdir("/proc/self/fd")))
