@@ -12,6 +12,7 @@ Of several processes only the first speaks. CLEANGPT_PATIENCE is the seconds, wh
 """
 
 import contextlib
+import gc
 import os
 import select
 import shutil
@@ -247,8 +248,14 @@ def load_torch() -> None:
     else:
         with contextlib.suppress(OSError):
             os.write(_teller[1], b"Loading torch\n")
-    import torch  # noqa: F401
-
+    collects = gc.isenabled()
+    gc.disable()  # a million objects are made that stay: no collection need look at them, now or later
+    try:
+        import torch  # noqa: F401
+    finally:
+        gc.freeze()
+        if collects:
+            gc.enable()
     started()
 
 
