@@ -6,7 +6,7 @@ TRAINS := $(VENV)/.trains
 READY := $(VENV)/.ready
 JOBS ?= 3  # on two cores: some tests wait
 
-.PHONY: setup train test test-slow faults fuzz bench lint format clean
+.PHONY: setup train test test-slow test-gpu faults fuzz bench lint format clean
 
 setup: $(READY)
 
@@ -25,10 +25,13 @@ train: $(TRAINS)
 	$(RUN) train.py experiment=adder
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS) --dist worksteal -m 'not slow'
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS) --dist worksteal -m 'not slow and not gpu'
 
 test-slow: $(READY)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -m slow
+
+test-gpu: $(READY)
+	$(RUN) -m pytest -q -m gpu
 
 faults: $(READY)
 	OMP_NUM_THREADS=1 $(RUN) tests/attacks/faults.py
