@@ -59,7 +59,7 @@ def draw() -> None:
             axes.text(
                 place * (width + GAP) + width - 0.12,
                 bottom + HEIGHT * 0.64,
-                f"{lines(room):,} lines",
+                f"{round(lines(room), -2):,} lines",
                 fontsize=7.6,
                 ha="right",
                 va="center",

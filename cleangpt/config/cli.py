@@ -42,6 +42,7 @@ def start(main: Callable[[Asked[C]], int], section: type[C], config_name: str, s
     from hydra.core.hydra_config import HydraConfig
 
     process.before_torch()
+    composition.program = config_name
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come to us, who know how to say them
     register_resolvers(section, sweeps)
     sys.argv[1:] = [command_line.as_it_stands(word, section) for word in sys.argv[1:]]

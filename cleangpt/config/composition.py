@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from omegaconf import Container, OmegaConf
 
 CONF = str(Path(__file__).resolve().parents[2] / "conf")
+program = "train"  # the one that runs: only it has the groups in the folder of its name in conf/
 own: str | None = None  # the folder of the user's own whose files come before ours (hydra_plugins/cleangpt_own.py)
 
 

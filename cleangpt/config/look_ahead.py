@@ -6,6 +6,7 @@ at its own command line.
 """
 
 import contextlib
+import copy
 import functools
 import itertools
 import os
@@ -67,7 +68,8 @@ def _run(hydra: Any, name: str, words: list[str], composed: DictConfig, function
 
     GlobalHydra.instance().initialize(hydra)
     OmegaConf.set_readonly(composed.hydra, False)  # as Hydra makes it
-    hydra.config_loader.load_configuration = lambda *_, **__: composed
+    first = iter([composed])  # hydra.verbose has it composed once more, to be taken apart
+    hydra.config_loader.load_configuration = lambda *_, **__: next(first, None) or copy.deepcopy(composed)
     try:
         hydra.run(name, function, words)
     finally:
@@ -185,13 +187,13 @@ class _Judge(Generic[C]):
         from hydra.types import RunMode
 
         sources = [source for source in self.loader.get_sources() if source.scheme() == "file"]
-        if all(source.path == CONF for source in sources):
+        if all(source.path.startswith(CONF) for source in sources):
             return ()
         found = []
         for default in self.loader.compute_defaults_list(self.name, self.words, RunMode.RUN).defaults:
             name = default.config_path
             source = next((source for source in sources if name and source.is_config(name)), None)
-            if source is not None and source.path != CONF:
+            if source is not None and not source.path.startswith(CONF):
                 found.append(os.path.normpath(Path(source.path, f"{name}.yaml")))
         return tuple(found)
 
@@ -239,8 +241,11 @@ class _Judge(Generic[C]):
         group = override.key_or_group
         options = self.loader.get_group_options(group)
         of_hydra = group.startswith("hydra") and not group.startswith(("hydra.launcher.", "hydra.sweeper."))
-        if override.type == OverrideType.DEL or of_hydra:
+        if override.type == OverrideType.DEL or (of_hydra and not (options and override.value() is None)):
             return line
+        if group.endswith(".name") and self.loader.get_group_options(group.removesuffix(".name")):
+            self._note([f"`{line}` can't be set by itself: write {group.removesuffix('.name')}={override.value()}"])
+            return None
         if not options or isinstance(override.value(), dict):
             return "++" + line.lstrip("+")
         if override.value() is None:

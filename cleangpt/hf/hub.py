@@ -61,6 +61,8 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _whole(folder: Path, source: str) -> Path:
+    if (folder / "run.json").exists():
+        raise UserError(f"{source} is a run of CleanGPT already: sample.py and eval/score.py open it as it is")
     if not (folder / "config.json").exists():
         raise UserError(f"{source} holds no config.json: it is no model in Hugging Face's format")
     found = weight_files(folder)

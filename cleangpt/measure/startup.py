@@ -1,5 +1,6 @@
-"""Time the way from the command to the first step done, in fresh processes. Torch is not imported here: nothing is
-warm that would be cold for a person who types the command.
+"""Time the way from the command to the first step done, in fresh processes.
+
+Torch is not imported here: nothing is warm that would be cold for a person who types the command.
 
 Cold is the first start, with empty caches of torch.compile where it is on; warm the next one, with what that left.
 """

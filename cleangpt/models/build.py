@@ -34,6 +34,10 @@ def parameter_counts(model: LanguageModel) -> dict[str, int]:
     return {"total": total, "without_embeddings": total - embeddings, "trained": trained}
 
 
+# What torch says of more numbers in one tensor than it can count.
+UNCOUNTABLE = ("overflow", "Overflow", "argument 'size'", "must be tuple of ints")
+
+
 def count_parameters(config: ModelSettings) -> int:
     """Count the weights of a model of these (resolved) settings, without making any.
 
@@ -42,6 +46,8 @@ def count_parameters(config: ModelSettings) -> int:
     few = [config.model_copy(update={"n_layer": count}) for count in (2, 3) if count < config.n_layer]
     try:
         counts = [parameter_counts(build(smaller, "meta"))["total"] for smaller in (few if few[1:] else [config])]
-    except (RuntimeError, OverflowError, TypeError):  # more numbers in one tensor than torch can count
+    except (RuntimeError, OverflowError, TypeError) as error:
+        if not any(word in str(error) for word in UNCOUNTABLE):
+            raise
         raise UserError("the model is larger than any memory: lower model.n_embd or model.vocab_size") from None
     return counts[0] + (config.n_layer - 2) * (counts[1] - counts[0]) if counts[1:] else counts[0]

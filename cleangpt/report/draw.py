@@ -5,6 +5,7 @@ Each picture is made twice: as a PNG for a paper or a chat, and as SVG that take
 
 import io
 import re
+import textwrap
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import combinations
@@ -284,6 +285,9 @@ def _is_number(value: Any) -> bool:
 # ---- files
 
 
+LETTERS = 16  # of a legend, in an inch
+
+
 def _picture(
     name: str, title: str, caption: str, panels: list[Callable[[Axes], None]], folder: Path, legend: bool = False
 ) -> Picture:
@@ -295,8 +299,12 @@ def _picture(
     figure.suptitle(title)
     handles, labels = axes[0].get_legend_handles_labels()
     if legend and len(handles) > 1:
-        figure.set_size_inches(figure.get_figwidth(), 3.8 + 0.2 * -(-len(handles) // 3))
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+        fits = int(figure.get_figwidth() * LETTERS)  # in a row
+        labels = [textwrap.fill(label, fits - 8) for label in labels]
+        columns = min(3, max(1, fits // (8 + max(len(line) for label in labels for line in label.splitlines()))))
+        rows = -(-sum(label.count("\n") + 1 for label in labels) // columns)
+        figure.set_size_inches(figure.get_figwidth(), 3.8 + 0.2 * rows)
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
     png = save_figure(figure, folder / f"{stem}.png")
     svgs = []
     for number, panel in enumerate(panels):

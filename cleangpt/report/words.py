@@ -15,6 +15,9 @@ def findings(found: Comparison) -> list[str]:
     ranking, metric = found.ranking(), found.metric
     if len(ranking) < 2:
         return []
+    tasks = sorted({str(run.config.get("dataset.name")) for group in ranking for run in group.runs})
+    if len(tasks) > 1:
+        return [f"These runs learn {len(tasks)} tasks ({', '.join(tasks)}), whose scores do not compare."]
     best, second = ranking[:2]
     one, other = found.final(best, metric), found.final(second, metric)
     if one.mean == other.mean:

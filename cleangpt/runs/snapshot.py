@@ -9,12 +9,14 @@ import contextlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from pydantic import TypeAdapter
 from safetensors.torch import load_file
+from torch import Tensor
 
 from cleangpt.basics import files, untrusted
 from cleangpt.basics.errors import UserError
@@ -173,10 +175,17 @@ def restore(folder: Path, model: LanguageModel, optimizer: optim.Optimizer) -> S
     """Put weights and optimizer back, and return the rest. Rank 0 reads, and tells the others."""
     weights.load_into(model, folder / weights.WEIGHTS)
     kept = _remembered(model, optimizer)
-    tensors = distributed.tensors_from_main(lambda: _read_optimizer(folder / OPTIMIZER, kept))
+    # Optimizers of torch make their state in their first step: those have none yet, and take what is there.
+    bare = {name: p for name, p in model.named_parameters() if p.requires_grad and not optimizer.state.get(p)}
+    tensors = distributed.tensors_from_main(lambda: _read_optimizer(folder / OPTIMIZER, kept, bare))
     with torch.no_grad():
-        for name, value in kept.items():
-            value.copy_(tensors[name])
+        for name, tensor in tensors.items():
+            parameter, _, key = name.rpartition("/")
+            if name in kept:
+                kept[name].copy_(tensor)
+            else:
+                own = optimizer.state.setdefault(bare[parameter], {})
+                own[key] = tensor.to(bare[parameter].device) if tensor.dim() else tensor
     return distributed.from_main(lambda: _read_state(folder))
 
 
@@ -189,17 +198,23 @@ def _read_state(folder: Path) -> State:
         return state
 
 
-def _read_optimizer(path: Path, wanted: Tensors) -> Tensors:
+def _read_optimizer(path: Path, kept: Tensors, bare: Mapping[str, Tensor]) -> Tensors:
     with weights.reading(path):
         tensors = load_file(path)
+    own = {name: bare.get(name.rpartition("/")[0]) for name in tensors.keys() - kept.keys()}
+    fits = {name for name, p in own.items() if p is not None and tensors[name].shape in (p.shape, torch.Size())}
+    wanted = kept | {name: tensors[name] for name in fits}
     weights.refuse_misfit(weights.shapes(tensors), weights.shapes(wanted), f"{path} does not fit the optimizer")
     return tensors
 
 
 def _remembered(model: LanguageModel, optimizer: optim.Optimizer) -> Tensors:
     """Collect the state of the optimizer, by the names of its parameters."""
-    return {
+    found = {
         f"{name}/{key}": value
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
+    if wrong := [name for name, value in found.items() if not isinstance(value, Tensor)]:
+        raise UserError(f"the optimizer's state of {wrong[0]} is no tensor, and snapshots hold tensors: make it one")
+    return found

@@ -15,8 +15,10 @@ UNBOUNDED = 10_000  # characters
 
 
 class Table(rich.table.Table):
-    """A table of which nothing is cut. Where it is too wide, it has no lines between its columns; then cells of several
-    lines, broken between words; and where a word would not fit either, each row is a list of its own.
+    """A table of which nothing is cut.
+
+    Where it is too wide, it has no lines between its columns; then cells of several lines, broken between words; and
+    where a word would not fit either, each row is a list of its own.
     """
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:

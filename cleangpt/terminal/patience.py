@@ -201,9 +201,9 @@ _teller: tuple[int, int] | None = None  # the process that speaks while this one
 
 
 def starting(what: str = "Starting") -> None:
-    """Announce the start of this program, if it takes long, until `started` is called: from a cold disk some
-    libraries take ten seconds and more.
+    """Announce the start of this program, if it takes long, until `started` is called.
 
+    From a cold disk some libraries take ten seconds and more.
     Another process says it. A thread of ours could not: the interpreter's lock is held while a library is loaded.
     """
     global _teller

@@ -106,8 +106,10 @@ class Gradients:
                 each.start()
 
     def reduce(self) -> None:
-        """Sum everything over the processes, where that is not under way. All of them call this, also for a step that
-        one of them did not finish."""
+        """Sum everything over the processes, where that is not under way.
+
+        All of them call this, also for a step that one of them did not finish.
+        """
         if not self.buckets:
             distributed.sum_in_place(self.buffer)
             return

@@ -24,8 +24,10 @@ def of(device: torch.device) -> int | None:
 
 
 def refuse_too_large(config: Config, length: int, processes: int, device: torch.device) -> None:
-    """Refuse a training that can't fit, by the least that it takes: weights, gradients and one moment of each, and of
-    each block what goes into it."""
+    """Refuse a training that can't fit, by the least that it takes.
+
+    That is weights, gradients and one moment of each, and of each block what goes into it.
+    """
     there = of(device)
     if there is None:
         return

@@ -1,6 +1,7 @@
 """Decide whether a training continues a run, and with which configuration."""
 
 import copy
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,9 @@ def _stored(run: RunDir, folder: Path, asked: Asked[Config]) -> Config:
         _set(stored, key, _filled(value, _get(stored, key)) if is_group else value)
     old, new = leaves(before), leaves(stored)
     changed = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
-    refused = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in sorted(changed) if _is_the_run(key)]
+    refused = [
+        f"{key}: {_word(old.get(key))} there, {_word(new.get(key))} here" for key in sorted(changed) if _is_the_run(key)
+    ]
     if refused:
         raise UserError(
             f"resuming {run.shown()} can't change what it is ({'; '.join(refused)}): leave that out, or start a new "
@@ -136,3 +139,8 @@ def _set(data: dict[str, Any], key: str, value: Any) -> None:
     for part in path:
         data = data[part]
     data[last] = value
+
+
+def _word(value: Any) -> str:
+    """Write a value as a command line has it."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -11,7 +11,7 @@ from started.programs import ROOT, TORCHRUN, refused, run_program
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.config import command_line
 from cleangpt.config.experiment import Config
-from cleangpt.config.programs import ScoreConfig
+from cleangpt.config.programs import BenchConfig, ScoreConfig
 
 GROUPS = ["dataset", "experiment", "logger", "model", "optimizer", "schedule", "sweep"]
 TWO = (*TORCHRUN, "--nproc-per-node=2")
@@ -80,6 +80,17 @@ def test_what_hydra_cannot_compose_does_not_hide_a_wrong_option(word):
 def test_what_cannot_be_an_option_of_a_group_is_refused_in_a_sentence(word):
     (sentence,) = look_ahead(word)
     assert word.partition("=")[0] in sentence
+
+
+@pytest.mark.parametrize("word", ["dataset.name=copy", "model.name=gpt"])
+def test_the_name_of_a_choice_is_not_set_by_itself(word):
+    group, _, value = word.partition(".name=")
+    assert look_ahead(word) == [f"`{word}` can't be set by itself: write {group}={value}"]
+
+
+def test_a_group_of_hydras_own_that_chooses_nothing_is_refused_in_a_sentence():
+    (sentence,) = look_ahead("hydra/launcher=null")
+    assert "chooses nothing" in sentence
 
 
 def test_a_group_may_be_given_several_of_its_keys_at_once():
@@ -162,6 +173,24 @@ def test_a_run_that_cannot_be_scored_is_one_sentence(light, words):
     (light.folder / "empty").mkdir(exist_ok=True)
     (sentence,) = refused(light("eval/score.py", *words))
     assert sentence.startswith("run=" + (words[0].removeprefix("run=") if words else "latest"))
+
+
+def test_a_group_of_one_program_is_not_in_the_way_of_a_key_of_another(light):
+    for value in ("own", "lm-eval", "null"):
+        (sentence,) = refused(
+            light("eval/score.py", "run=nowhere", f"suite={value}", *(["tasks=[a]"] if value == "lm-eval" else []))
+        )
+        wanted = "`suite` must be " if value == "null" else "run=nowhere is no folder"
+        assert sentence.startswith(wanted)
+    assert look_ahead("suite=standing", schema=BenchConfig, config_name="bench") == []
+
+
+@pytest.mark.parametrize("word", ["hydra.verbose=true", "hydra.verbose=[hydra]", "hydra.job.chdir=true"])
+def test_what_hydra_itself_is_asked_for_it_does(word, tmp_path):
+    words = ("model=llama_tiny", "dataset.digits=1", "train.steps=2", "train.batch_size=4", "logger=quiet")
+    done = run_program("train.py", *words, word, f"hydra.run.dir={tmp_path / 'r'}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "r" / "summary.json").exists()
 
 
 def test_runs_that_cannot_be_compared_are_one_sentence(light):

@@ -19,7 +19,9 @@ GROUPS_OF = {
     "template": ("SampleConfig", "sample"),
     "suite": ("BenchConfig", "bench"),
 }  # the groups that are not train.py's
-ALL_OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
+ALL_OPTIONS = sorted(
+    f"{path.parent.name}={path.stem}" for path in (*CONF.glob("*/*.yaml"), *CONF.glob("bench/*/*.yaml"))
+)
 OPTIONS = [option for option in ALL_OPTIONS if option.partition("=")[0] not in GROUPS_OF]
 SCHEMAS = vars(experiment) | vars(programs)
 EXPERIMENTS = [option for option in OPTIONS if option.startswith("experiment=")]

@@ -31,9 +31,13 @@ PROGRAMS = {
 def helped(name: str, *words: str) -> str:
     """Ask for the help of a program, in 80 columns."""
     cli.register_resolvers(PROGRAMS[name][0], sweep_settings)
-    with initialize_config_dir(composition.CONF, job_name=name, version_base=None):
-        template = compose(name, list(words), return_hydra_config=True).hydra.help.template
-    return Template(template).substitute()
+    before, composition.program = composition.program, name
+    try:
+        with initialize_config_dir(composition.CONF, job_name=name, version_base=None):
+            template = compose(name, list(words), return_hydra_config=True).hydra.help.template
+        return Template(template).substitute()
+    finally:
+        composition.program = before
 
 
 def typed(value) -> str:

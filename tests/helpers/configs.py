@@ -78,10 +78,10 @@ def look_ahead(*words: str, schema: Any = None, config_name: str = "train") -> l
     cli.register_resolvers(schema, sweeps)
     before = sys.argv
     try:
-        sys.argv = sys.argv[:1]
+        sys.argv, composition.program = sys.argv[:1], config_name
         ahead.check(command_line.options(get_args_parser(), list(words), schema), schema, config_name, sweeps)
     except ConfigError as error:
         return error.mistakes
     finally:
-        sys.argv, composition.own = before, None
+        sys.argv, composition.own, composition.program = before, None, "train"
     return []

@@ -290,7 +290,7 @@ def test_a_suite_ends_with_what_fails(tmp_path, capfd, monkeypatch):
 
 
 def test_each_of_the_standing_set_composes():
-    standing = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "suite" / "standing.yaml"))
+    standing = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "bench" / "suite" / "standing.yaml"))
     assert len(standing) > 4
     for words in standing.values():
         assert look_ahead(*words.split(), schema=BenchConfig, config_name="bench") == []

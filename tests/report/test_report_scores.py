@@ -70,6 +70,14 @@ def test_settings_that_share_the_best_accuracy_are_ranked_by_their_loss(tmp_path
     assert words.findings(found) == ["4 settings share the best final val/accuracy, 100.00%."]
 
 
+def test_runs_of_several_tasks_are_not_ranked(tmp_path):
+    for n, name in enumerate(("adder", "copy", "copy")):
+        make(tmp_path / str(n), 0.3 - 0.1 * n, dataset__name=name, optimizer__lr=0.1 + n)
+    assert words.findings(compared(tmp_path)) == [
+        "These runs learn 2 tasks (adder, copy), whose scores do not compare."
+    ]
+
+
 def test_jobs_that_left_no_run_are_told_whatever_their_folders_are_called(tmp_path):
     for number in (0, 2, 3):
         folder = tmp_path / grid.name(number, f"optimizer.lr={number}")
