@@ -25,9 +25,10 @@ def train(config: BenchConfig, compute: Compute) -> list[Side]:
     """Train with `against=`, in a process of its own."""
     if getattr(config.dataset, "confine", False):
         raise UserError("`dataset.confine` is ours alone: set it to false, or use against=null")
-    # A plain loop computes in float32; somebody else's model in whatever we compute in.
+    # A plain loop computes in float32 on a CPU, where nobody has it otherwise; everything else in what we compute in.
     against = config.against or "plain"
-    theirs = replace(compute, dtype=torch.float32) if against == "plain" else compute
+    on_cpu = compute.device.type == "cpu"
+    theirs = replace(compute, dtype=torch.float32) if against == "plain" and on_cpu else compute
     arguments = (against, config, theirs)
     return [Side(peers.NAMES[against], lambda: OtherProcess(_step, arguments, theirs), theirs.dtype)]
 

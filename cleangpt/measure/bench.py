@@ -1,10 +1,14 @@
 """One command of bench.py: a measurement, or the several of a suite, each a `bench.py` in a process of its own."""
 
+import itertools
 import json
+import os
+import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from cleangpt.config.asked import Asked
 from cleangpt.config.programs import BenchConfig
 from cleangpt.terminal import patience
 
+VARIABLE = re.compile(r"[A-Z][A-Z_]*=")
 PROGRAM = Path(composition.CONF).parent / "bench.py"
 
 
@@ -50,13 +55,25 @@ def bench(config: BenchConfig, words: Sequence[str]) -> dict[str, Any]:
 
 
 def run_suite(suite: dict[str, str], words: Sequence[str]) -> tuple[int, dict[str, Any]]:
-    """Make the measurements: the exit status of the first that fails, and results by name. `words` go to each."""
+    """Make the measurements: the exit status of the first that fails, and results by name. `words` go to each.
+
+    As in a shell, variables may stand before the words of one: `OMP_NUM_THREADS=1 dtype=bfloat16`. What needs a GPU
+    that is not there is left out.
+    """
     mine, where = command_line.without(words, "suite"), command_line.hydra_words(sys.argv[1:])
     found: dict[str, Any] = {}
     for name, own in suite.items():
-        print(f"\n{name}: python bench.py {' '.join(shlex.split(own) + mine)}", flush=True)
-        command = [sys.executable, str(PROGRAM), *where, *shlex.split(own), *mine]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        asked = shlex.split(own)
+        variables = list(itertools.takewhile(VARIABLE.match, asked))
+        asked = asked[len(variables) :] + mine
+        print(f"\n{name}: {' '.join([*variables, 'python bench.py', *asked])}", flush=True)
+        if "device=cuda" in asked and (lacking := _no_gpu()):
+            print(f"Left out: {lacking}", flush=True)
+            found[name] = {"left_out": lacking}
+            continue
+        command = [sys.executable, str(PROGRAM), *where, *asked]
+        environment = {**os.environ, **dict(variable.split("=", 1) for variable in variables)}
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
         if done.returncode:
             print(done.stdout, end="")
             return done.returncode, found
@@ -64,6 +81,14 @@ def run_suite(suite: dict[str, str], words: Sequence[str]) -> tuple[int, dict[st
         print("\n".join(lines), flush=True)
         found[name] = json.loads(last)
     return 0, found
+
+
+@cache
+def _no_gpu() -> str | None:
+    patience.load_torch()
+    from cleangpt.machine import device
+
+    return "torch sees no CUDA device here" if device.mistakes("cuda") else None
 
 
 def refuse_what_has_no_meaning(config: BenchConfig) -> None:

@@ -289,8 +289,24 @@ def test_a_suite_ends_with_what_fails(tmp_path, capfd, monkeypatch):
     assert "`what` must be one of" in capfd.readouterr().err
 
 
-def test_each_of_the_standing_set_composes():
-    standing = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "bench" / "suite" / "standing.yaml"))
-    assert len(standing) > 4
-    for words in standing.values():
-        assert look_ahead(*words.split(), schema=BenchConfig, config_name="bench") == []
+@pytest.mark.parametrize("path", sorted((ROOT / "conf" / "bench" / "suite").glob("*.yaml")), ids=lambda path: path.stem)
+def test_each_of_a_suite_composes(path):
+    suite = OmegaConf.to_container(OmegaConf.load(path))
+    assert len(suite) > 4
+    for words in suite.values():
+        words = [word for word in words.split() if not bench.VARIABLE.match(word) and word != "device=cuda"]
+        assert look_ahead(*words, schema=BenchConfig, config_name="bench") == []
+
+
+def test_a_suite_has_variables_as_in_a_shell_and_leaves_out_what_needs_a_gpu(tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bench, "PROGRAM", tmp_path / "told.py")
+    told = "import json, os, sys; print(json.dumps([os.environ['OMP_NUM_THREADS'], *sys.argv[1:]]))"
+    (tmp_path / "told.py").write_text(told)
+    monkeypatch.setattr(bench, "_no_gpu", lambda: "there is none")
+    suite = {"one": "OMP_NUM_THREADS=7 rounds=1", "other": "what=decode device=cuda"}
+    status, found = bench.run_suite(suite, ["suite=x", "seconds=1"])
+    assert (status, found) == (0, {"one": ["7", "rounds=1", "seconds=1"], "other": {"left_out": "there is none"}})
+    printed = capfd.readouterr().out
+    assert "one: OMP_NUM_THREADS=7 python bench.py rounds=1 seconds=1" in printed
+    assert "Left out: there is none" in printed
