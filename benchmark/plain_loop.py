@@ -1,8 +1,8 @@
 """The training loop that everybody writes first, as nanoGPT has it, around any model that gives logits.
 
-Eager on a CPU, compiled on a GPU where ours is; samples are drawn with replacement and collated one by one in each step;
-cross-entropy is a mean; the norm is clipped by torch's function; AdamW is torch's own choice for the device; the loss is
-read after each step.
+Eager on a CPU, compiled on a GPU where ours is; samples are drawn with replacement and collated one by one in each
+step; cross-entropy is a mean; the norm is clipped by torch's function; AdamW is torch's own choice for the device; the
+loss is read after each step.
 """
 
 from typing import Any

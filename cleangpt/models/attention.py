@@ -16,6 +16,11 @@ def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
 
 
+def later(queries: int, keys: int, like: Tensor) -> Tensor:
+    """Make what is added to scores (queries, keys), -inf for later keys: it needs no backward pass, as a mask does."""
+    return torch.full((queries, keys), float("-inf"), dtype=like.dtype, device=like.device).triu(keys - queries + 1)
+
+
 def document_mask(documents: Tensor) -> Tensor:
     """Turn documents of tokens (B, T) into a mask of where a token may look (B, 1, T, T): back, in its own."""
     same = documents[:, None, :, None] == documents[:, None, None, :]
@@ -37,10 +42,10 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tenso
     if k.shape[1] != q.shape[1]:
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # (B, H, Tq, Tk)
-    if mask is None and q.shape[-2] > 1:
-        mask = causal_mask(q.shape[-2], k.shape[-2], q.device)
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
+    elif q.shape[-2] > 1:
+        scores = scores + later(q.shape[-2], k.shape[-2], scores)
     weights = F.dropout(scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype), dropout)
     return weights @ v
 
