@@ -5,6 +5,7 @@ told about it: the files of this folder are found by looking, and so are the mod
 the entry point group `cleangpt.tasks`. A task knows nothing of what is done with it.
 
     contract.py     what a task is: `Batch`, `Question`, `Task`, `TaskWithAnswers`
+    usable.py       a look at a few samples before a training
     held_out.py     questions by number, cut into train, val and test by a permutation: `NumberedTask`
     strings.py      strings over an alphabet, by number
     copy.py         strings that are said again

@@ -21,8 +21,6 @@ from cleangpt.tokens.tokenizers import Tokenizer
 
 COMPLETE = 1_000_000  # a held-out set of questions up to this size is looked at whole
 AT_ONCE = 1 << 12  # samples in one batch where many are looked at
-LOOKED_AT = 256  # samples of each split that are looked at before a training
-RESERVED = {"position", "problems", "correct", "accuracy", "interval"}  # what a score has beside its slices
 GUESSED_FROM = 1 << 12  # training samples that tell how often each token comes
 
 
@@ -222,35 +220,6 @@ class TaskWithAnswers(Task):
         counts = np.concatenate(lengths) - (ends >= 0)
         found = {str(k + 1): np.where(k < counts, k, -1) for k in range(counts.max(initial=0))}
         return {**found, "end": ends} if (ends >= 0).any() else found
-
-    def refuse_unusable(self) -> None:
-        """Refuse samples that a model can't read or nobody can judge, by a few of each split: for authors of tasks."""
-        for split in ("train", "val", "test"):
-            if not (count := min(self.size(split), LOOKED_AT)):
-                continue
-            batch, length = self.batch(split, np.arange(count)), self.sequence_length
-            inputs, targets = np.asarray(batch.inputs), np.asarray(batch.targets)
-            tokens = np.concatenate([inputs.ravel(), targets.ravel()])
-            wrong = None
-            if inputs.shape != targets.shape or inputs.ndim != 2 or len(inputs) != count:
-                wrong = f"inputs of shape {inputs.shape} and targets of {targets.shape} for {count} samples"
-            elif tokens.dtype != np.int64:
-                wrong = f"tokens of {tokens.dtype}, not int64"
-            elif inputs.shape[1] > length:
-                wrong = f"rows of {inputs.shape[1]} tokens, more than its sequence_length of {length}"
-            elif tokens.min() < 0 or tokens.max() >= self.tokenizer.vocab_size:
-                known = self.tokenizer.vocab_size
-                wrong = f"tokens from {tokens.min()} to {tokens.max()}, of which its tokenizer has {known}"
-            elif batch.answer is None or not batch.answer.any(axis=1).all():
-                wrong = "questions with an empty answer, which nobody could get wrong"
-            for name, values in self.slices(split, np.arange(count)).items() if wrong is None else ():
-                properties = values if isinstance(values, dict) else {name: values}
-                if taken := RESERVED & {name, *properties}:
-                    wrong = f"slices called {taken.pop()}, a name that each score has already"
-                elif any(np.asarray(found).dtype.kind not in "iub" for found in properties.values()):
-                    wrong = f"slices `{name}` that are no whole numbers"
-            if wrong:
-                raise UserError(f"dataset={self.settings.name} can't be learned: its {split} split gives {wrong}")
 
     def leaked(self, split: str, index: np.ndarray) -> np.ndarray | None:
         """Tell which questions (n,) are trained on in other words; None where that can't be."""

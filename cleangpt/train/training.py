@@ -24,6 +24,7 @@ from cleangpt.models.build import build, count_parameters, parameter_counts
 from cleangpt.optimizers import optim
 from cleangpt.runs import alike, migrations, record, snapshot
 from cleangpt.runs.rundir import RunDir, point_latest_to, read_config, refuse_links_outside, writable, write_config
+from cleangpt.tasks import usable
 from cleangpt.tasks.contract import Task, TaskWithAnswers
 from cleangpt.terminal import patience
 from cleangpt.train import compiling, ending, memory, telling
@@ -105,7 +106,7 @@ def _task(asked: Asked[Config]) -> Task:
         command = shlex.join(["python", "data/prepare.py", *folders, chosen, *asked.below("dataset").values()])
         raise UserError(f"{error}: run `{command}` first") from None
     if isinstance(task, TaskWithAnswers):
-        task.refuse_unusable()
+        usable.refuse_unusable(task)
     for key, word in asked.below("dataset").items():
         if (value := getattr(task.settings, key)) != getattr(dataset, key):
             where = dataset.model_dump()["dir"]

@@ -9,6 +9,7 @@ from cleangpt.basics.errors import UserError
 from cleangpt.config import experiment
 from cleangpt.tasks.contract import Batch
 from cleangpt.tasks.copy import Task
+from cleangpt.tasks.usable import refuse_unusable
 
 
 def made(**methods):
@@ -47,13 +48,13 @@ BROKEN = {
 @pytest.mark.parametrize("what", BROKEN)
 def test_it_is_named(what):
     with pytest.raises(UserError, match=f"dataset=copy can't be learned: its train split gives .*{what}"):
-        made(**BROKEN[what]).refuse_unusable()
+        refuse_unusable(made(**BROKEN[what]))
 
 
 @pytest.mark.parametrize("name", [name for name, kind in tasks.SETTINGS.items() if kind is not tasks.SETTINGS["text"]])
 def test_ours_are_right(name):
     config = experiment.parse(toy(f"dataset={name}"))
-    tasks.make(config.dataset).refuse_unusable()
+    refuse_unusable(tasks.make(config.dataset))
 
 
 def test_rows_of_different_lengths_need_a_token_to_fill_them_up():
