@@ -6,13 +6,12 @@ Without a GPU all of it is skipped. CLEANGPT_GPU_TESTS=cpu runs on a CPU what ca
 import json
 import os
 
-import numpy as np
 import pytest
 import torch
 from helpers.any_model import TOKENS, made
 from helpers.corpora import prepared, prose
 from helpers.rote import ALONE
-from helpers.trainings import fit, losses, make_trainer, weights
+from helpers.trainings import fit, losses, make_trainer, verdicts, weights
 from started.programs import TORCHRUN, run_program
 
 from cleangpt import models
@@ -21,7 +20,7 @@ from cleangpt.optimizers import muon
 from cleangpt.runs import snapshot
 from cleangpt.sample import generate
 from cleangpt.score import of_task
-from cleangpt.score.evaluate import Judge, first_that_counts
+from cleangpt.score.evaluate import Judge
 from cleangpt.tasks.text import Task as Text
 from cleangpt.train import compiling
 from cleangpt.train.stream import Stream
@@ -73,8 +72,6 @@ def test_losses_are_those_of_a_cpu(tmp_path, dtype, optimizer):
 @each_dtype
 @each_model
 def test_a_run_resumes_exactly(tmp_path, name, dtype):
-    if (name, dtype, ON_GPU) == ("lstm", "float16", False):
-        pytest.skip("torch has no such LSTM on a CPU")
     words = (f"model={name}", HERE, f"dtype={dtype}", "model.n_layer=2", "model.dropout=0.1", "train.snapshot_every=4")
     words += ("schedule.grad_accum.begin=2", "optimizer.lr=0.01")
     whole = fit(tmp_path / "whole", *words)
@@ -154,17 +151,10 @@ def test_texts_are_those_of_a_cpu(name):
 def test_one_pass_gives_the_verdicts_of_decoding_and_of_a_cpu(tmp_path, dtype):
     words = ("dataset.digits=1", "train.steps=60", "train.batch_size=64", "optimizer.lr=0.02", "train.eval_every=null")
     trainer = fit(tmp_path, *words, "logger.samples=0", HERE, f"dtype={dtype}")
-    batch = trainer.task.batch("train", np.arange(trainer.task.size("train")))
-    since = first_that_counts(batch)
-    answers = batch.targets[:, since:]
-    forced = trainer.judge.predictions(batch)[:, since:]
-    decoded = trainer.judge.decode(batch.inputs[:, : since + 1], answers.shape[1])
-    assert len(np.unique(forced, axis=0)) > 3, "it should answer differently to different questions"
-    right = (forced == answers).all(axis=1)
-    assert (right == (decoded == answers).all(axis=1)).all()
-    cpu = Judge(trainer.model.cpu(), torch.device("cpu"), ALONE)
-    there = (cpu.predictions(batch)[:, since:] == answers).all(axis=1)
-    assert (there != right).mean() < 0.02, "only choices by a hair's breadth may differ"
+    forced, decoded = verdicts(trainer.judge, trainer.task)
+    assert (forced == decoded).all()
+    there, _ = verdicts(Judge(trainer.model.cpu(), torch.device("cpu"), ALONE), trainer.task)
+    assert (there != forced).mean() < 0.02, "only choices by a hair's breadth may differ"
 
 
 def test_all_problems_are_scored_by_both_ways_alike(tmp_path):

@@ -4,6 +4,8 @@ Hochreiter & Schmidhuber, "Long Short-Term Memory", 1997; dropout where Zaremba 
 Regularization", 2014, have it. A token costs the same however long the text before it is: what was read is a state.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -52,6 +54,21 @@ class State(Cache):
         self.starts = None if self.starts is None else self.starts[rows]
 
 
+@cache
+def not_on_this_processor() -> frozenset[torch.dtype]:
+    """Name the dtypes that torch has no LSTM for on this processor, which depends on its instructions."""
+    layer = nn.LSTM(8, 8, device="meta").to_empty(device="cpu")  # draws no number
+    x = torch.zeros(1, 1, 8, device="cpu")
+    missing = set()
+    for dtype in (torch.bfloat16, torch.float16):
+        try:
+            with torch.no_grad(), torch.autocast("cpu", dtype=dtype):
+                layer(x)
+        except RuntimeError:
+            missing.add(dtype)
+    return frozenset(missing)
+
+
 def cuts_before(begins: Tensor) -> list[tuple[int, Tensor]]:
     """List the columns of (B, T) in which any row begins, each with (B, 1) False for the rows that do."""
     return [(column, ~begins[:, column, None]) for column in begins.any(dim=0).nonzero().flatten().tolist()]
@@ -80,6 +97,7 @@ class LSTM(LanguageModel[State]):
 
     def __init__(self, config: Settings):
         super().__init__(config)
+        self.in_float32 = not_on_this_processor()
         self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
         width = config.n_embd
         self.layers = nn.ModuleList(nn.LSTM(width, width, batch_first=True) for _ in range(config.n_layer))
@@ -98,14 +116,26 @@ class LSTM(LanguageModel[State]):
         for number, layer in enumerate(self.layers):
             x = F.dropout(x, self.config.dropout, self.training)
             given = (layer, x, state.hidden[number], state.cell[number], cuts)
-            if self.checkpointing and self.training:
-                x, hidden, cell = checkpoint(read, *given, use_reentrant=False)
-            else:
-                x, hidden, cell = read(*given)
+            with self.dtype_that_there_is(x):
+                if self.checkpointing and self.training:
+                    x, hidden, cell = checkpoint(read, *given, use_reentrant=False)
+                else:
+                    x, hidden, cell = read(*given)
             if cache:
                 cache.hidden[number], cache.cell[number] = hidden, cell
         state.length += tokens.shape[1]
         return F.dropout(x, self.config.dropout, self.training)[:, since:]
+
+    def dtype_that_there_is(self, x: Tensor) -> AbstractContextManager:
+        """Compute in float32 what this processor can't in the dtype that was asked for."""
+        device = x.device.type
+        if (
+            device == "cpu"
+            and torch.is_autocast_enabled(device)
+            and torch.get_autocast_dtype(device) in self.in_float32
+        ):
+            return torch.autocast(device, enabled=False)
+        return nullcontext()
 
     def logits(self, x: Tensor) -> Tensor:
         head = self.token_embedding if self.config.tied else self.head

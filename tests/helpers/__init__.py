@@ -8,6 +8,7 @@ configs.py                  whole configurations at toy size, and what a program
 corpora.py                  small texts, prepared
 limits.py                   a limit of time
 pretrained.py               models as transformers saves them
+refusals.py                 what is refused, and in which words
 rote.py                     a model that knows its answers by heart, to be scored
 saved_models.py             small models in folders as training leaves them
 sums.py                     tasks of arithmetic

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 
@@ -15,6 +16,7 @@ from cleangpt.machine.signals import Stop
 from cleangpt.models.build import build
 from cleangpt.optimizers import optim
 from cleangpt.runs.rundir import RunDir, read_metrics
+from cleangpt.score import evaluate
 from cleangpt.train.loop import Trainer
 from cleangpt.train.training import _first_weights
 from cleangpt.watch.tracking import Tracker
@@ -93,3 +95,14 @@ def cpuinfo(monkeypatch: Any, folder: Path, flags: str, key: str = "flags", name
 
 
 UNEVEN = ("dataset.padded=false",)  # rows differ in how many of their tokens are supervised
+
+
+def verdicts(judge: evaluate.Judge, task: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Say of each problem of the train split whether it is right, in one pass and by real decoding."""
+    batch = task.batch("train", np.arange(task.size("train")))
+    since = evaluate.first_that_counts(batch)
+    answers = batch.targets[:, since:]
+    forced = judge.predictions(batch)[:, since:]
+    decoded = judge.decode(batch.inputs[:, : since + 1], answers.shape[1])
+    assert len(np.unique(forced, axis=0)) > 3, "it should answer differently to different questions"
+    return (forced == answers).all(axis=1), (decoded == answers).all(axis=1)

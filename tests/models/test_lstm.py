@@ -9,6 +9,7 @@ from helpers.trainings import rows
 from torch.utils.flop_counter import FlopCounterMode
 
 from cleangpt.basics.errors import UserError
+from cleangpt.models import lstm
 from cleangpt.models.build import build
 from cleangpt.runs.rundir import read_config
 from cleangpt.sample import generate
@@ -25,6 +26,18 @@ def test_layers_are_those_of_torchs_stack():
     with torch.no_grad():
         wanted = stack(model.token_embedding(TOKENS))[0] @ model.token_embedding.weight.T
         torch.testing.assert_close(model(TOKENS), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_dtype_that_the_processor_lacks_an_lstm_for_is_computed_in_float32(monkeypatch, dtype):
+    with torch.no_grad(), torch.autocast("cpu", dtype=dtype):
+        made("lstm")(TOKENS)  # whatever this processor has
+    monkeypatch.setattr(lstm, "not_on_this_processor", lambda: frozenset({dtype}))
+    model = made("lstm")
+    with torch.no_grad():
+        wanted = model.hidden(TOKENS)
+        with torch.autocast("cpu", dtype=dtype):
+            assert torch.equal(model.hidden(TOKENS), wanted)
 
 
 def test_the_forget_gate_begins_open():
