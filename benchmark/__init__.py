@@ -8,5 +8,7 @@
     peers.py               these models by name, and the proof that they compute what ours computes
     other_process.py       a side in a process of its own, where nothing is set as our programs set it
 
+    sweeps.py              a program of its own: jobs that are forked against jobs that are started
+
 `cleangpt.measure` imports `sides` when `against=` asks for it, and nothing else of this.
 """

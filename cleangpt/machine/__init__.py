@@ -3,6 +3,7 @@
 beginning.py     how a program begins, and what Ctrl-C does to it
 session.py       device, threads and process group of a program that computes
 device.py        where to compute, in which dtype, with how many threads
+cores.py         how many cores there are to compute with
 processor.py     what the processor has instructions for
 process.py       how threads wait, how memory is kept, when garbage is collected
 distributed.py   the process group and its collectives

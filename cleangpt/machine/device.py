@@ -1,16 +1,14 @@
 """Choose where to compute, in which precision and with how many threads."""
 
 import contextlib
-import math
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.words import counted
-from cleangpt.machine import processor
+from cleangpt.machine import cores, processor
 
 
 @dataclass(frozen=True)
@@ -122,38 +120,7 @@ def mistakes(device: str) -> list[str]:
     return []
 
 
-def usable_cores() -> int:
-    """Count the cores that this process may use: those it is bound to, two threads of one once, within its quota."""
-    if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
-    cpus = os.sched_getaffinity(0)
-    cores = len({_siblings(cpu) for cpu in cpus})
-    quota = _quota()
-    return max(1, cores if quota is None else min(cores, math.ceil(quota)))
-
-
-def _siblings(cpu: int) -> str:
-    try:
-        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
-    except OSError:
-        return str(cpu)
-
-
-def _quota(folder: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Read how many processors a container may keep busy, where it is limited."""
-    try:
-        limit, period = (folder / "cpu.max").read_text().split()
-        return None if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError):
-        return None
-
-
-def share_of_cores(processes: int) -> int:
-    """Divide the cores among so many processes on this machine."""
-    return max(1, usable_cores() // processes)
-
-
 def share_threads(processes_here: int) -> None:
     """Divide the cores among the processes of this machine: contending threads are far slower than few."""
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(share_of_cores(processes_here))
+        torch.set_num_threads(cores.share(processes_here))

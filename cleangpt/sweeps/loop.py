@@ -97,14 +97,16 @@ def _executor(config: DictConfig, waiting: list[Job], folder: Path) -> Executor:
         from cleangpt.sweeps.submitted import Cluster
 
         return Cluster(chosen, folder)
-    from cleangpt.machine import device
-    from cleangpt.sweeps import processes
+    from cleangpt.machine import cores
+    from cleangpt.sweeps import kept, processes
 
     on_gpus = any(job.config["device"] in ("auto", "cuda") for job in waiting)
     gpus = processes.usable_gpus() if on_gpus and chosen.gpus is None else []
     asked = [job.config["processes"] for job in waiting if job.config["processes"] != "auto"]
-    divided = processes.shares(chosen, len(waiting), max([1, *asked]), gpus, device.share_of_cores(1))
-    return processes.LocalProcesses(divided)
+    divided = processes.shares(chosen, len(waiting), max([1, *asked]), gpus, cores.share(1))
+    computes_here = not gpus and chosen.gpus is None
+    keep = kept.works_here() and computes_here if chosen.keep == "auto" else chosen.keep
+    return processes.LocalProcesses(divided, keep and len(waiting) > 1)
 
 
 # ---- the loop

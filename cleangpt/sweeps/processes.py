@@ -1,17 +1,21 @@
 """Jobs as processes of this machine. Cores and GPUs are divided among those that run at once."""
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
 from cleangpt.basics import files
 from cleangpt.config import command_line
 from cleangpt.machine import guard
 from cleangpt.runs import claim
 from cleangpt.sweeps.jobs import Job
+from cleangpt.sweeps.kept import Forked, Kept
 from cleangpt.sweeps.settings import Processes
 
 SECONDS_TO_LEAVE = 120  # for what an earlier sweep left running, which saves a snapshot first
@@ -59,6 +63,8 @@ def shares(settings: Processes, jobs: int, processes: int, gpus: Sequence[str], 
 
 def usable_gpus() -> list[str]:
     """List the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    if not _torch_is_built_for_gpus():
+        return []
     import torch
 
     count = torch.cuda.device_count()
@@ -66,11 +72,18 @@ def usable_gpus() -> list[str]:
     return named.split(",")[:count] if named else [str(number) for number in range(count)]
 
 
+def _torch_is_built_for_gpus() -> bool:
+    """Read it where torch is installed, which takes a second less than to load torch."""
+    place = getattr(find_spec("torch"), "origin", None)
+    built = runpy.run_path(str(Path(place).with_name("version.py"))) if place else {}
+    return bool(built.get("cuda") or built.get("hip"))
+
+
 @dataclass
 class Running:
     """The processes of a job, and what of the machine they have."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     share: Share
 
     def poll(self) -> int | None:
@@ -89,8 +102,9 @@ class Running:
 class LocalProcesses:
     """Jobs as processes of this machine, as many at once as there are shares."""
 
-    def __init__(self, shares: list[Share]):
-        self.free, self.slots = list(shares), len(shares)
+    def __init__(self, shares: list[Share], keep: bool = False):
+        self.free, self.slots, self.keep = list(shares), len(shares), keep
+        self.kept: Kept | None = None
         self.say: Callable[[str], None] = print
 
     def start(self, job: Job) -> Running:
@@ -101,10 +115,17 @@ class LocalProcesses:
         if share.gpus is not None:
             environment["CUDA_VISIBLE_DEVICES"] = share.gpus
         with files.append_bytes(job.log) as log:
-            process = subprocess.Popen(
+            process = self._forked(job, environment) or subprocess.Popen(
                 command(job), env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )
         return Running(process, share)
+
+    def _forked(self, job: Job, environment: dict[str, str]) -> Forked | None:
+        if not self.keep or job.config["processes"] not in ("auto", 1):
+            return None
+        if self.kept is None:
+            self.kept = Kept(environment)
+        return self.kept.start(command(job)[1:], job.log) if self.kept.works else None
 
     def ended(self, running: Running) -> None:
         self.free.append(running.share)

@@ -24,6 +24,9 @@ class Processes(Section):
     gpus: list[int | str] | None = Field(
         description="GPUs of each job that runs at once: [0,1], or ['0,1','2,3']; null: divide the visible ones"
     )
+    keep: bool | Literal["auto"] = Field(
+        description="fork jobs of one process from one that has torch loaded; auto: on Linux, for jobs on the CPU"
+    )
 
     @field_validator("gpus")
     @classmethod

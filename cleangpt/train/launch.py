@@ -15,7 +15,7 @@ from cleangpt.basics.words import counted
 from cleangpt.config import cli, command_line
 from cleangpt.config.asked import Asked
 from cleangpt.config.experiment import Config, parse
-from cleangpt.machine import beginning, guard
+from cleangpt.machine import beginning, cores, guard
 from cleangpt.runs import claim
 from cleangpt.runs.rundir import RunDir
 from cleangpt.terminal import patience
@@ -102,9 +102,9 @@ def _processes(config: Config) -> int:
             )
         return 1
     if config.processes != "auto":
-        cores = os.cpu_count() or 1
-        if config.processes > (most := PROCESSES_A_CORE * cores):
-            here = f"this machine has {counted(cores, 'core')}"
+        count = os.cpu_count() or 1
+        if config.processes > (most := PROCESSES_A_CORE * count):
+            here = f"this machine has {counted(count, 'core')}"
             raise UserError(f"`processes` is {config.processes}, and {here}: start at most {most}")
         return config.processes
     if config.device in ("auto", "cuda"):
@@ -121,12 +121,10 @@ def _torchrun(processes: int, folder: Path) -> int:
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    from cleangpt.machine import device
-
     patience.started()
     print(f"Starting {processes} processes (processes=1 keeps to one).", flush=True)
     os.environ |= guard.announced({})
-    os.environ.setdefault("OMP_NUM_THREADS", str(device.share_of_cores(processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores.share(processes)))
     arguments = sys.argv[1:]
     if not any(command_line.split(word)[0] == "hydra.run.dir" for word in arguments):
         arguments = [*arguments, f"hydra.run.dir={command_line.quoted(folder)}"]

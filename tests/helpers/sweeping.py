@@ -7,7 +7,7 @@ from cleangpt.sweeps import jobs
 from cleangpt.sweeps.jobs import Job
 from helpers.configs import toy
 
-LAUNCHER = {"name": "processes", "jobs": "auto", "gpus": None}
+LAUNCHER = {"name": "processes", "jobs": "auto", "gpus": None, "keep": False}
 SUBMITIT = {
     "name": "submitit", "cluster": "slurm", "jobs": None, "nodes": 2, "tasks_per_node": 4, "gpus_per_node": 4,
     "cpus_per_task": 3, "mem_gb": 64.0, "timeout_min": 90, "signal_delay_s": 77, "max_requeues": 5,

@@ -174,25 +174,6 @@ class Casts(torch.utils._python_dispatch.TorchDispatchMode):
 # ---- threads
 
 
-def test_cores_are_those_of_the_quota_and_two_threads_of_a_core_count_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(device.os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
-    monkeypatch.setattr(device, "_siblings", lambda cpu: str(cpu % 2))
-    monkeypatch.setattr(device, "_quota", lambda: None)
-    assert device.usable_cores() == 2
-    monkeypatch.setattr(device, "_siblings", str)
-    assert device.usable_cores() == 4
-    monkeypatch.setattr(device, "_quota", lambda: 1.5)
-    assert device.usable_cores() == 2
-    assert [device.share_of_cores(n) for n in (1, 2, 5)] == [2, 1, 1]
-
-
-@pytest.mark.parametrize(("text", "wanted"), [("max 100000", None), ("150000 100000", 1.5), ("nonsense", None)])
-def test_the_quota_of_a_container_is_read(tmp_path, text, wanted):
-    (tmp_path / "cpu.max").write_text(text)
-    assert device._quota(tmp_path) == wanted
-    assert device._quota(tmp_path / "none") is None
-
-
 @pytest.mark.parametrize("busy", [True, False])
 def test_threads_that_wait_give_way_to_others_unless_somebody_said_how(monkeypatch, busy):
     monkeypatch.setattr(process, "others_are_busy", lambda: busy)

@@ -1,0 +1,153 @@
+"""A process that a sweep keeps, with torch loaded: jobs are forked from it, which takes no second where a start does.
+
+A fork becomes the program as if it had been started: in a session of its own, with its own log, arguments and signals;
+it ends as any program does, and has the same bits. The kept process only imports. What has threads must not be forked:
+where a library has started one, jobs are started anew instead.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cleangpt.basics import files
+from cleangpt.config import cli, composition
+from cleangpt.config.experiment import Config
+from cleangpt.machine import guard
+
+LOADED = ("hydra._internal.utils", "cleangpt.train.launch", "cleangpt.train.training")  # what every training loads
+BEGIN = "import sys; sys.path[0] = sys.argv[2]; from cleangpt.sweeps import kept; kept.serve(int(sys.argv[1]))"
+ASKING_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # which each job gets by itself
+GONE = 128 + signal.SIGTERM  # the status of a job whose kept process was killed: it noticed, and left
+
+
+def works_here() -> bool:
+    """Say whether a process that has loaded torch may be forked on this system; macOS's own libraries forbid it."""
+    return sys.platform.startswith("linux")
+
+
+class Kept:
+    """The sweep's end of the line."""
+
+    def __init__(self, environment: Mapping[str, str]):
+        ours, theirs = socket.socketpair()
+        folder = os.path.dirname(os.path.realpath(sys.argv[0]))
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-c", BEGIN, str(theirs.fileno()), folder, *sys.argv],  # the last for `ps`
+                env=environment,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self.line = ours.makefile("rw")
+        self.close = weakref.finalize(self, _let_go, ours, self.line, process)
+        self.works = self.ask(None) is True
+
+    def ask(self, request: Any) -> Any:
+        """Ask, and wait for the answer; None when nobody is there."""
+        with contextlib.suppress(OSError, ValueError):
+            if request is not None:
+                self.line.write(json.dumps(request) + "\n")
+                self.line.flush()
+            return json.loads(self.line.readline())
+        self.works = False
+        return None
+
+    def start(self, command: Sequence[str], log: Path) -> "Forked | None":
+        """Fork a process that becomes a program of Python's; None where that can't be done."""
+        pid = self.ask({"start": [*command], "log": str(log)})
+        return None if pid is None else Forked(self, pid)
+
+
+def _let_go(connection: socket.socket, line: Any, process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(OSError):
+        line.close()
+    connection.close()
+    process.wait()
+
+
+class Forked:
+    """A process that was forked, as a Popen is one that was started."""
+
+    def __init__(self, kept: Kept, pid: int):
+        self.kept, self.pid = kept, pid
+        self.status: int | None = None
+
+    def poll(self) -> int | None:
+        if self.status is None and self.kept.works:
+            self.status = self.kept.ask({"poll": self.pid})
+        if self.status is None and not self.kept.works and not _lives(self.pid):
+            self.status = GONE
+        return self.status
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+# ---- the kept process
+
+
+def serve(number: int) -> None:
+    """Fork what is asked for, until nobody can ask any more; the forks return from here as other programs."""
+    for name in LOADED:
+        importlib.import_module(name)
+    cli.register_resolvers(Config)
+    composition.defaults("train")  # Hydra learns to read, and every job compares itself with these
+    gc.collect()
+    gc.freeze()  # what the collections of a fork need not look at, and so do not copy
+    connection = socket.socket(fileno=number)
+    line = connection.makefile("rw")
+    handlers = {asking: signal.signal(asking, signal.SIG_IGN) for asking in ASKING_TO_END}
+    _answer(line, len(os.listdir("/proc/self/task")) == 1)
+    for received in line:
+        request = json.loads(received)
+        if "poll" in request:
+            pid, status = os.waitpid(request["poll"], os.WNOHANG)
+            _answer(line, os.waitstatus_to_exitcode(status) if pid else None)
+            continue
+        parent = os.getpid()
+        signal.pthread_sigmask(signal.SIG_BLOCK, ASKING_TO_END)  # so that the fork loses none
+        if pid := os.fork():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING_TO_END)
+            _answer(line, pid)
+            continue
+        line.close()
+        connection.close()
+        for asking, handler in handlers.items():
+            signal.signal(asking, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING_TO_END)
+        os.setsid()
+        os.environ[guard.PARENT] = str(parent)
+        with files.append_bytes(Path(request["log"])) as log:
+            os.dup2(log.fileno(), 1), os.dup2(log.fileno(), 2)
+        sys.argv = request["start"]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        return
+
+
+def _answer(line: Any, answer: Any) -> None:
+    line.write(json.dumps(answer) + "\n")
+    line.flush()
