@@ -14,13 +14,15 @@ from started.programs import ROOT, run_program
 
 from cleangpt.runs.rundir import read_metrics
 
+FRESH = "hydra.launcher.keep=false"  # what is forked is for test_kept.py, and for what is slow here
+
 
 def sweep(tmp_path, *words, timeout=240):
     return run_program("train.py", "-m", *TOY, *words, "hydra.sweep.dir=s", cwd=tmp_path, timeout=timeout)
 
 
 def test_jobs_run_two_at_once_and_one_that_fails_does_not_keep_the_others_from_finishing(tmp_path):
-    done = sweep(tmp_path, "train.steps=2", "model.vocab_size=null,4", "seed=0,1", "hydra.launcher.jobs=2")
+    done = sweep(tmp_path, "train.steps=2", "model.vocab_size=null,4", "seed=0,1", "hydra.launcher.jobs=2", FRESH)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "4 jobs: 2 finished, 2 failed. In s\n" in done.stdout
     why = "`model.vocab_size` must be at least 15"

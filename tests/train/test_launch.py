@@ -156,7 +156,7 @@ def test_a_directory_that_holds_a_run_is_not_started_over(tmp_path):
 
 
 def test_each_job_of_a_sweep_has_its_own_process_and_directory(tmp_path):
-    done = run([sys.executable, TRAIN, "-m", *TOY, "train.steps=2", "seed=0,1"], tmp_path)
+    done = run([sys.executable, TRAIN, "-m", *TOY, "train.steps=2", "seed=0,1", "hydra.launcher.keep=false"], tmp_path)
     assert done.returncode == 0, done.stderr
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     seeds = [json.loads((sweep / f"{job:04}_seed={job}" / "config.json").read_text())["seed"] for job in (0, 1)]

@@ -141,7 +141,7 @@ def test_init_from_begins_a_new_run_with_the_weights_of_another(tmp_path):
 def test_a_signal_to_a_sweep_stops_its_job_with_a_snapshot_and_leaves_no_process(tmp_path):
     long = [word for word in TOY if not word.startswith("train.steps")]
     command = [sys.executable, TRAIN, "-m", *long, "train.steps=100000", "train.eval_every=null", "seed=0,1"]
-    command.append("hydra.launcher.jobs=1")
+    command += ["hydra.launcher.jobs=1", "hydra.launcher.keep=false"]
     sweep = start(command, tmp_path, real=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 90
     while not any(tmp_path.glob("outputs/sweeps/*/0000*/metrics.jsonl")) and time.monotonic() < deadline:
