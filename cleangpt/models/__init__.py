@@ -14,6 +14,7 @@ it: the files of this folder are found by looking, and so are those of installed
     attention.py  who looks at whom, and the kernels that compute it
     cache.py      keys and values of the tokens that were read
     norm.py       RMSNorm
+    pieces.py     the loss of a large vocabulary, without its logits as a whole
     extras.py     an embedding of pairs, activations, a bound of logits
     lstm.py       a recurrent network, made of torch's own layers
 """

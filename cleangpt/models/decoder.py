@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from cleangpt.models import pieces
 from cleangpt.models.attention import document_mask, document_positions
 from cleangpt.models.cache import KVCache
 from cleangpt.models.contract import LanguageModel, Treatment
@@ -73,8 +74,17 @@ class Decoder(LanguageModel[KVCache]):
         return x
 
     def logits(self, x: Tensor) -> Tensor:
-        head = self.token_embedding if self.config.tied else self.head
-        return softcapped(F.linear(self.norm(x), head.weight), self.config.logit_softcap)  # (B, T, V)
+        return softcapped(F.linear(self.norm(x), self._head()), self.config.logit_softcap)  # (B, T, V)
+
+    def _head(self) -> Tensor:
+        return (self.token_embedding if self.config.tied else self.head).weight
+
+    def loss(self, x: Tensor, targets: Tensor, loss_weights: Tensor | None) -> Tensor:
+        if not pieces.worth_it(x, self.config.vocab_size):
+            return super().loss(x, targets, loss_weights)
+        weights = None if loss_weights is None else loss_weights.flatten()
+        flat = self.norm(x).flatten(0, -2)
+        return pieces.Loss.apply(flat, self._head(), targets.flatten(), weights, self.config.logit_softcap)
 
     def new_cache(self, batch: int, length: int | None = None, starts: Tensor | None = None) -> KVCache:
         like = next(self.parameters())
