@@ -1,5 +1,6 @@
 """Greedy decoding with each number of texts at once: the first quarter of the context is read, the rest is written."""
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -7,7 +8,7 @@ import torch
 from cleangpt.config.programs import BenchConfig
 from cleangpt.measure.turns import OURS, Side
 from cleangpt.models.contract import LanguageModel
-from cleangpt.sample import generate
+from cleangpt.sample import generate, packed
 
 Way = Callable[[torch.Tensor, int], int]  # prompts and how many new tokens each → how many tokens were written
 
@@ -22,5 +23,7 @@ def sides(config: BenchConfig, model: LanguageModel, others: dict[str, Way]) -> 
         prompts = torch.randint(model.config.vocab_size, (batch, length), generator=generator).to(like.device)
         return Side(name, lambda: lambda: way(prompts, context - length), like.dtype, f"batch {batch}")
 
-    ways: dict[str, Way] = {OURS: lambda prompts, new: generate.greedy(model, prompts, new).numel(), **others}
+    ours = copy.deepcopy(model)
+    packed.pack(ours)
+    ways: dict[str, Way] = {OURS: lambda prompts, new: generate.greedy(ours, prompts, new).numel(), **others}
     return [side(name, way, batch) for batch in config.batches for name, way in ways.items()]

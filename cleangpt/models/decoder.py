@@ -74,17 +74,16 @@ class Decoder(LanguageModel[KVCache]):
         return x
 
     def logits(self, x: Tensor) -> Tensor:
-        return softcapped(F.linear(self.norm(x), self._head()), self.config.logit_softcap)  # (B, T, V)
-
-    def _head(self) -> Tensor:
-        return (self.token_embedding if self.config.tied else self.head).weight
+        x = self.norm(x)
+        scores = F.linear(x, self.token_embedding.weight) if self.config.tied else self.head(x)
+        return softcapped(scores, self.config.logit_softcap)  # (B, T, V)
 
     def loss(self, x: Tensor, targets: Tensor, loss_weights: Tensor | None) -> Tensor:
         if not pieces.worth_it(x, self.config.vocab_size):
             return super().loss(x, targets, loss_weights)
         weights = None if loss_weights is None else loss_weights.flatten()
-        flat = self.norm(x).flatten(0, -2)
-        return pieces.Loss.apply(flat, self._head(), targets.flatten(), weights, self.config.logit_softcap)
+        flat, head = self.norm(x).flatten(0, -2), self.token_embedding if self.config.tied else self.head
+        return pieces.Loss.apply(flat, head.weight, targets.flatten(), weights, self.config.logit_softcap)
 
     def new_cache(self, batch: int, length: int | None = None, starts: Tensor | None = None) -> KVCache:
         like = next(self.parameters())

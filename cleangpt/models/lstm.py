@@ -138,8 +138,7 @@ class LSTM(LanguageModel[State]):
         return nullcontext()
 
     def logits(self, x: Tensor) -> Tensor:
-        head = self.token_embedding if self.config.tied else self.head
-        return F.linear(x, head.weight)  # (B, T, V)
+        return F.linear(x, self.token_embedding.weight) if self.config.tied else self.head(x)  # (B, T, V)
 
     def new_cache(self, batch: int, length: int | None = None, starts: Tensor | None = None) -> State:
         return State(self.config.n_layer, batch, self.config.n_embd, self.token_embedding.weight, starts)

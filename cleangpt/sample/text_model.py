@@ -16,7 +16,7 @@ from cleangpt.machine import session
 from cleangpt.models.build import count_parameters
 from cleangpt.runs import weights
 from cleangpt.runs.rundir import Opened
-from cleangpt.sample import generate
+from cleangpt.sample import generate, packed
 from cleangpt.sample.choose import Sampling
 from cleangpt.sample.generate import Piece, Text
 from cleangpt.sample.prompts import Prompt, Reader
@@ -51,6 +51,8 @@ class TextModel:
         self.model = model.to(self.compute.dtype)
         if settings.compile:
             generate.compile_for_decoding(self.model)
+        else:
+            packed.pack(self.model)
         step = weights.about(opened.folder).get("step", "unknown")
         self.name = f"{opened.folder}, step {step}, {self.compute.name}"
 
