@@ -66,10 +66,22 @@ def auto_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor
     return (plain_attention if slow else sdpa_attention)(q, k, v, dropout, mask)
 
 
-ATTENTION: dict[str, Callable[..., Tensor]]
+Attend = Callable[[Tensor, Tensor, Tensor, float, Tensor | None], Tensor]
+ATTENTION: dict[str, Attend]
 ATTENTION = {"auto": auto_attention, "plain": plain_attention, "sdpa": sdpa_attention}
 
 
 def those_since(x: Tensor, since: int) -> Tensor:
     """Leave the tokens before `since` out of x (B, T, C)."""
     return x[:, since:] if since else x
+
+
+def in_dtype_of_keys(attend: Attend) -> Attend:
+    """Attend in the dtype in which a cache keeps keys and values, unless autocast chooses one."""
+
+    def wrapped(q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor | None) -> Tensor:
+        if q.dtype == k.dtype or torch.is_autocast_enabled(q.device.type):
+            return attend(q, k, v, dropout, mask)
+        return attend(q.to(k.dtype), k, v, dropout, mask).to(q.dtype)
+
+    return wrapped
