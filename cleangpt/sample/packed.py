@@ -39,8 +39,9 @@ def available(dtype: torch.dtype) -> bool:
 @torch.inference_mode()
 def pack(model: nn.Module) -> None:
     """Pack the large linear layers of a model on the CPU, where torch can."""
-    for module in list(model.modules()):
-        for name, linear in list(module.named_children()):
+    for module in [each for each in model.modules() if type(each) is not nn.Linear]:  # so that each is freed in turn
+        for name in [name for name, _ in module.named_children()]:
+            linear = module.get_submodule(name)
             if type(linear) is nn.Linear and _pays(linear.weight) and available(linear.weight.dtype):
                 setattr(module, name, Packed(linear))
 

@@ -6,6 +6,7 @@ where a library has started one, jobs are started anew instead.
 """
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
@@ -27,7 +28,9 @@ from cleangpt.machine import guard
 
 LOADED = ("hydra._internal.utils", "cleangpt.train.launch", "cleangpt.train.training")  # what every training loads
 BEGIN = "import sys; sys.path[0] = sys.argv[2]; from cleangpt.sweeps import kept; kept.serve(int(sys.argv[1]))"
+SET_NAME = 15  # of prctl
 ASKING_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # which each job gets by itself
+SECONDS_TO_LOAD, SECONDS_TO_ANSWER = 300, 20
 GONE = 128 + signal.SIGTERM  # the status of a job whose kept process was killed: it noticed, and left
 
 
@@ -52,18 +55,24 @@ class Kept:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        ours.settimeout(SECONDS_TO_LOAD)
         self.line = ours.makefile("rw")
         self.close = weakref.finalize(self, _let_go, ours, self.line, process)
         self.works = self.ask(None) is True
+        if self.works:
+            ours.settimeout(SECONDS_TO_ANSWER)
+        else:
+            self.close()
 
     def ask(self, request: Any) -> Any:
-        """Ask, and wait for the answer; None when nobody is there."""
+        """Ask, and wait for the answer; when there is none, jobs are no longer forked, and those that run leave."""
         with contextlib.suppress(OSError, ValueError):
             if request is not None:
                 self.line.write(json.dumps(request) + "\n")
                 self.line.flush()
             return json.loads(self.line.readline())
         self.works = False
+        self.close()
         return None
 
     def start(self, command: Sequence[str], log: Path) -> "Forked | None":
@@ -76,35 +85,43 @@ def _let_go(connection: socket.socket, line: Any, process: subprocess.Popen[byte
     with contextlib.suppress(OSError):
         line.close()
     connection.close()
-    process.wait()
+    try:
+        process.wait(SECONDS_TO_ANSWER)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 class Forked:
     """A process that was forked, as a Popen is one that was started."""
 
     def __init__(self, kept: Kept, pid: int):
-        self.kept, self.pid = kept, pid
+        self.kept, self.pid, self.began = kept, pid, _began(pid)
         self.status: int | None = None
 
     def poll(self) -> int | None:
         if self.status is None and self.kept.works:
             self.status = self.kept.ask({"poll": self.pid})
-        if self.status is None and not self.kept.works and not _lives(self.pid):
+        if self.status is None and not self.kept.works and (self.began is None or _began(self.pid) != self.began):
             self.status = GONE
         return self.status
 
     def send_signal(self, number: int) -> None:
-        if self.poll() is None:
+        if self.status is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
 
-def _lives(pid: int) -> bool:
+def _began(pid: int) -> str | None:
+    """Read when a process began, which tells it from another of the same number; None when it has ended.
+
+    One that nobody has waited for has ended as well: in a container there may be nobody who does.
+    """
     try:
-        os.kill(pid, 0)
+        state, *rest = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].decode().split()
     except OSError:
-        return False
-    return True
+        return None
+    return None if state in "ZX" else rest[18]
 
 
 # ---- the kept process
@@ -143,6 +160,7 @@ def serve(number: int) -> None:
         os.environ[guard.PARENT] = str(parent)
         with files.append_bytes(Path(request["log"])) as log:
             os.dup2(log.fileno(), 1), os.dup2(log.fileno(), 2)
+        ctypes.CDLL(None).prctl(SET_NAME, Path(request["log"]).parent.name.encode()[:15])  # for `ps` and `top`
         sys.argv = request["start"]
         runpy.run_path(sys.argv[0], run_name="__main__")
         return

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,36 @@ def test_what_asks_a_whole_group_of_processes_to_end_ends_the_jobs_and_not_who_w
         os.kill(number, signal.SIGTERM)
     assert ended(job) == -signal.SIGTERM
     assert nursery.start(program(tmp_path, ""), tmp_path / "log") is not None
+
+
+def test_a_job_that_nobody_waits_for_has_ended_and_so_has_one_whose_number_is_another_s(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    began = kept._began(child.pid)
+    assert began is not None
+    gone = types.SimpleNamespace(works=False)
+    job = kept.Forked(gone, child.pid)
+    assert job.poll() is None
+    other = kept.Forked(gone, child.pid)
+    other.began = "1"
+    assert other.poll() == kept.GONE
+    child.stdin.close()
+    while kept._began(child.pid) is not None:  # it is a zombie then
+        time.sleep(0.01)
+    assert job.poll() == kept.GONE
+    child.wait()
+
+
+def test_signals_reach_a_job_and_the_sweep_goes_on_when_the_kept_process_does_not_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "SECONDS_TO_ANSWER", 0.3)
+    monkeypatch.setattr(kept, "BEGIN", "from cleangpt.sweeps import kept; kept.LOADED = (); " + kept.BEGIN)
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py")])
+    one = Kept(os.environ)
+    job = one.start(program(tmp_path, "import time; time.sleep(99)"), tmp_path / "log")
+    assert job.poll() is None
+    os.kill(parent(job.pid), signal.SIGSTOP)
+    job.send_signal(signal.SIGTERM)
+    assert ended(job) == kept.GONE
+    assert (one.works, one.start(["train.py"], tmp_path / "log")) == (False, None)
 
 
 def test_where_a_library_has_started_a_thread_nothing_is_forked(monkeypatch):
