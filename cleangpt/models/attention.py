@@ -76,12 +76,7 @@ def those_since(x: Tensor, since: int) -> Tensor:
     return x[:, since:] if since else x
 
 
-def in_dtype_of_keys(attend: Attend) -> Attend:
-    """Attend in the dtype in which a cache keeps keys and values, unless autocast chooses one."""
-
-    def wrapped(q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor | None) -> Tensor:
-        if q.dtype == k.dtype or torch.is_autocast_enabled(q.device.type):
-            return attend(q, k, v, dropout, mask)
-        return attend(q.to(k.dtype), k, v, dropout, mask).to(q.dtype)
-
-    return wrapped
+def to_memory(attend: Attend, q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor | None) -> Tensor:
+    """Attend in the dtype in which a cache keeps k and v, unless autocast chooses one."""
+    dtype = q.dtype if torch.is_autocast_enabled(q.device.type) else k.dtype
+    return attend(q.to(dtype), k, v, dropout, mask).to(q.dtype)

@@ -35,7 +35,7 @@ class Settings(AttentionSettings):
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cleangpt.models.attention import ATTENTION, in_dtype_of_keys, those_since
+from cleangpt.models.attention import ATTENTION, those_since, to_memory
 from cleangpt.models.cache import KVCache
 from cleangpt.models.decoder import Decoder
 from cleangpt.models.extras import ACTIVATIONS
@@ -61,11 +61,11 @@ class Attention(nn.Module):
         q = q[:, :, since:] if since else q
         if self.qk_norm:
             q, k = self.query_norm(q).to(v.dtype), self.key_norm(k).to(v.dtype)
-        attend = self.attend
+        dropout = self.dropout if self.training else 0.0
         if cache:
-            k, v = cache.extend(layer, k, v)
-            attend = in_dtype_of_keys(attend)
-        y = attend(q, k, v, self.dropout if self.training else 0.0, mask)
+            y = to_memory(self.attend, q, *cache.extend(layer, k, v), dropout, mask)
+        else:
+            y = self.attend(q, k, v, dropout, mask)
         y = self.out(y.transpose(1, 2).flatten(2))  # (B, T, C)
         return F.dropout(y, self.dropout, self.training)
 

@@ -75,7 +75,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cleangpt.models.attention import ATTENTION, in_dtype_of_keys, those_since
+from cleangpt.models.attention import ATTENTION, those_since, to_memory
 from cleangpt.models.cache import KVCache
 from cleangpt.models.decoder import Decoder
 from cleangpt.models.extras import relu_squared
@@ -135,11 +135,11 @@ class Attention(nn.Module):
             q, k = self.query_norm(q), self.key_norm(k)
         cos_q, sin_q = (cos[..., since:, :], sin[..., since:, :]) if since else (cos, sin)
         q, k = rotate(q, cos_q, sin_q).to(v.dtype), rotate(k, cos, sin).to(v.dtype)
-        attend = self.attend
+        dropout = self.dropout if self.training else 0.0
         if cache:
-            k, v = cache.extend(layer, k, v)
-            attend = in_dtype_of_keys(attend)
-        y = attend(q, k, v, self.dropout if self.training else 0.0, mask)
+            y = to_memory(self.attend, q, *cache.extend(layer, k, v), dropout, mask)
+        else:
+            y = self.attend(q, k, v, dropout, mask)
         y = self.out(y.transpose(1, 2).flatten(2))  # (B, T, C)
         return F.dropout(y, self.dropout, self.training)
 

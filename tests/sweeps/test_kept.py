@@ -149,6 +149,7 @@ def test_where_it_can_not_begin_nothing_is_forked(monkeypatch):
     one.close()
 
 
+@pytest.mark.slow
 def test_jobs_save_a_snapshot_and_leave_when_what_they_were_forked_from_is_killed(tmp_path):
     words = ("train.steps=100000", "train.eval_every=null", "seed=0,1", "hydra.launcher.jobs=1")
     command = [sys.executable, str(ROOT / "train.py"), "-m", *TOY, *words, "hydra.launcher.keep=true"]
