@@ -75,9 +75,12 @@ class Kept:
         self.close()
         return None
 
-    def start(self, command: Sequence[str], log: Path) -> "Forked | None":
-        """Fork a process that becomes a program of Python's; None where that can't be done."""
-        pid = self.ask({"start": [*command], "log": str(log)})
+    def start(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> "Forked | None":
+        """Fork a process that becomes a program of Python's; None where that can't be done.
+
+        What a library reads as it is loaded, such as OMP_NUM_THREADS, is that of the kept process.
+        """
+        pid = self.ask({"start": [*command], "log": str(log), "environment": {**environment}})
         return None if pid is None else Forked(self, pid)
 
 
@@ -147,9 +150,13 @@ def serve(number: int) -> None:
             continue
         parent = os.getpid()
         signal.pthread_sigmask(signal.SIG_BLOCK, ASKING_TO_END)  # so that the fork loses none
-        if pid := os.fork():
+        try:
+            pid = os.fork()
+        except OSError:  # there are too many processes: whoever starts one will be told
+            pid = -1
+        if pid != 0:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING_TO_END)
-            _answer(line, pid)
+            _answer(line, pid if pid > 0 else None)
             continue
         line.close()
         connection.close()
@@ -157,7 +164,8 @@ def serve(number: int) -> None:
             signal.signal(asking, handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING_TO_END)
         os.setsid()
-        os.environ[guard.PARENT] = str(parent)
+        os.environ.clear()
+        os.environ.update(request["environment"] | {guard.PARENT: str(parent)})
         with files.append_bytes(Path(request["log"])) as log:
             os.dup2(log.fileno(), 1), os.dup2(log.fileno(), 2)
         ctypes.CDLL(None).prctl(SET_NAME, Path(request["log"]).parent.name.encode()[:15])  # for `ps` and `top`

@@ -125,7 +125,7 @@ class LocalProcesses:
             return None
         if self.kept is None:
             self.kept = Kept(environment)
-        return self.kept.start(command(job)[1:], job.log) if self.kept.works else None
+        return self.kept.start(command(job)[1:], job.log, environment) if self.kept.works else None
 
     def ended(self, running: Running) -> None:
         self.free.append(running.share)

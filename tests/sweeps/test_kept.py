@@ -64,15 +64,22 @@ def test_a_forked_job_has_the_bits_of_one_that_was_started(tmp_path):
 
 def test_a_fork_is_a_program_of_its_own(tmp_path, nursery):
     assert nursery.works
-    names = ["sys.argv", "__name__", "os.getsid(0) == os.getpid()", "'torch' in sys.modules", "sys.stdin.read()"]
+    names = [
+        "sys.argv",
+        "__name__",
+        "os.getsid(0) == os.getpid()",
+        "'torch' in sys.modules",
+        "sys.stdin.read()",
+        "os.environ.get('OF_THIS_JOB')",
+    ]
     names += ["signal.getsignal(signal.SIGTERM) == signal.SIG_DFL", "os.environ['OMP_NUM_THREADS']"]
     shown = f"print(repr([{', '.join(names)}]))\nprint('aside', file=sys.stderr)\natexit.register(print, 'in the end')"
     command = program(tmp_path, f"import atexit, os, signal, sys\n{shown}\nsys.exit(3)\n")
     (tmp_path / "log").write_text("before\n")
-    assert ended(nursery.start(command, tmp_path / "log")) == 3
+    assert ended(nursery.start(command, tmp_path / "log", {**os.environ, "OF_THIS_JOB": "alone"})) == 3
     said = (tmp_path / "log").read_text().splitlines()
     assert sorted(said) == sorted(
-        ["before", "aside", repr([command, "__main__", True, True, "", True, "1"]), "in the end"]
+        ["before", "aside", repr([command, "__main__", True, True, "", "alone", True, "1"]), "in the end"]
     )
 
 
@@ -84,9 +91,9 @@ def test_a_fork_is_a_program_of_its_own(tmp_path, nursery):
     ],
 )
 def test_a_fork_that_ends_badly_says_how_and_leaves_the_others_alone(tmp_path, nursery, text, status, says):
-    other = nursery.start(program(tmp_path, "import time; time.sleep(99)"), tmp_path / "other")
+    other = nursery.start(program(tmp_path, "import time; time.sleep(99)"), tmp_path / "other", os.environ)
     (tmp_path / "bad").mkdir()
-    one = nursery.start(program(tmp_path / "bad", text), tmp_path / "one")
+    one = nursery.start(program(tmp_path / "bad", text), tmp_path / "one", os.environ)
     assert ended(one) == status
     assert says in (tmp_path / "one").read_text()
     assert other.poll() is None
@@ -95,12 +102,12 @@ def test_a_fork_that_ends_badly_says_how_and_leaves_the_others_alone(tmp_path, n
 
 
 def test_what_asks_a_whole_group_of_processes_to_end_ends_the_jobs_and_not_who_waits_for_them(tmp_path, nursery):
-    job = nursery.start(program(tmp_path, "import time; time.sleep(99)"), tmp_path / "log")
+    job = nursery.start(program(tmp_path, "import time; time.sleep(99)"), tmp_path / "log", os.environ)
     above = int(Path(f"/proc/{job.pid}/stat").read_text().rpartition(")")[2].split()[1])
     for number in (above, job.pid):
         os.kill(number, signal.SIGTERM)
     assert ended(job) == -signal.SIGTERM
-    assert nursery.start(program(tmp_path, ""), tmp_path / "log") is not None
+    assert nursery.start(program(tmp_path, ""), tmp_path / "log", os.environ) is not None
 
 
 def test_a_job_that_nobody_waits_for_has_ended_and_so_has_one_whose_number_is_another_s(tmp_path):
@@ -125,12 +132,22 @@ def test_signals_reach_a_job_and_the_sweep_goes_on_when_the_kept_process_does_no
     monkeypatch.setattr(kept, "BEGIN", "from cleangpt.sweeps import kept; kept.LOADED = (); " + kept.BEGIN)
     monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py")])
     one = Kept(os.environ)
-    job = one.start(program(tmp_path, "import time; time.sleep(99)"), tmp_path / "log")
+    job = one.start(program(tmp_path, "import time; time.sleep(99)"), tmp_path / "log", os.environ)
     assert job.poll() is None
     os.kill(parent(job.pid), signal.SIGSTOP)
     job.send_signal(signal.SIGTERM)
     assert ended(job) == kept.GONE
-    assert (one.works, one.start(["train.py"], tmp_path / "log")) == (False, None)
+    assert (one.works, one.start(["train.py"], tmp_path / "log", {})) == (False, None)
+
+
+def test_where_no_process_can_be_made_the_others_go_on(tmp_path, monkeypatch):
+    none = "import os; os.fork = lambda: (_ for _ in ()).throw(BlockingIOError(11, 'too many')); "
+    monkeypatch.setattr(kept, "BEGIN", none + "from cleangpt.sweeps import kept; kept.LOADED = (); " + kept.BEGIN)
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py")])
+    one = Kept(os.environ)
+    assert one.start(program(tmp_path, ""), tmp_path / "log", os.environ) is None
+    assert one.works
+    one.close()
 
 
 def test_where_a_library_has_started_a_thread_nothing_is_forked(monkeypatch):
@@ -145,7 +162,7 @@ def test_where_a_library_has_started_a_thread_nothing_is_forked(monkeypatch):
 def test_where_it_can_not_begin_nothing_is_forked(monkeypatch):
     monkeypatch.setattr(kept, "BEGIN", "raise SystemExit(1)")
     one = Kept(os.environ)
-    assert (one.works, one.start(["train.py"], Path("log"))) == (False, None)
+    assert (one.works, one.start(["train.py"], Path("log"), {})) == (False, None)
     one.close()
 
 
