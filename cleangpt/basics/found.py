@@ -32,7 +32,7 @@ def settings(room: str, group: str) -> dict[str, type[Section]]:
     for info in pkgutil.iter_modules(importlib.import_module(room).__path__, f"{room}."):
         if any(map(_is_settings, _body(info.name)[0])):  # other files are what these are made of
             _add(found, info.name)
-    for entry in sorted(_installed().select(group=group)):
+    for entry in sorted(installed().select(group=group)):
         try:
             if not _add(found, entry.module):
                 raise ImportError(f"{entry.module} has no Settings with a name")
@@ -54,7 +54,7 @@ def _add(found: dict[str, type[Section]], name: str) -> bool:
     return bool(names)
 
 
-_installed = functools.cache(metadata.entry_points)  # it reads every package there is
+installed = functools.cache(metadata.entry_points)  # it reads every package there is
 
 
 def module_of(settings: type[Section]) -> Any:

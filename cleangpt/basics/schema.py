@@ -171,7 +171,7 @@ def nearest(wrong: str, known: list[str]) -> str | None:
         return same_leaf[0]
     if not beside and (close := difflib.get_close_matches(wrong, known, n=1, cutoff=0.8)):
         return close[0]
-    close = difflib.get_close_matches(leaf, anywhere, n=1, cutoff=0.75)
+    close = difflib.get_close_matches(leaf, anywhere, n=1, cutoff=0.76)
     return anywhere[close[0]] if close else None
 
 

@@ -8,7 +8,7 @@ the same as it did. `python tests/versions/make.py` then keeps a small run of th
 import copy
 from typing import Any
 
-VERSION = 3
+VERSION = 4
 
 
 def stamped(config: dict[str, Any]) -> dict[str, Any]:
@@ -69,4 +69,13 @@ def _from_2(data: dict[str, Any]) -> None:
         )
 
 
-MIGRATIONS = (_from_1, _from_2)  # from version 1 to 2, from 2 to 3, …
+def _from_3(data: dict[str, Any]) -> None:
+    """Add the keys of arithmetic, of which there were sums and products."""
+    name = _section(data, "dataset").get("name")
+    if name in ("adder", "multiplier"):
+        operation = "add" if name == "adder" else "multiply"
+        _fill(data, "dataset", operation=operation, modulus=None, base=10, operands=2, format="plain")
+        _fill(data, "dataset", operator=None, equals="=", start="", space="", vocabulary="usual")
+
+
+MIGRATIONS = (_from_1, _from_2, _from_3)  # from version 1 to 2, from 2 to 3, …

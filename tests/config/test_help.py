@@ -110,7 +110,7 @@ def test_the_keys_of_a_search_are_in_the_help_with_their_values():
     ("words", "shown"),
     [
         (["--cfg", "hydra"], "hydra:\n"),
-        (["--info", "config"], "  train:\n    dataset: adder\n"),
+        (["--info", "config"], "  train:\n    dataset: adder:\n"),
         (["--info", "defaults"], "schedule/cosine"),
         (["--hydra-help"], "--multirun,-m"),
     ],

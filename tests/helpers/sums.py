@@ -1,15 +1,28 @@
 """Tasks of arithmetic, and problems written out plainly."""
 
+import numpy as np
+
 from cleangpt.basics.schema import parse
+from cleangpt.tasks.contract import Batch
 from cleangpt.tasks.arithmetic import Settings, Task
 
 ADDER = {
     "name": "adder",
+    "operation": "add",
+    "modulus": None,
+    "base": 10,
+    "operands": 2,
     "digits": 3,
+    "format": "plain",
     "padded": True,
     "reversed": True,
     "symbols": True,
+    "operator": None,
+    "equals": "=",
+    "start": "",
+    "space": "",
     "end_token": True,
+    "vocabulary": "usual",
     "loss": "answer",
     "split": "unordered",
     "split_seed": 0,
@@ -22,11 +35,17 @@ ADDER = {
 
 def settings(**changes) -> Settings:
     """Settings of an arithmetic task: those of the adder, but for the changes."""
-    return parse({**ADDER, **changes}, Settings)
+    operation = "multiply" if changes.get("name") == "multiplier" else "add"
+    return parse({**ADDER, "operation": operation, **changes}, Settings)
 
 
 def arithmetic(**changes) -> Task:
     return Task(settings(**changes))
+
+
+def encode(task: Task, a: np.ndarray, b: np.ndarray) -> Batch:
+    """Write problems of these integers (n,) as tokens."""
+    return task.encode(task.figures(a, b))
 
 
 def written(s: Settings, a: int, b: int) -> tuple[str, str]:

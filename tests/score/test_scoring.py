@@ -9,7 +9,7 @@ import torch
 from helpers.configs import PLAIN
 from helpers.limits import within
 from helpers.rote import FORMATS, Rote, flawed, judge, rote
-from helpers.sums import arithmetic, written
+from helpers.sums import arithmetic, encode, written
 
 from cleangpt.machine.signals import Stopped
 from cleangpt.models import gpt, llama
@@ -67,7 +67,7 @@ def test_one_pass_gives_the_verdicts_of_real_decoding_on_every_problem(name, cha
     )
     assert np.array_equal(forced, decoded)
     assert 5 < forced.sum() < 95  # it has to say something about right and about wrong answers
-    problems = [pair for sample in samples for pair in zip(*task.problems(sample.split, sample.index), strict=True)]
+    problems = [pair for sample in samples for pair in zip(*task.pairs(sample.split, sample.index), strict=True)]
     texts = [written(task.settings, a, b) for a, b in problems]
     tokens = torch.tensor([task.tokenizer.encode(prompt) for prompt, _ in texts])  # all of one length
     for _ in range(task.answer_length):  # without a cache
@@ -99,7 +99,7 @@ def test_what_is_read_once_for_many_problems_gives_what_reading_all_of_each_give
     task = arithmetic(digits=1, **changes)
     model = half_trained(task.settings, name)
     a, b = (x.reshape(-1) for x in np.indices((10, 10)))
-    batch = task.encode(a, b)
+    batch = encode(task, a, b)
     shared, _ = evaluate.shared_beginning(batch.inputs, evaluate.first_that_counts(batch))
     assert (shared > 0) == (changes.get("loss") != "all"), "the example should share what its loss leaves out"
     whole = model.model.eval().forward(torch.from_numpy(np.ascontiguousarray(batch.inputs))).argmax(dim=-1).numpy()
@@ -118,7 +118,7 @@ def test_a_choice_by_a_hairs_breadth_is_left_to_the_plain_reading(monkeypatch):
     """As if what is shared rounded otherwise: the far likelier token stays, of two that are as likely none is sure."""
     task = arithmetic(digits=1)
     model = half_trained(task.settings, "llama").model
-    batch = task.encode(*(x.reshape(-1) for x in np.indices((10, 10))))
+    batch = encode(task, *(x.reshape(-1) for x in np.indices((10, 10))))
     right = judge(model).predictions(batch)
     exact = model.forward
 
@@ -233,7 +233,7 @@ def test_prove_compares_so_many_problems_as_there_are_but_no_more_than_its_limit
 def test_prove_finds_one_false_verdict_among_many_wrong_answers():
     task = arithmetic(digits=2)
     sample = scoring.choose(task, "test", 200)
-    problems = zip(*task.problems("test", sample.index), strict=True)
+    problems = zip(*task.pairs("test", sample.index), strict=True)
     wrong = {(int(a), int(b)): "999\n" for a, b in problems}
     right = np.zeros(200, bool)
     assert scoring.prove(task, rote(task, wrong), sample, right) == 200
@@ -248,7 +248,7 @@ def test_prove_looks_at_all_of_a_sample_even_when_many_answers_are_wrong():
     task = arithmetic()
     sample = scoring.choose(task, "test", 5000)
     ignorant = judge(Rote(task, follows={}))
-    full_length = np.min(task.problems("test", sample.index), axis=0) >= 100
+    full_length = np.min(task.pairs("test", sample.index), axis=0) >= 100
     assert scoring.prove(task, ignorant, sample, np.zeros(5000, bool)) == scoring.PROOF
     with pytest.raises(scoring.Disagreement) as error:
         scoring.prove(task, ignorant, sample, full_length)  # as if it were right there

@@ -11,7 +11,7 @@ from cleangpt.machine.distributed import World
 from cleangpt.score import exact_match as scoring
 from cleangpt.score import of_task
 from cleangpt.score.evaluate import wilson
-from cleangpt.tasks import digits as decimal
+from cleangpt.tasks.lab import figures as decimal
 
 # ---- what counts as right
 
@@ -36,7 +36,7 @@ def test_a_model_that_answers_the_padded_way_reversed_is_wrong_but_on_palindrome
     task = arithmetic(digits=1, reversed=True)
     plain = arithmetic(digits=1, reversed=False)
     score = of_task.score(task, rote(plain), "train", None, "forced")
-    a, b = task.problems("train", np.arange(task.size("train")))
+    a, b = task.pairs("train", np.arange(task.size("train")))
     assert score["correct"] == sum(f"{x + y:02}" == f"{x + y:02}"[::-1] for x, y in zip(a, b, strict=True))
 
 
@@ -82,7 +82,7 @@ def test_what_follows_the_end_of_an_answer_does_not_matter():
 
 def test_wrong_answers_are_shown_as_the_model_gives_them():
     task = arithmetic(digits=2, reversed=True)
-    a, b = task.problems("test", np.arange(100))
+    a, b = task.pairs("test", np.arange(100))
     first = (int(a[3]), int(b[3]))
     score = of_task.score(task, rote(task, {first: "12=\n"}), "test", None, "forced")
     question = f"{first[0]}+{first[1]}"
@@ -93,7 +93,7 @@ def test_wrong_answers_are_shown_as_the_model_gives_them():
 
 def test_only_the_first_wrong_answers_are_kept():
     task = arithmetic(digits=2)
-    a, b = task.problems("test", np.arange(task.size("test")))
+    a, b = task.pairs("test", np.arange(task.size("test")))
     nonsense = {(int(x), int(y)): "===\n" for x, y in zip(a, b, strict=True)}
     score = of_task.score(task, rote(task, nonsense), "test", None, "forced")
     assert score["correct"] == 0
@@ -125,7 +125,7 @@ def test_slices_hold_the_problems_of_their_name():
     says = flawed(task, 0.3)
     score = of_task.score(task, rote(task, says), "test", None, "forced")
     carries, runs, lengths = Counter(), Counter(), Counter()
-    for a, b in zip(*(map(int, x) for x in task.problems("test", np.arange(task.size("test")))), strict=True):
+    for a, b in zip(*(map(int, x) for x in task.pairs("test", np.arange(task.size("test")))), strict=True):
         carried = [a % 10 + b % 10 >= 10, a + b >= 100]
         right = (a, b) not in says
         carries[sum(carried)] += right
@@ -143,7 +143,7 @@ def test_each_position_counts_the_wrong_tokens_at_its_power_of_ten(changes, meth
     says = flawed(task, 0.3)
     score = of_task.score(task, rote(task, says), "test", None, method)
     asked, wrong, order = Counter(), Counter(), []
-    for a, b in zip(*(map(int, x) for x in task.problems("test", np.arange(task.size("test")))), strict=True):
+    for a, b in zip(*(map(int, x) for x in task.pairs("test", np.arange(task.size("test")))), strict=True):
         _, answer = written(task.settings, a, b)
         digits = answer.rstrip("\n")
         powers = range(len(digits)) if task.settings.reversed else reversed(range(len(digits)))
@@ -172,8 +172,8 @@ def test_split_by_unordered_pair_no_mirror_is_in_training(split):
 @pytest.mark.parametrize("train_size", [None, 1000])
 def test_split_by_ordered_pair_the_leak_is_counted(train_size):
     task = arithmetic(digits=2, split="ordered", train_size=train_size)
-    trained = set(zip(*map(np.ndarray.tolist, task.problems("train", np.arange(task.size("train")))), strict=True))
-    asked = zip(*map(np.ndarray.tolist, task.problems("test", np.arange(task.size("test")))), strict=True)
+    trained = set(zip(*map(np.ndarray.tolist, task.pairs("train", np.arange(task.size("train")))), strict=True))
+    asked = zip(*map(np.ndarray.tolist, task.pairs("test", np.arange(task.size("test")))), strict=True)
     leaked = sum((b, a) in trained for a, b in asked)
     score = of_task.score(task, rote(task), "test", None, "forced")
     assert score["leak"]["mirrored_in_training"] == score["leak"]["leaked"]["problems"] == leaked > 0
@@ -187,7 +187,7 @@ def test_a_sample_is_scored_by_its_weights():
     assert score["problems"] == 500
     assert score["universe"] == task.size("test")
     whole = scoring.choose(task, "test", None)
-    share = (np.min(task.problems("test", whole.index), axis=0) >= 10).mean()  # of the problems without a short operand
+    share = (np.min(task.pairs("test", whole.index), axis=0) >= 10).mean()  # of the problems without a short operand
     assert score["accuracy"] == pytest.approx(share)
     assert score["correct"] / score["problems"] < 0.7
     low, high = score["interval"]
@@ -199,7 +199,7 @@ def test_a_score_of_twenty_digits_is_computed_by_the_same_code():
     task = arithmetic(digits=20)
     sample = scoring.choose(task, "test", 40)
     follows = {}
-    for a, b in zip(*task.problems("test", sample.index), strict=True):
+    for a, b in zip(*task.pairs("test", sample.index), strict=True):
         follows |= steps(task, *written(task.settings, int(a), int(b)))
     score = of_task.score(task, judge(Rote(task, follows=follows)), "test", 40, "forced")
     assert score["correct"] == score["problems"] == score["forced_equals_decoded"] == 40
@@ -243,7 +243,7 @@ def test_processes_share_all_samples_without_overlap(size, count):
 
 def test_a_few_answers_are_shown_with_their_verdicts():
     task = arithmetic(digits=2)
-    a, b = (values.tolist() for values in task.problems("val", np.arange(3)))
+    a, b = (values.tolist() for values in task.pairs("val", np.arange(3)))
     lines = of_task.show(task, rote(task, {(a[1], b[1]): "120\n"}), 3)
     assert lines[0] == f"{a[0]}+{b[0]} = {a[0] + b[0]} ✓"
     assert lines[1] == f"{a[1]}+{b[1]} = 21 ✗ it is {a[1] + b[1]}"
@@ -255,7 +255,7 @@ def test_tables_show_every_slice_and_wrong_answer():
     from rich.console import Console
 
     task = arithmetic(digits=2)
-    a, b = (values.tolist() for values in task.problems("test", np.arange(1)))
+    a, b = (values.tolist() for values in task.pairs("test", np.arange(1)))
     score = of_task.score(task, rote(task, {(a[0], b[0]): "===\n"}), "test", None, "forced")
     console = Console(width=150)
     with console.capture() as capture:
@@ -273,7 +273,7 @@ def test_the_number_of_a_slice_is_that_of_carries():
     """The slices of a multiplication are those of its columns."""
     task = arithmetic(name="multiplier", digits=1)
     score = of_task.score(task, rote(task), "train", None, "forced")
-    a, b = task.problems("train", np.arange(task.size("train")))
+    a, b = task.pairs("train", np.arange(task.size("train")))
     carrying = int((a * b >= 10).sum())
     assert {row["carries"]: row["problems"] for row in score["by_carries"]} == {0: len(a) - carrying, 1: carrying}
     assert decimal.multiply(np.array([[9]]), np.array([[9]]))[1].tolist() == [[8, 0]]

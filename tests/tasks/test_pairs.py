@@ -9,7 +9,7 @@ from helpers.sums import arithmetic
 
 from cleangpt.machine.distributed import World
 from cleangpt.tasks.held_out import SPLITS
-from cleangpt.tasks.pairs import Universe
+from cleangpt.tasks.lab.sources.universe import Universe
 from cleangpt.train.stream import Stream
 
 KINDS = ["unordered", "ordered"]
@@ -18,7 +18,7 @@ FRACTIONS = [(0.02, 0.15), (0.3, 0.3), (0.01, 0.97)]
 
 
 def universe(digits: int, kind: str, split_seed: int = 0, val: float = 0.02, test: float = 0.15) -> Universe:
-    return Universe(digits, kind, split_seed, val, test)
+    return Universe(10**digits, kind, split_seed, val, test)
 
 
 def everything(found: Universe) -> dict[str, np.ndarray]:
@@ -28,7 +28,7 @@ def everything(found: Universe) -> dict[str, np.ndarray]:
 
 
 def codes(task, split: str) -> np.ndarray:
-    a, b = task.problems(split, np.arange(task.size(split)))
+    a, b = task.pairs(split, np.arange(task.size(split)))
     return a * task.universe.numbers + b
 
 
@@ -163,7 +163,7 @@ def test_a_problem_is_found_in_the_split_that_has_it_and_at_its_index(kind, trai
         inside, index = task.locate(split, a, b)
         assert np.array_equal(inside, np.isin(np.arange(10_000), codes(task, split)))
         assert np.array_equal(np.sort(index), np.arange(task.size(split)))
-        again = task.problems(split, index)
+        again = task.pairs(split, index)
         assert np.array_equal(again[0], a[inside])
         assert np.array_equal(again[1], b[inside])
 
@@ -177,7 +177,7 @@ def test_an_epoch_has_each_training_problem_once_whatever_the_seed(train_size):
         stream = Stream(task, seed, 32, None, World(0, 1, 0, 1), torch.device("cpu"))
         for epoch in range(2):
             index, _ = stream.indices(np.arange(size) + epoch * size)
-            a, b = task.problems("train", index)
+            a, b = task.pairs("train", index)
             assert np.array_equal(np.sort(a * 100 + b), trained)
             orders.append(tuple(index))
     assert len(set(orders)) == 4
@@ -186,7 +186,7 @@ def test_an_epoch_has_each_training_problem_once_whatever_the_seed(train_size):
 def test_training_problems_of_the_largest_universe_are_in_train():
     task = arithmetic(digits=20)
     stream = Stream(task, 0, 32, None, World(0, 1, 0, 1), torch.device("cpu"))
-    a, b = task.problems("train", stream.indices(np.arange(200))[0])
+    a, b = task.pairs("train", stream.indices(np.arange(200))[0])
     assert task.locate("train", a, b)[0].all()
     assert task.locate("train", b, a)[0].all()
     assert len(set(zip(map(int, a), map(int, b), strict=True))) == 200

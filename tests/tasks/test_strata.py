@@ -8,7 +8,7 @@ from helpers.limits import within
 from helpers.sums import arithmetic
 
 from cleangpt.score import exact_match
-from cleangpt.tasks import digits as decimal
+from cleangpt.tasks.lab import figures as decimal
 from cleangpt.tasks.arithmetic import Task
 
 SPLITS = ["train", "val", "test"]
@@ -19,7 +19,7 @@ class Chosen:
 
     def __init__(self, task: Task, split: str, limit: int | None):
         sample = exact_match.choose(task, split, limit)
-        self.a, self.b = task.problems(split, sample.index)
+        self.a, self.b = task.pairs(split, sample.index)
         self.index, self.weights, self.universe, self.complete = (
             getattr(sample, name) for name in ("index", "weights", "universe", "complete")
         )

@@ -3,26 +3,26 @@
 import numpy as np
 
 from cleangpt.basics.seeds import Permutation, integers
-from cleangpt.tasks import digits as decimal
 from cleangpt.tasks.contract import COMPLETE
-from cleangpt.tasks.pairs import PairTask
+from cleangpt.tasks.lab import figures
+from cleangpt.tasks.lab.sources.universe import PairTask
 
 POOL = 100_000  # problems that are drawn of a split that is a tiny part of its universe
 
 
-def sample(task: PairTask, split: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
+def sample(task: PairTask, digits: int, split: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
     """Choose exactly `limit` problems, some of each pair of operand lengths, though short operands are rare.
 
     Half of the sample is shared out evenly, half in proportion. Each problem is weighted by what its stratum is of
     the split (of all problems, where the split is too large to be counted), so that weighted means are those of the
     whole split.
     """
-    widths = [10] + [9 * 10**k for k in range(1, task.universe.digits)]
+    widths = [10] + [9 * 10**k for k in range(1, digits)]
     strata = sorted((wa * wb, i, j) for i, wa in enumerate(widths) for j, wb in enumerate(widths))
     total = task.universe.numbers**2
     fair = [limit // (2 * len(strata)) + round(limit / 2 * (size / total)) for size, _, _ in strata]
     if task.count(split) <= COMPLETE or task.count(split) < total // 100:
-        pools = _pools(task, split, limit, strata)
+        pools = _pools(task, digits, split, limit, strata)
     else:  # what a stratum holds of the split is found quickly by looking into the stratum
         places = [((i, j), (widths[i], widths[j])) for _, i, j in strata]
         wanted = [*fair[:-1], limit]  # the largest may have to stand in for those that are too small
@@ -45,13 +45,13 @@ def _shares(limit: int, fair: list[int], available: list[int]) -> list[int]:
     return taken
 
 
-def _pools(task: PairTask, split: str, limit: int, strata: list[tuple[int, int, int]]) -> list[np.ndarray]:
+def _pools(task: PairTask, digits: int, split: str, limit: int, strata: list[tuple[int, int, int]]) -> list[np.ndarray]:
     """Sort a split, in a fixed random order, into strata: all of it, or as many problems as a sample can need."""
     count = task.count(split)
     order = Permutation(task.size(split), task.key("score", split))
     size = count if count <= COMPLETE else min(count, max(4 * limit, POOL))
     index = order(np.arange(size))
-    a, b = (decimal.lengths(decimal.digits_of(x, task.universe.digits)) - 1 for x in task.problems(split, index))
+    a, b = (figures.lengths(figures.digits_of(x, digits)) - 1 for x in task.pairs(split, index))
     return [index[(a == i) & (b == j)] for _, i, j in strata]
 
 

@@ -1,4 +1,4 @@
-"""Every ordered problem (a, b) with 0 <= a, b < 10^digits, cut into train, val and test.
+"""Every ordered problem (a, b) of two numbers below N, cut into train, val and test.
 
 The cut is a seeded permutation that is computed and never stored, so that problem k of a split, and the split of
 a problem, are known at once for operands of any length.
@@ -13,15 +13,27 @@ from cleangpt.tasks.held_out import SPLITS, Cut, HeldOutTask, cut
 class Universe:
     """All problems (a, b), cut into splits.
 
-    Split by unordered pair, the N(N-1)/2 pairs a < b are the cells of a grid of N/2 rows and N-1 columns. Each
-    stands for two problems, a+b and b+a; the N doubles a+a are cut apart, so that each split has its share.
+    Split by unordered pair, the N(N-1)/2 pairs a < b are the cells of a grid of N/2 rows and N-1 columns, or, where N
+    is odd, of (N-1)/2 rows and N columns. Each stands for two problems, a+b and b+a; the N doubles a+a are cut apart, so that each split has its share.
     Split by ordered pair, the problems themselves are the cells, and b+a of a held-out a+b may be trained on.
     """
 
-    def __init__(self, digits: int, split: str, split_seed: int, val_fraction: float, test_fraction: float):
-        self.digits, self.numbers = digits, 10**digits
+    def __init__(
+        self,
+        numbers: int,
+        split: str,
+        split_seed: int,
+        val_fraction: float,
+        test_fraction: float,
+        *,
+        second_from: int = 0,  # the smallest b, where they are split by ordered pair
+    ):
+        self.numbers, self.second_from = numbers, second_from
         self.ordered = split == "ordered"
-        rows, columns = (self.numbers, self.numbers) if self.ordered else (self.numbers // 2, self.numbers - 1)
+        self.odd = numbers % 2
+        rows, columns = numbers // 2, numbers - 1 + self.odd
+        if self.ordered:
+            rows, columns = numbers, numbers - second_from
         self.grid = Grid(rows, columns, derive(split_seed, "split", split))
         self.doubles = Permutation(self.numbers, derive(split_seed, "split", "doubles"))
         self.cells = cut(rows * columns, val_fraction, test_fraction)
@@ -40,7 +52,8 @@ class Universe:
         item = np.asarray(item).astype(self.cell_type)
         start, size = self.cells[split]
         if self.ordered:
-            return self.grid.cell(item + start)
+            first, second = self.grid.cell(item + start)
+            return first, second + self.second_from
         is_pair = (item < 2 * size).astype(bool)
         a = np.empty(len(item), self.number_type)
         b = np.empty_like(a)
@@ -54,7 +67,7 @@ class Universe:
     def locate(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find the split of each problem, by its place in SPLITS, and which item of it: `problems` undone."""
         if self.ordered:
-            return _locate(self.grid.index(a, b), self.cells)
+            return _locate(self.grid.index(a, b - self.second_from), self.cells)
         split = np.empty(len(a), np.int64)
         item = np.empty(len(a), self.cell_type)
         is_pair = (a != b).astype(bool)
@@ -67,15 +80,19 @@ class Universe:
         return split, item
 
     def _unfold(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Turn a cell into a < b. Row i holds the pairs that begin with N-1-i, then those that begin with i."""
-        begins_with_row = (column >= row).astype(bool)
+        """Turn a cell into a < b. Row i holds the pairs that begin with N-1-i (with N-2-i if N is odd), then those
+        that begin with i.
+        """
+        begins_with_row = (column >= row + self.odd).astype(bool)
         last = self.numbers - 1
-        return np.where(begins_with_row, row, last - row), np.where(begins_with_row, column + 1, last - column)
+        low = np.where(begins_with_row, row, last - self.odd - row)
+        return low, np.where(begins_with_row, column + 1 - self.odd, last - column)
 
     def _fold(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         begins_with_row = (low < self.numbers // 2).astype(bool)
         last = self.numbers - 1
-        return np.where(begins_with_row, low, last - low), np.where(begins_with_row, high - 1, last - high)
+        row = np.where(begins_with_row, low, last - self.odd - low)
+        return row, np.where(begins_with_row, high - 1 + self.odd, last - high)
 
 
 def _locate(index: np.ndarray, cells: dict[str, Cut]) -> tuple[np.ndarray, np.ndarray]:
@@ -93,8 +110,8 @@ class PairTask(HeldOutTask):
 
     universe: Universe
 
-    def problems(self, split: str, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Look up the operands (a, b) of these samples of a split."""
+    def pairs(self, split: str, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Look up the operands (a, b) of these samples of a split, as integers."""
         return self.universe.problems(split, self.items(split, index))
 
     def locate(self, split: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -112,5 +129,5 @@ class PairTask(HeldOutTask):
 
     def leaked(self, split: str, index: np.ndarray) -> np.ndarray:
         """Tell where (n,) b, a is trained on when a, b is asked."""
-        a, b = self.problems(split, index)
+        a, b = self.pairs(split, index)
         return self.locate("train", b, a)[0] & (a != b).astype(bool)

@@ -6,7 +6,9 @@ from itertools import groupby
 import numpy as np
 import pytest
 
-from cleangpt.tasks import digits as decimal
+from cleangpt.tasks.lab import figures as decimal
+from cleangpt.tasks.lab.operations.add import Operation as Add
+from cleangpt.tasks.lab.operations.multiply import Operation as Multiply
 
 WIDTHS = range(1, 21)
 
@@ -43,7 +45,7 @@ def test_digits_of_integers_are_those_of_their_text_and_back(width):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_sums_and_their_carries_are_those_of_python(width):
     a, b = operands(width)
-    digits, carries = decimal.add(as_digits(a, width), as_digits(b, width))
+    digits, carries = Add()._settled([as_digits(a, width), as_digits(b, width)])[:2]
     assert digits.shape == carries.shape == (len(a), width + 1)
     assert integers_of(digits) == [x + y for x, y in zip(a, b, strict=True)]
     for k in range(width + 1):
@@ -55,7 +57,7 @@ def test_sums_and_their_carries_are_those_of_python(width):
 def test_products_and_their_carries_are_those_of_python(width):
     a, b = operands(width)
     left, right = as_digits(a, width), as_digits(b, width)
-    digits, carries = decimal.multiply(left, right)
+    digits, carries = Multiply()._product(left, right)
     assert digits.shape == carries.shape == (len(a), 2 * width)
     assert integers_of(digits) == [x * y for x, y in zip(a, b, strict=True)]
     for n in (0, len(a) - 1, *range(20, 30)):
@@ -80,13 +82,13 @@ def test_the_longest_run_is_that_of_grouping(width):
 
 def test_no_problems_have_no_answers():
     none = np.empty((0, 3), np.int64)
-    assert decimal.add(none, none)[0].shape == (0, 4)
-    assert decimal.multiply(none, none)[0].shape == (0, 6)
+    assert Add().answer([none, none]).shape == (0, 4)
+    assert Multiply().answer([none, none]).shape == (0, 6)
 
 
 def test_the_million_three_digit_sums_have_the_known_numbers_of_carries():
     number = np.arange(1_000_000)
-    digits, carries = decimal.add(decimal.digits_of(number // 1000, 3), decimal.digits_of(number % 1000, 3))
+    digits, carries = Add()._settled([decimal.digits_of(number // 1000, 3), decimal.digits_of(number % 1000, 3)])[:2]
     assert np.array_equal(digits @ 10 ** np.arange(4), number // 1000 + number % 1000)
     carried = carries > 0
     assert np.bincount(carried.sum(axis=1)).tolist() == [166_375, 358_875, 338_625, 136_125]

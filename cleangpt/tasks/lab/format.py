@@ -1,0 +1,177 @@
+"""The contract of formats: how a problem is written as tokens, and what each token stands for."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from cleangpt.tasks.lab import figures
+from cleangpt.tasks.lab.operation import Operation
+
+END, PAD = "\n", " "
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+USUAL = ["+", "*", "=", END, PAD]
+SYMBOL = -1  # what stands for no digit: an operator, a sign, an end
+
+
+@dataclass(frozen=True)
+class Style:
+    """What formats have in common: symbols, zeros in front, and the order of digits. An empty symbol is not written."""
+
+    operator: str = "+"
+    equals: str = "="
+    start: str = ""
+    end: str = END
+    space: str = ""  # around operator and equals
+    pad_operands: int | None = None  # to so many digits; 0: to those of the longest in a problem; None: no zeros
+    pad_answer: bool = False
+    reversed_operands: bool = False
+    reversed_answer: bool = False
+
+    def symbols(self) -> list[str]:
+        """List the symbols that are written, each once."""
+        there = (self.start, self.operator, self.equals, self.space, self.end)
+        return list(dict.fromkeys(symbol for symbol in there if symbol))
+
+
+def vocabulary(style: Style, operation: Operation, more: list[str], usual: bool) -> tuple[list[str], str, str]:
+    """List the tokens of a format, those of digits first: their texts, the end and the padding.
+
+    With `usual` they begin as those of sums and products do, of which either needs only a part.
+    """
+    base = operation.base
+    tokens = list(DIGITS[:base]) if base <= len(DIGITS) else [str(value) for value in range(base)]
+    signs = ["-", *["+"][: style.pad_answer]] if operation.is_signed else []
+    pad = PAD if style.space != PAD else "_"
+    tokens += USUAL if usual else []
+    tokens += [symbol for symbol in dict.fromkeys([*style.symbols(), *signs, *more, END, pad]) if symbol not in tokens]
+    return tokens, style.end or END, pad
+
+
+class Line(NamedTuple):
+    """Problems as they are written: n questions of P columns, answers of A, -1 where a row has no token."""
+
+    question: np.ndarray  # (n, P) tokens
+    answer: np.ndarray  # (n, A) tokens
+    numbers: np.ndarray  # (P,) the operand that a column belongs to, or SYMBOL
+    powers: np.ndarray  # (P,) which digit of it stands there, 0 the lowest, or SYMBOL
+    answer_powers: np.ndarray  # (n, A) which digit of the answer stands there, or SYMBOL
+    final: np.ndarray | None = None  # (n, A) bool, the part that is the answer itself; None: all of it
+
+
+class Format(ABC):
+    """A way to write problems of an operation."""
+
+    unique: ClassVar[bool] = True  # one text alone is right, so that a forced pass can judge it
+    by_step: ClassVar[bool] = True  # which digit the k-th token of an answer is, is known before it is written
+
+    def __init__(self, operation: Operation, style: Style, usual: bool = True):
+        self.operation, self.style = operation, style
+        self.tokens, self.end, self.pad = vocabulary(style, operation, self.extra(), usual)
+        self.ids = {token: number for number, token in enumerate(self.tokens)}
+
+    def extra(self) -> list[str]:
+        """List the symbols that it needs beside those of the style."""
+        return []
+
+    @classmethod
+    def why_not(cls, operation: Operation, operands: int, style: Style) -> str | None:
+        """Say why these can't be written so, as the end of a sentence that begins with the format's name."""
+        return None
+
+    @abstractmethod
+    def write(self, operands: list[np.ndarray]) -> Line:
+        """Write problems with their right answers."""
+
+    @abstractmethod
+    def answer_length(self, widths: list[int]) -> int:
+        """Count the tokens of the longest answer to operands of so many figures, its end included."""
+
+    def question_length(self, widths: list[int]) -> int:
+        """Count the tokens of the longest question about operands of so many figures."""
+        digits = sum(max(width, self.style.pad_operands or 0) for width in widths)
+        s = self.style
+        digits += sum(bool(symbol) for symbol in (s.start, s.equals)) + (len(widths) - 1) * bool(s.operator)
+        return digits + bool(s.space) * (2 * (len(widths) - 1) * bool(s.operator) + 2 * bool(s.equals))
+
+    # ---- what formats are made of
+
+    def padding(self, operands: list[np.ndarray]) -> np.ndarray:
+        """Count the digits (n,) that operands are filled up to."""
+        if self.style.pad_operands:
+            return np.full(len(operands[0]), self.style.pad_operands)
+        return np.max([figures.counts(x) for x in operands], axis=0)
+
+    def question(self, operands: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Write questions: tokens (n, P), and the operand and the digit that each column stands for, (P,) each."""
+        s, n = self.style, len(operands[0])
+        width = None if s.pad_operands is None else self.padding(operands)
+        parts: list[tuple[np.ndarray, int, np.ndarray]] = []
+
+        def symbol(text: str) -> None:
+            if text:
+                parts.append((np.full((n, 1), self.ids[text]), SYMBOL, np.array([SYMBOL])))
+
+        symbol(s.start)
+        for number, operand in enumerate(operands):
+            if number and s.operator:
+                symbol(s.space)
+                symbol(s.operator)
+                symbol(s.space)
+            filled = operand if width is None else filled_up(operand, width)
+            powers = np.arange(filled.shape[1])
+            order = powers if s.reversed_operands else powers[::-1]
+            parts.append((filled[:, order], number, order))
+        if s.equals:
+            symbol(s.space)
+            symbol(s.equals)
+            symbol(s.space)
+        numbers = np.concatenate([np.full(len(powers), number) for _, number, powers in parts])
+        return np.concatenate([part for part, _, _ in parts], axis=1), numbers, np.concatenate([p for _, _, p in parts])
+
+    def answer_padding(self, operands: list[np.ndarray]) -> np.ndarray | None:
+        """Count the digits (n,) that answers are filled up to; None: they are not."""
+        if not self.style.pad_answer:
+            return None
+        filled, signed = self.padding(operands), self.operation.is_signed
+        widths = [self.operation.answer_width([k] * len(operands)) - signed for k in range(filled.max(initial=0) + 1)]
+        return np.array(widths)[filled]
+
+    def answer_width(self, widths: list[int]) -> int:
+        """Count the figures of the longest answer to operands of so many."""
+        if self.style.pad_answer:
+            widths = [self.style.pad_operands or max(widths)] * len(widths)
+        return self.operation.answer_width(widths)
+
+    def number(self, digits: np.ndarray, width: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Write answers (n, W), filled up to `width` (n,) digits: their tokens, and which digit each is."""
+        negative = (digits == figures.MINUS).any(axis=1)
+        signed = self.operation.is_signed
+        powers = np.broadcast_to(np.arange(digits.shape[1]), digits.shape)
+        if width is not None:
+            unsigned = np.where(digits >= 0, digits, figures.NONE)[:, : max(width, default=1)]
+            digits = filled_up(unsigned, width)
+            powers = np.broadcast_to(np.arange(digits.shape[1]), digits.shape)
+            if signed:
+                sign = np.where(negative, self.ids["-"], self.ids["+"])[:, None]
+                digits, powers = np.hstack([digits, sign]), np.hstack([powers, np.full((len(powers), 1), SYMBOL)])
+        elif signed:
+            powers = np.where(digits == figures.MINUS, SYMBOL, powers)
+            digits = np.where(digits == figures.MINUS, self.ids["-"], digits)
+        powers = np.where(digits == figures.NONE, SYMBOL, powers)
+        return (digits, powers) if self.style.reversed_answer else (digits[:, ::-1], powers[:, ::-1])
+
+    def closed(self, tokens: np.ndarray, powers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Put the end behind answers, if there is one."""
+        if not self.style.end:
+            return tokens, powers
+        add = ((0, 0), (0, 1))
+        end = np.pad(tokens, add, constant_values=self.ids[self.style.end])
+        return end, np.pad(powers, add, constant_values=SYMBOL)
+
+
+def filled_up(digits: np.ndarray, width: np.ndarray) -> np.ndarray:
+    """Put zeros before numbers (n, W), up to `width` (n,) digits."""
+    digits = figures.widened(digits, max(digits.shape[1], int(width.max(initial=0))))
+    return np.where((np.arange(digits.shape[1]) < width[:, None]) & (digits < 0), 0, digits)

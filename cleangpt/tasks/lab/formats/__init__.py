@@ -1,0 +1,1 @@
+"""How problems are written: one file a format, which is found by its name (`dataset.format=plain`)."""
