@@ -167,9 +167,23 @@ C = TypeVar("C", bound=Config)
 def resolve(config: C, task: Task) -> C:
     """Fill in every null that stands for a value derived from others, so that config.json is complete."""
     told = {"task.sequence_length": task.sequence_length, "task.tokenizer.vocab_size": task.tokenizer.vocab_size}
+    told["task.position_rows"] = task.position_rows
     config = schema.filled(config.model_copy(update={"dataset": task.settings}), told)
+    if task.position_rows:
+        _refuse_other_positions(config, task.position_rows)
     needed = task.tokenizer.vocab_size
     if config.model.vocab_size < needed:
         wrong = f"`model.vocab_size` must be at least {needed}, the size of the tokenizer, or null, not "
         raise ConfigError([f"{wrong}{config.model.vocab_size}"])
     return config
+
+
+def _refuse_other_positions(config: Config, needed: int) -> None:
+    """Refuse a model that can't be told positions, or has fewer than a task names."""
+    scheme, asked = getattr(config.model, "positions", None), getattr(config.dataset, "positions", "those of its task")
+    if scheme not in ("learned", "rotary"):
+        how = f"model.positions={scheme}" if scheme else f"model={config.model.name}"
+        wrong = f"`dataset.positions` is {asked}, of which {how} reads nothing"
+        raise ConfigError([f"{wrong}: choose model=gpt or model.positions=rotary"])
+    if (rows := getattr(config.model, "position_rows", None)) is not None and rows < needed:
+        raise ConfigError([f"`model.position_rows` must be at least {needed}, the positions of the task, not {rows}"])

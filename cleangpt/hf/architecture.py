@@ -56,8 +56,8 @@ LLAMA_IS = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
 # Options of ours that no class of theirs has, by class, and what a model is without them.
 OFF = {"zero_init": False, "logit_softcap": None, "bigram_embedding": None}
 PLAIN: dict[str | None, dict[str, Any]] = {
-    "gpt2": {**OFF, "activation": "gelu_tanh", "qk_norm": False},
-    "llama": {**OFF, "activation": "swiglu"},
+    "gpt2": {**OFF, "activation": "gelu_tanh", "qk_norm": False, "positions": "learned"},
+    "llama": {**OFF, "activation": "swiglu", "positions": "rotary"},
 }
 
 
@@ -127,6 +127,7 @@ def _gpt(known: _Known) -> gpt.Settings:
         "tied": known.get("tie_word_embeddings", True),
         "bias": True,
     }
+    made["position_rows"] = made["block_size"]
     known.must_be(n_inner=4 * made["n_embd"], **GPT_IS, add_cross_attention=False)
     known.finish()
     return _checked(gpt.Settings, made, known.where)
@@ -221,6 +222,11 @@ def configuration(model: ModelSettings, dtype: str, special: Mapping[str, int | 
                 f"no class of transformers has model.{key}={str(value).lower()}: use the run as it is, or train one "
                 "without it"
             )
+    if (rows := getattr(model, "position_rows", model.block_size)) != model.block_size:
+        raise UserError(
+            f"no class of transformers has model.position_rows={rows} beside a context of "
+            f"{model.block_size}: use the run as it is"
+        )
     return {**_OUT[kind](model), **special, "dtype": dtype, "use_cache": True}
 
 

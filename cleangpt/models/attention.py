@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
@@ -37,12 +37,14 @@ def document_positions(documents: Tensor) -> Tensor:
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor | None = None) -> Tensor:
     """Compute attention as it is written in the paper. q: (B, H, Tq, D), k and v: (B, G, Tk, D) → (B, H, Tq, D)
 
-    `mask` says which keys a query may look at; without one it looks back.
+    `mask` says which keys a query may look at, or holds what is added to its scores; without one it looks back.
     """
     if k.shape[1] != q.shape[1]:
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # (B, H, Tq, Tk)
-    if mask is not None:
+    if mask is not None and mask.dtype != torch.bool:
+        scores = scores + mask.to(scores.dtype)
+    elif mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     elif q.shape[-2] > 1:
         scores = scores + later(q.shape[-2], k.shape[-2], scores)
@@ -56,6 +58,8 @@ def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor
     causal = mask is None and queries > 1 and queries == keys  # in this order torch.compile guards on no shape
     if mask is None and 1 < queries < keys:
         mask = causal_mask(queries, keys, q.device)
+    if mask is not None and mask.dtype != torch.bool:
+        mask = mask.to(q.dtype)
     grouped = k.shape[1] != q.shape[1]
     return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, is_causal=causal, enable_gqa=grouped)
 
@@ -80,3 +84,42 @@ def to_memory(attend: Attend, q: Tensor, k: Tensor, v: Tensor, dropout: float, m
     """Attend in the dtype in which a cache keeps k and v, unless autocast chooses one."""
     dtype = q.dtype if torch.is_autocast_enabled(q.device.type) else k.dtype
     return attend(q.to(dtype), k, v, dropout, mask).to(q.dtype)
+
+
+def alibi(distance: Tensor, heads: int) -> Tensor:
+    """Make scores fall with the distance (B, Tq, Tk), in each head at its own rate: (B, H, Tq, Tk).
+
+    Press et al., "Train Short, Test Long", 2022.
+    """
+    rates = 2.0 ** (-8.0 * torch.arange(1, heads + 1, device=distance.device) / heads)
+    return -distance[:, None].float() * rates[:, None, None]
+
+
+class Fire(nn.Module):
+    """A learned function of how far back a key lies, relative to how far the query has come; each head has its own.
+
+    Li et al., "Functional Interpolation for Relative Positions Improves Long Context Transformers", 2024.
+    """
+
+    WIDTH, NEAR, FIRST = 32, 512.0, 0.1  # of its hidden layer; a threshold; how fast distances are squeezed
+
+    def __init__(self, heads: int):
+        super().__init__()
+        self.up, self.down = nn.Linear(1, self.WIDTH), nn.Linear(self.WIDTH, heads)
+        self.squeeze, self.near = nn.Parameter(torch.empty(1)), nn.Parameter(torch.empty(1))
+
+    def forward(self, distance: Tensor, last: Tensor) -> Tensor:
+        """Turn distances (B, Tq, Tk) and places of queries (B, Tq, 1) into what is added (B, H, Tq, Tk)."""
+        squeeze = self.squeeze.abs()
+        whole = torch.maximum(last.float(), (self.near * self.NEAR).abs())
+        share = torch.log1p(squeeze * distance.float()) / torch.log1p(squeeze * whole + 1e-6)
+        return self.down(F.relu(self.up(share[..., None]))).permute(0, 3, 1, 2)
+
+    @torch.no_grad()
+    def initialise(self, name: str, parameter: Tensor, generator: torch.Generator) -> None:
+        """Draw one of its parameters."""
+        if name in ("squeeze", "near"):
+            parameter.fill_(self.FIRST if name == "squeeze" else 1.0)
+        else:
+            bound = 1.0 if name.startswith("up") else self.WIDTH**-0.5
+            parameter.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))

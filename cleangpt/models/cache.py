@@ -15,7 +15,15 @@ class KVCache(Cache):
     """
 
     def __init__(
-        self, layers: int, batch: int, heads: int, columns: int, width: int, like: Tensor, starts: Tensor | None = None
+        self,
+        layers: int,
+        batch: int,
+        heads: int,
+        columns: int,
+        width: int,
+        like: Tensor,
+        starts: Tensor | None = None,
+        positions: Tensor | None = None,  # (B, columns) where they do not simply count
     ):
         shape = (2, layers, batch, heads, columns, width)
         # One query's attention in bfloat16 takes three to ten times as long as in float32 on a CPU.
@@ -29,6 +37,8 @@ class KVCache(Cache):
             self.positions = self.positions - starts[:, None]
             self.real = (self.positions >= 0)[:, None, None]
             self.positions = self.positions.clamp(min=0)
+        if positions is not None:
+            self.positions = positions
         self.tables: tuple[Tensor, ...] = ()  # (…, columns, D) each, what an architecture looks up by position
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,5 +74,7 @@ class KVCache(Cache):
         """Go on with these rows only."""
         self.memory, self.last = self.memory[:, :, rows], self.last[rows]
         if self.real is not None:
-            self.positions, self.real = self.positions[rows], self.real[rows]
+            self.real = self.real[rows]
+        if self.positions.dim() == 2:
+            self.positions = self.positions[rows]
             self.tables = tuple(table[rows] for table in self.tables)

@@ -36,8 +36,12 @@ C = TypeVar("C", bound=Cache)
 
 
 class LanguageModel(nn.Module, ABC, Generic[C]):
-    """A model from tokens to logits. What is abstract here, or has a default to be replaced, is what a model says."""
+    """A model from tokens to logits. What is abstract here, or has a default to be replaced, is what a model says.
 
+    One that `reads_positions` takes `positions` in `hidden` and `new_cache`; others are never given any.
+    """
+
+    reads_positions: bool = False  # whether a task may say which position a token has
     config: ModelSettings  # in a model's own file its `Settings`
 
     def __init__(self, config: ModelSettings):
@@ -74,9 +78,11 @@ class LanguageModel(nn.Module, ABC, Generic[C]):
         cache: C | None = None,
         documents: Tensor | None = None,  # (B, T)
         since: int = 0,
+        positions: Tensor | None = None,  # (B, T)
     ) -> Tensor:
         """Compute logits (B, T - since, V), or, with targets, the sum of their weighted losses."""
-        x = self.hidden(tokens, cache, documents, since)
+        told = {} if positions is None else {"positions": positions}
+        x = self.hidden(tokens, cache, documents, since, **told)
         return self.logits(x) if targets is None else self.loss(x, targets, loss_weights)
 
     def loss(self, x: Tensor, targets: Tensor, loss_weights: Tensor | None) -> Tensor:

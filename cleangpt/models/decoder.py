@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cleangpt.models import pieces
-from cleangpt.models.attention import document_mask, document_positions
+from cleangpt.models.attention import Fire, alibi, causal_mask, document_mask, document_positions
 from cleangpt.models.cache import KVCache
 from cleangpt.models.contract import LanguageModel, Treatment
 from cleangpt.models.extras import BigramEmbedding, softcapped
@@ -31,6 +31,9 @@ class Decoder(LanguageModel[KVCache]):
     def __init__(self, config: AttentionSettings, cache_heads: int, head_dim: int):
         super().__init__(config)
         self.cache_heads, self.head_dim = cache_heads, head_dim
+        self.reads_positions = config.positions in ("learned", "rotary")
+        if config.positions == "fire":
+            self.relative = Fire(config.n_head)
         if config.bigram_embedding:
             self.bigram_embedding = BigramEmbedding(config.bigram_embedding, config.n_embd, config.vocab_size)
 
@@ -42,21 +45,29 @@ class Decoder(LanguageModel[KVCache]):
         """
 
     def hidden(
-        self, tokens: Tensor, cache: KVCache | None = None, documents: Tensor | None = None, since: int = 0
+        self,
+        tokens: Tensor,
+        cache: KVCache | None = None,
+        documents: Tensor | None = None,
+        since: int = 0,
+        positions: Tensor | None = None,  # (B, T), which a cache has already
     ) -> Tensor:
         """Read tokens. Of those before `since` the last block only makes the keys and values that others look at."""
         count = tokens.shape[1]
         mask: Tensor | None
         if documents is not None:
-            positions, mask = document_positions(documents), document_mask(documents)
+            own, mask = document_positions(documents), document_mask(documents)
         elif cache is not None:
-            positions, mask = cache.next_positions(count), cache.mask(count)
+            own, mask = cache.next_positions(count), cache.mask(count)
         else:
-            positions, mask = torch.arange(count, device=tokens.device), None
+            own, mask = torch.arange(count, device=tokens.device), None
+        positions = own if positions is None else positions
+        if self.config.positions in ("alibi", "fire"):
+            mask = self.bias(own, cache.positions[..., : cache.length + count] if cache else own, mask)
         tables = cache.next_of_tables(count) if cache else ()
         x = self.token_embedding(tokens)
         if self.config.bigram_embedding:
-            pairs = self.bigram_embedding.pairs(tokens, cache.last if cache else None, positions)
+            pairs = self.bigram_embedding.pairs(tokens, cache.last if cache else None, own)
             x = x + self.bigram_embedding(pairs)
         x, *context = self.embed(x, positions, *tables)  # (B, T, C), and what every block needs besides
         for layer, block in enumerate(self.blocks):
@@ -73,6 +84,18 @@ class Decoder(LanguageModel[KVCache]):
             cache.last.copy_(tokens[:, -1:])
         return x
 
+    def bias(self, queries: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
+        """Make what is added to the scores of attention (B or 1, H, Tq, Tk), by distance; -inf where none looks."""
+        last = queries[..., :, None]
+        distance = (last - keys[..., None, :]).clamp(min=0)
+        distance, last = (x if x.dim() == 3 else x[None] for x in (distance, last))
+        found = (
+            alibi(distance, self.config.n_head) if self.config.positions == "alibi" else self.relative(distance, last)
+        )
+        if mask is None:
+            mask = causal_mask(queries.shape[-1], keys.shape[-1], queries.device)
+        return found.masked_fill(~mask, float("-inf"))
+
     def logits(self, x: Tensor) -> Tensor:
         x = self.norm(x)
         scores = F.linear(x, self.token_embedding.weight) if self.config.tied else self.head(x)
@@ -85,16 +108,24 @@ class Decoder(LanguageModel[KVCache]):
         flat, head = self.norm(x).flatten(0, -2), self.token_embedding if self.config.tied else self.head
         return pieces.Loss.apply(flat, head.weight, targets.flatten(), weights, self.config.logit_softcap)
 
-    def new_cache(self, batch: int, length: int | None = None, starts: Tensor | None = None) -> KVCache:
+    def new_cache(
+        self,
+        batch: int,
+        length: int | None = None,
+        starts: Tensor | None = None,
+        positions: Tensor | None = None,  # (B, length)
+    ) -> KVCache:
         like = next(self.parameters())
         length = length or self.config.block_size
-        return KVCache(self.config.n_layer, batch, self.cache_heads, length, self.head_dim, like, starts)
+        return KVCache(self.config.n_layer, batch, self.cache_heads, length, self.head_dim, like, starts, positions)
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
         """Initialise as GPT-2: normal with 0.02, what is added to the residual smaller by sqrt(2 layers), or zero."""
         for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
+            if name.startswith("relative"):
+                self.relative.initialise(name.removeprefix("relative."), parameter, generator)
+            elif name.endswith("bias"):
                 parameter.zero_()
             elif parameter.dim() == 1:
                 parameter.fill_(1.0)
@@ -110,7 +141,9 @@ class Decoder(LanguageModel[KVCache]):
         is_matrix = parameter.dim() == 2
         if first == "blocks":
             return Treatment(int(inner[0]) + 1, is_matrix, self.parts.get(inner[-2], 1) if is_matrix else 0)
-        return Treatment(0 if first.endswith("embedding") else self.config.n_layer + 1, is_matrix, 0)
+        return Treatment(
+            0 if first.endswith("embedding") or first == "relative" else self.config.n_layer + 1, is_matrix, 0
+        )
 
     def flops_per_token(self, length: int) -> int:
         """Count 6 × weights + 12 × layers × heads × head width × length: attention in full, though half is masked."""

@@ -3,14 +3,16 @@
 Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
 """
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from cleangpt.basics.schema import Derived, Open
 from cleangpt.models.settings import AttentionSettings
 
 
 class Settings(AttentionSettings):
+    not_in_weights: ClassVar[tuple[str, ...]] = (*AttentionSettings.not_in_weights, "position_rows")
     hugging_face: ClassVar[str | None] = "gpt2"
 
     name: Literal["gpt"] = Field(description="the architecture")
@@ -18,6 +20,12 @@ class Settings(AttentionSettings):
         description="of the MLP: GELU as GPT-2 approximates it, GELU exactly, or ReLU squared"
     )
     bias: bool = Field(description="biases in linear layers and norms")
+    positions: Literal["learned", "none", "alibi", "fire"] = Field(
+        description="how it tells places apart: learned ones, not at all, or by distance, fixed or learned"
+    )
+    position_rows: Annotated[Open[int], Derived(("block_size", "task.position_rows"), max)] = Field(
+        ge=1, description="positions that are learned; null: as many as the context and the task have"
+    )
 
     @field_validator("n_head")
     @classmethod
@@ -29,7 +37,7 @@ class Settings(AttentionSettings):
 
     @property
     def longest_context(self) -> int | None:
-        return self.block_size  # no more positions were learned
+        return self.position_rows if self.positions == "learned" else None  # no more positions were learned
 
 
 import torch.nn.functional as F
@@ -108,20 +116,22 @@ class GPT(Decoder):
     def __init__(self, config: Settings):
         super().__init__(config, cache_heads=config.n_head, head_dim=config.n_embd // config.n_head)
         self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
-        self.position_embedding = nn.Embedding(config.block_size, config.n_embd)
+        if config.positions == "learned":
+            self.position_embedding = nn.Embedding(config.position_rows, config.n_embd)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.norm = nn.LayerNorm(config.n_embd, bias=config.bias)
         if not config.tied:
             self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
 
     def embed(self, x: Tensor, positions: Tensor, *tables: Tensor) -> tuple[Tensor, ...]:
-        x = x + self.position_embedding(positions)  # (B, T, C)
+        if self.config.positions == "learned":
+            x = x + self.position_embedding(positions)  # (B, T, C)
         return (F.dropout(x, self.config.dropout, self.training),)
 
     def fitted(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Leave out the positions beyond the context."""
+        """Leave out the positions beyond those that this model has."""
         learned = {"position_embedding.weight"} & tensors.keys()
-        return tensors | {name: tensors[name][: self.config.block_size].clone() for name in learned}
+        return tensors | {name: tensors[name][: self.config.position_rows].clone() for name in learned}
 
 
 Model = GPT

@@ -47,6 +47,9 @@ class Settings(AttentionSettings):
     ffn_dim: Annotated[Open[int], Derived(("n_embd", "activation"), _usual_ffn_dim)] = Field(
         ge=1, description="hidden width of the MLP; null: 8/3 n_embd, rounded up to 32, and 4 n_embd with relu2"
     )
+    positions: Literal["rotary", "none", "alibi", "fire"] = Field(
+        description="how it tells places apart: rotary ones, not at all, or by distance, fixed or learned"
+    )
     rope_base: float = Field(gt=1, description="base of the rotary angles")
     rope_scaling: RopeScaling | None
     norm_eps: float = Field(gt=0, description="epsilon of RMSNorm")
@@ -194,10 +197,18 @@ class Llama(Decoder):
             self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
 
     def angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        if self.config.positions != "rotary":  # no turn at all
+            positions = torch.zeros_like(positions)
         return rotary_angles(positions, self.config.head_dim, self.config.rope_base, self.config.rope_scaling)
 
-    def new_cache(self, batch: int, length: int | None = None, starts: Tensor | None = None) -> KVCache:
-        cache = super().new_cache(batch, length, starts)
+    def new_cache(
+        self,
+        batch: int,
+        length: int | None = None,
+        starts: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> KVCache:
+        cache = super().new_cache(batch, length, starts, positions)
         cache.tables = tuple(table.to(cache.memory.dtype) for table in self.angles(cache.positions))
         return cache
 

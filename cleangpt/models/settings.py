@@ -54,6 +54,7 @@ class AttentionSettings(ModelSettings):
     bigram_embedding: int | None = Field(
         ge=1, description="rows of an embedding of (token before, token), shared by hashing if need be; null: none"
     )
+    positions: Literal["learned", "rotary", "none", "alibi", "fire"] = Field(description="how it tells places apart")
     attention: Literal["auto", "sdpa", "plain"] = Field(
         description="torch's fused kernel, two matmuls and a softmax, or whichever suits the device"
     )

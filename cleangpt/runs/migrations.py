@@ -70,12 +70,19 @@ def _from_2(data: dict[str, Any]) -> None:
 
 
 def _from_3(data: dict[str, Any]) -> None:
-    """Add the keys of arithmetic, of which there were sums and products."""
+    """Add the keys of arithmetic, of which there were sums and products, and of positions."""
+    model = _section(data, "model")
+    if model.get("name") == "gpt":
+        _fill(data, "model", positions="learned", position_rows=model.get("block_size"))
+    elif model.get("name") == "llama":
+        _fill(data, "model", positions="rotary")
     name = _section(data, "dataset").get("name")
     if name in ("adder", "multiplier"):
         operation = "add" if name == "adder" else "multiply"
         _fill(data, "dataset", operation=operation, modulus=None, base=10, operands=2, format="plain")
         _fill(data, "dataset", operator=None, equals="=", start="", space="", vocabulary="usual")
+        _fill(data, "dataset", digits_b=None, lengths="value", mixture=None, exclude_operands=[], exclude_digits=[])
+        _fill(data, "dataset", source=None, positions="natural", position_range=None, sets=None, test_size=10_000)
 
 
 MIGRATIONS = (_from_1, _from_2, _from_3)  # from version 1 to 2, from 2 to 3, …

@@ -36,7 +36,13 @@ class Reading:
     anew from the newest half of it on, and `slid` says so.
     """
 
-    def __init__(self, model: LanguageModel, prompts: Sequence[Sequence[int]] | Tensor, new_tokens: int):
+    def __init__(
+        self,
+        model: LanguageModel,
+        prompts: Sequence[Sequence[int]] | Tensor,
+        new_tokens: int,
+        positions: Sequence[Sequence[int]] | np.ndarray | None = None,  # of each text, where they do not simply count
+    ):
         self.model, self.context = model, model.config.context or sys.maxsize
         lengths = np.array([len(prompt) for prompt in prompts])
         self.end = int(lengths.max())  # the columns that are filled
@@ -46,8 +52,15 @@ class Reading:
             rows = [[0] * int(start) + list(prompt) for start, prompt in zip(self.starts, prompts, strict=True)]
             prompts = torch.tensor(rows, dtype=torch.int64).to(next(model.parameters()).device)
         self.tokens = F.pad(prompts, (0, new_tokens))
+        self.positions = None if positions is None else self._of_columns(positions)
         self.first = int(self.starts.min())
         self.cache: Cache | None = None
+
+    def _of_columns(self, positions: Sequence[Sequence[int]] | np.ndarray) -> Tensor:
+        """Say the position of each column (n, columns + 1), from those of the texts that end in one column."""
+        place = np.arange(self.tokens.shape[1] + 1) - self.starts[:, None]
+        rows = [np.asarray(row)[np.clip(own, 0, len(row) - 1)] for row, own in zip(positions, place, strict=True)]
+        return torch.from_numpy(np.stack(rows)).to(self.tokens.device)
 
     def following(self) -> Tensor:
         """Compute the logits (n, V) of the token that comes next in each row."""
@@ -60,7 +73,10 @@ class Reading:
             columns = min(self.context, self.tokens.shape[1] - self.first) + 1
             padding = self.starts - self.first
             starts = torch.from_numpy(padding).to(self.tokens.device) if padding.any() else None
-            self.cache = self.model.new_cache(len(self.tokens), columns, starts)
+            told = {}
+            if self.positions is not None:
+                told["positions"] = self.positions[:, self.first : self.first + columns]
+            self.cache = self.model.new_cache(len(self.tokens), columns, starts, **told)
         return self.model.following(self.tokens[:, unread : self.end], self.cache)
 
     def append(self, tokens: Tensor) -> None:
@@ -72,6 +88,8 @@ class Reading:
         """Go on with these rows only."""
         index = torch.tensor(rows, device=self.tokens.device)
         self.tokens, self.starts, self.slid = self.tokens[index], self.starts[rows], self.slid[rows]
+        if self.positions is not None:
+            self.positions = self.positions[index]
         if self.cache is not None:
             self.cache.keep(index)
 
@@ -97,9 +115,14 @@ def compile_for_decoding(model: LanguageModel) -> None:
 
 
 @torch.inference_mode()
-def greedy(model: LanguageModel, prompts: Sequence[Sequence[int]] | Tensor, new_tokens: int) -> Tensor:
+def greedy(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]] | Tensor,
+    new_tokens: int,
+    positions: np.ndarray | None = None,
+) -> Tensor:
     """Go on with prompts (n, P), or of any lengths, by the likeliest token each time: (n, new_tokens)."""
-    reading = Reading(model, prompts, new_tokens)
+    reading = Reading(model, prompts, new_tokens, positions)
     for _ in range(new_tokens):
         reading.append(reading.following().argmax(dim=-1))
     return reading.tokens[:, reading.end - new_tokens :]
@@ -126,12 +149,13 @@ def stream(
     how: Sampling = GREEDY,
     keys: Sequence[int] | None = None,
     stop: Sequence[str] = (),
+    positions: Sequence[Sequence[int]] | None = None,
 ) -> Iterator[Piece]:
     """Go on with each prompt, step by step; rows with the same prompt and key have the same text.
 
     A text ends with the tokenizer's end token, before a stop string, or after `new_tokens`.
     """
-    reading = Reading(model, prompts, new_tokens)
+    reading = Reading(model, prompts, new_tokens, positions)
     chooser = Chooser(how, keys or [0] * len(prompts), prompts, tokenizer.vocab_size)
     writers = [Detokenizer(tokenizer, stop) for _ in prompts]
     rows = list(range(len(prompts)))  # which text each row of the batch is
@@ -194,6 +218,7 @@ def write(
     samples: int = 1,
     stop: Sequence[str] = (),
     batch_size: int = 64,
+    positions: Sequence[Sequence[int]] | None = None,
 ) -> Iterator[list[Text]]:
     """Write `samples` texts after each prompt, batch by batch, with prompts of like length together."""
     wanted = [Text(number, sample) for number in range(len(prompts)) for sample in range(samples)]
@@ -202,7 +227,9 @@ def write(
         batch = wanted[start : start + batch_size]
         keys = [key_of(seed, text.prompt, text.sample) for text in batch]
         own = [prompts[text.prompt] for text in batch]
-        for piece in stream(model, tokenizer, own, new_tokens=new_tokens, how=how, keys=keys, stop=stop):
+        places = None if positions is None else [positions[text.prompt] for text in batch]
+        pieces = stream(model, tokenizer, own, new_tokens=new_tokens, how=how, keys=keys, stop=stop, positions=places)
+        for piece in pieces:
             batch[piece.row].add(piece)
         yield batch
 

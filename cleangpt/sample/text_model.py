@@ -70,6 +70,7 @@ class TextModel:
             how=how(settings, prompt),
             keys=[generate.key_of(settings.seed, number, 0)],
             stop=stops(settings),
+            positions=positions_of([prompt]),
         )
 
     def write(self, prompts: list[Prompt], settings: SampleConfig) -> Iterator[list[Text]]:
@@ -84,7 +85,14 @@ class TextModel:
             samples=settings.num_samples,
             stop=stops(settings),
             batch_size=settings.batch_size,
+            positions=positions_of(prompts),
         )
+
+
+def positions_of(prompts: list[Prompt]) -> list[list[int]] | None:
+    """List the positions of questions and answers, where the task says them."""
+    found = [prompt.question.positions for prompt in prompts if prompt.question and prompt.question.positions]
+    return found or None
 
 
 def note(words: str) -> None:

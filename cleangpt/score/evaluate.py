@@ -57,7 +57,9 @@ class Judge:
         for rows in self._parts(*inputs.shape):
             within = None if batch.documents is None else on_device(batch.documents[rows], self.device)
             # never torch.compile's
-            logits = self.model.forward(inputs[rows], documents=within, since=since).float()
+            logits = self.model.forward(
+                inputs[rows], documents=within, since=since, **self._places(batch, rows)
+            ).float()
             wanted = targets[rows, since:]
             losses = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
             yield logits.argmax(dim=-1), wanted, losses.view_as(wanted)
@@ -72,7 +74,7 @@ class Judge:
         inputs = on_device(batch.inputs, self.device)
         found = np.full(batch.targets.shape, -1, np.int64)
         since = first_that_counts(batch)
-        shared, group = shared_beginning(batch.inputs, since)
+        shared, group = shared_beginning(batch.inputs, since if batch.positions is None else 0)
         for rows in self._parts(*batch.inputs.shape):
             cache, here = None, inputs[rows]
             if shared:
@@ -80,7 +82,8 @@ class Judge:
                 cache = self.model.new_cache(len(first), inputs.shape[1])
                 self.model.hidden(here[torch.from_numpy(first).to(self.device), :shared], cache)
                 cache.keep(torch.from_numpy(belongs).to(self.device))
-            logits = self.model.forward(here[:, shared:], cache=cache, since=since - shared)
+            told = self._places(batch, rows)
+            logits = self.model.forward(here[:, shared:], cache=cache, since=since - shared, **told)
             found[rows, since:] = logits.argmax(dim=-1).cpu().numpy()
             if shared and (again := _close(logits)).any():
                 better = self.model.forward(here[again], since=since).argmax(dim=-1)
@@ -98,12 +101,17 @@ class Judge:
             yield slice(start, start + at_once)
         self.model.train(was_training)
 
-    def decode(self, prompts: np.ndarray, new_tokens: int) -> np.ndarray:
+    def _places(self, batch: Batch, rows: slice) -> dict[str, Tensor]:
+        """Name the positions of rows of a batch, where it says them."""
+        return {} if batch.positions is None else {"positions": on_device(batch.positions[rows, :-1], self.device)}
+
+    def decode(self, prompts: np.ndarray, new_tokens: int, positions: np.ndarray | None = None) -> np.ndarray:
         """Go on with prompts (n, P) of one length by real greedy decoding: (n, new_tokens)."""
         found = np.full((len(prompts), new_tokens), -1, np.int64)
         for rows in self._parts(len(prompts), prompts.shape[1] + new_tokens):
             tokens = torch.from_numpy(np.ascontiguousarray(prompts[rows])).to(self.device)
-            found[rows] = generate.greedy(self.model, tokens, new_tokens).cpu().numpy()
+            places = None if positions is None else positions[rows]
+            found[rows] = generate.greedy(self.model, tokens, new_tokens, places).cpu().numpy()
         return found
 
     def gather(self, values: np.ndarray) -> np.ndarray:

@@ -157,7 +157,8 @@ def decode(judge: Judge, batch: Batch, width: int) -> Iterator[tuple[np.ndarray,
         counts = np.arange(width) < batch.answer[rows].sum(axis=1)[:, None]
         given = np.full((len(rows), width), -1)
         longest = min(width, tokens.shape[1] - length)
-        given[:, :longest] = judge.decode(tokens[rows, :length], longest)
+        places = None if batch.positions is None else batch.positions[rows]
+        given[:, :longest] = judge.decode(tokens[rows, :length], longest, places)
         yield rows, given, wanted, counts
 
 

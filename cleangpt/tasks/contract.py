@@ -37,9 +37,17 @@ class Batch:
     answer: np.ndarray | None = None  # (n, T) bool, targets that have to be right for the sample to be; None: no answer
     real: np.ndarray | None = None  # (n, T) bool, inputs that are not padding; None: all
     documents: Any = None  # (n, T) int64, the number of each token's document, where attention stays within it
+    positions: np.ndarray | None = None  # (n, T + 1) int64 of inputs and the last target; None: the place in the row
 
     @classmethod
-    def of(cls, questions: np.ndarray, answers: np.ndarray, pad: int | None, loss: str = "answer") -> "Batch":
+    def of(
+        cls,
+        questions: np.ndarray,
+        answers: np.ndarray,
+        pad: int | None,
+        loss: str = "answer",
+        positions: np.ndarray | None = None,
+    ) -> "Batch":
         """Write questions (n, P) and answers (n, A), tokens or -1, in rows: a -1 moves behind the end as padding.
 
         With `loss="all"` the questions are learned too.
@@ -62,6 +70,7 @@ class Batch:
             loss_weights=counted[:, 1:].astype(np.float32),
             answer=is_answer[:, 1:],
             real=real[:, :-1],
+            positions=positions,
         )
 
 
@@ -74,6 +83,7 @@ class Question:
     right: list[int]  # the tokens of the right answer, its end included
     new_tokens: int  # of the longest answer
     read: Callable[[list[int]], str]  # an answer's tokens as a person writes them
+    positions: list[int] | None = None  # of all these tokens, where they do not simply count
 
     def is_right(self, answer: list[int]) -> bool:
         return answer[: len(self.right)] == self.right
@@ -105,6 +115,7 @@ class Task(ABC):
     """Samples of any kind. They are scored by their loss, token by token, as text is."""
 
     has_answers: ClassVar[bool] = False  # whether a sample is right or wrong, so that there is an accuracy
+    position_rows: int = 0  # positions that its batches name, beyond those of a row
     reads_disk: bool = False  # whether to make samples ahead, since reading them may take a while
     settings: TaskSettings  # in a task's own file its `Settings`
     tokenizer: Tokenizer
@@ -169,6 +180,11 @@ class TaskWithAnswers(Task):
 
     has_answers = True
     words: ClassVar[dict[str, str]] = {}  # how tables and pictures call what a score calls by a key; else by that key
+
+    @property
+    def sets(self) -> list[str]:
+        """Name further sets that are scored, each a split like val and test."""
+        return []
 
     @abstractmethod
     def ask(self, text: str) -> Question:
@@ -236,12 +252,13 @@ class TaskWithAnswers(Task):
         """Turn the samples of a batch into questions."""
         assert batch.answer is not None
         tokens = np.concatenate([batch.inputs[:, :1], batch.targets], axis=1)  # (n, T + 1)
-        found = []
+        found: list[Question] = []
         for row, targets, answer in zip(tokens.tolist(), batch.targets, batch.answer, strict=True):
             prompt = row[: int(answer.argmax()) + 1]
             longest = min(self.answer_length, len(row) - len(prompt))
             right = targets[answer].tolist()
-            found.append(Question(self.read_question(prompt), prompt, right, longest, self.read_answer))
+            places = None if batch.positions is None else batch.positions[len(found)].tolist()
+            found.append(Question(self.read_question(prompt), prompt, right, longest, self.read_answer, places))
         return found
 
     def examples(self, count: int) -> list[Question]:

@@ -30,13 +30,15 @@ class Rows:
     targets: Tensor  # (n, T)
     loss_weights: Tensor | None  # (n, T)
     documents: Tensor | None  # (n, T)
+    positions: Tensor | None  # (n, T)
     weight: float  # the sum of the weights
     tokens: int  # inputs that are not padding
 
     def model_inputs(self) -> dict[str, Tensor | None]:
         """Return the arguments of the model's forward pass."""
         named = {"tokens": self.inputs, "targets": self.targets, "loss_weights": self.loss_weights}
-        return named if self.documents is None else {**named, "documents": self.documents}
+        more = {"documents": self.documents, "positions": self.positions}
+        return named | {name: values for name, values in more.items() if values is not None}
 
 
 class Stream:
@@ -96,6 +98,7 @@ class Stream:
         loss_weights, documents = (
             None if values is None else self._on_device(values) for values in (batch.loss_weights, batch.documents)
         )
+        positions = None if batch.positions is None else self._on_device(batch.positions[:, :-1])
         everything = np.full(len(inputs), inputs.shape[1])
         weight = everything if batch.loss_weights is None else batch.loss_weights.sum(axis=1)
         tokens = everything if batch.real is None else batch.real.sum(axis=1)
@@ -104,7 +107,8 @@ class Stream:
         def rows(s: slice) -> Rows:
             counted = None if loss_weights is None else loss_weights[s]
             numbers = None if documents is None else documents[s]
-            return Rows(inputs[s], targets[s], counted, numbers, float(weight[s].sum()), int(tokens[s].sum()))
+            places = None if positions is None else positions[s]
+            return Rows(inputs[s], targets[s], counted, numbers, places, float(weight[s].sum()), int(tokens[s].sum()))
 
         starts = range(0, len(inputs), self.share)
         return [[rows(slice(start + a, start + b)) for a, b in pairwise(cuts)] for start in starts]

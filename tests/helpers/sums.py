@@ -3,8 +3,8 @@
 import numpy as np
 
 from cleangpt.basics.schema import parse
-from cleangpt.tasks.contract import Batch
 from cleangpt.tasks.arithmetic import Settings, Task
+from cleangpt.tasks.contract import Batch
 
 ADDER = {
     "name": "adder",
@@ -13,6 +13,12 @@ ADDER = {
     "base": 10,
     "operands": 2,
     "digits": 3,
+    "digits_b": None,
+    "lengths": "value",
+    "mixture": None,
+    "exclude_operands": [],
+    "exclude_digits": [],
+    "source": None,
     "format": "plain",
     "padded": True,
     "reversed": True,
@@ -23,11 +29,15 @@ ADDER = {
     "space": "",
     "end_token": True,
     "vocabulary": "usual",
+    "positions": "natural",
+    "position_range": None,
+    "sets": None,
     "loss": "answer",
     "split": "unordered",
     "split_seed": 0,
     "val_fraction": 0.02,
     "test_fraction": 0.15,
+    "test_size": 10_000,
     "train_size": None,
     "val_size": 2000,
 }

@@ -199,7 +199,7 @@ def test_an_evaluation_looks_at_val_size_problems_or_at_all_there_are():
     assert arithmetic(val_size=None).val_size == arithmetic().size("val")
 
 
-@pytest.mark.parametrize(("key", "value"), [("digits", 0), ("digits", 21), ("val_fraction", 0.0), ("train_size", 0)])
+@pytest.mark.parametrize(("key", "value"), [("digits", 0), ("digits", 1001), ("val_fraction", 0.0), ("train_size", 0)])
 def test_values_out_of_bounds_are_refused_by_name(key, value):
     assert f"`{key}`" in refused(**{key: value})
 

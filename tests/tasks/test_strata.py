@@ -8,8 +8,8 @@ from helpers.limits import within
 from helpers.sums import arithmetic
 
 from cleangpt.score import exact_match
-from cleangpt.tasks.lab import figures as decimal
 from cleangpt.tasks.arithmetic import Task
+from cleangpt.tasks.lab import figures as decimal
 
 SPLITS = ["train", "val", "test"]
 

@@ -90,8 +90,8 @@ class Format(ABC):
 
     def question_length(self, widths: list[int]) -> int:
         """Count the tokens of the longest question about operands of so many figures."""
-        digits = sum(max(width, self.style.pad_operands or 0) for width in widths)
         s = self.style
+        digits = sum(widths) if s.pad_operands is None else max([*widths, s.pad_operands]) * len(widths)
         digits += sum(bool(symbol) for symbol in (s.start, s.equals)) + (len(widths) - 1) * bool(s.operator)
         return digits + bool(s.space) * (2 * (len(widths) - 1) * bool(s.operator) + 2 * bool(s.equals))
 
@@ -99,9 +99,8 @@ class Format(ABC):
 
     def padding(self, operands: list[np.ndarray]) -> np.ndarray:
         """Count the digits (n,) that operands are filled up to."""
-        if self.style.pad_operands:
-            return np.full(len(operands[0]), self.style.pad_operands)
-        return np.max([figures.counts(x) for x in operands], axis=0)
+        longest = np.max([figures.counts(x) for x in operands], axis=0)
+        return np.maximum(longest, self.style.pad_operands or 0)
 
     def question(self, operands: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Write questions: tokens (n, P), and the operand and the digit that each column stands for, (P,) each."""
@@ -141,7 +140,7 @@ class Format(ABC):
     def answer_width(self, widths: list[int]) -> int:
         """Count the figures of the longest answer to operands of so many."""
         if self.style.pad_answer:
-            widths = [self.style.pad_operands or max(widths)] * len(widths)
+            widths = [max([*widths, self.style.pad_operands or 0])] * len(widths)
         return self.operation.answer_width(widths)
 
     def number(self, digits: np.ndarray, width: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

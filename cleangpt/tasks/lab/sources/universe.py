@@ -14,8 +14,9 @@ class Universe:
     """All problems (a, b), cut into splits.
 
     Split by unordered pair, the N(N-1)/2 pairs a < b are the cells of a grid of N/2 rows and N-1 columns, or, where N
-    is odd, of (N-1)/2 rows and N columns. Each stands for two problems, a+b and b+a; the N doubles a+a are cut apart, so that each split has its share.
-    Split by ordered pair, the problems themselves are the cells, and b+a of a held-out a+b may be trained on.
+    is odd, of (N-1)/2 rows and N columns. Each stands for two problems, a+b and b+a; the N doubles a+a are cut apart,
+    so that each split has its share. Split by ordered pair, the problems themselves are the cells, and b+a of a
+    held-out a+b may be trained on.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class PairTask(HeldOutTask):
             inside[inside], index = chosen, index[chosen]
         return inside, index
 
-    def leaked(self, split: str, index: np.ndarray) -> np.ndarray:
+    def leaked(self, split: str, index: np.ndarray) -> np.ndarray | None:
         """Tell where (n,) b, a is trained on when a, b is asked."""
         a, b = self.pairs(split, index)
         return self.locate("train", b, a)[0] & (a != b).astype(bool)

@@ -1,0 +1,159 @@
+"""The keys of arithmetic: what is asked, how it is written, which problems, and what is held out."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from cleangpt.tasks import held_out
+from cleangpt.tasks.lab import choices
+from cleangpt.tasks.lab.format import Format, Style
+from cleangpt.tasks.lab.operation import Operation
+
+if TYPE_CHECKING:
+    from builtins import str as FormatName
+    from builtins import str as OperationName
+else:
+    OperationName, FormatName = (Literal[tuple(choices.modules(kind))] for kind in choices.ROOMS)
+
+
+class Keys(held_out.HeldOut):
+    name: str = Field(description="what is to be learned")
+    operation: OperationName = Field(description="what is asked")
+    modulus: int | None = Field(ge=2, le=1_000_000, description="answers are modulo this; null: they are not")
+    base: int = Field(
+        ge=2, le=1_000_000, description="base of the digits; as large as the modulus: a number is a token"
+    )
+    operands: int = Field(ge=1, le=20, description="numbers or strings in a problem")
+    digits: Annotated[int, Field(ge=1, le=1000)] | list[Annotated[int, Field(ge=1, le=1000)]] = Field(
+        description="digits of an operand, at most; or [1,10], at least and at most"
+    )
+    digits_b: int | None = Field(ge=1, le=1000, description="digits of the second operand, at most; null: as many")
+    lengths: Literal["value", "length", "pair"] | list[float] = Field(
+        description="numbers are drawn by value, by one length for all, by a length for each, or by weights of lengths"
+    )
+    mixture: list[dict[str, Any]] | None = Field(
+        description="problems to train on, drawn in parts, as {weight: 1, digits: 2, where: {carries: 0}}; null: alike"
+    )
+    exclude_operands: list[int] = Field(description="numbers that no problem to train on has")
+    exclude_digits: list[list[int]] = Field(description="digits that no number to train on has: [power, digit] each")
+    source: str | None = Field(min_length=1, description="a file with a problem in each line; null: they are made")
+    format: FormatName = Field(description="how a problem is written")
+    padded: bool | Literal["operands", "answer"] = Field(description="numbers are filled with zeros to one length")
+    reversed: bool | Literal["operands", "all"] = Field(
+        description="the answer is written lowest digit first; or the operands are, or both"
+    )
+    symbols: bool = Field(description="the operator and = are written")
+    operator: str | None = Field(max_length=1, description="the operator; null: the usual one")
+    equals: str = Field(max_length=1, description="what stands before an answer; empty: nothing")
+    start: str = Field(max_length=1, description="what stands before a problem; empty: nothing")
+    space: str = Field(max_length=1, description="what stands around operator and =; empty: nothing")
+    end_token: bool = Field(description="an end token follows the answer")
+    vocabulary: Literal["usual", "used"] = Field(description="tokens: the usual ones, or only those that are used")
+    positions: Literal["natural", "random_start", "randomized", "coupled", "abacus"] = Field(
+        description="which position the model is told of a token"
+    )
+    position_range: int | None = Field(
+        ge=1, description="positions that there are, for offsets in training; null: no more than are needed"
+    )
+    sets: dict[str, dict[str, Any]] | None = Field(
+        description="further sets to score, as {longer: {digits: [11, 20], each: 100}}; null: none"
+    )
+    loss: Literal["answer", "all"] = Field(description="tokens that are trained on")
+    split: Literal["unordered", "ordered"] = Field(description="hold out pairs, or ordered pairs, which leaks")
+    split_seed: held_out.Seed
+    val_fraction: held_out.ValFraction
+    test_fraction: held_out.TestFraction
+    test_size: int = Field(ge=1, description="problems to test on, where they are drawn")
+    train_size: held_out.TrainSize
+    val_size: held_out.ValSize
+
+    @field_validator("modulus")
+    @classmethod
+    def _modular(cls, modulus: int | None, info: ValidationInfo) -> int | None:
+        name = info.data.get("operation")
+        if name and (why := choices.load("operation", name).why_not(modulus)):
+            raise ValueError(f"does not fit: dataset.operation={name} {why}")
+        return modulus
+
+    @field_validator("operands")
+    @classmethod
+    def _as_many_as_it_takes(cls, operands: int, info: ValidationInfo) -> int:
+        if name := info.data.get("operation"):
+            chosen: type[Operation] = choices.load("operation", name)
+            if operands < chosen.least or operands > (chosen.most or operands):
+                most = "" if chosen.most == chosen.least else f" to {chosen.most}" if chosen.most else " or more"
+                raise ValueError(f"must be {chosen.least}{most} with dataset.operation={name}, not {operands}")
+        return operands
+
+    @field_validator("symbols")
+    @classmethod
+    def _readable(cls, symbols: bool, info: ValidationInfo) -> bool:
+        several = info.data.get("operands", 2) > 1
+        if not symbols and several and info.data.get("padded") in (False, "answer"):
+            raise ValueError("must be true with dataset.padded=false: without either, 1 12 and 11 2 read the same")
+        return symbols
+
+    @field_validator("end_token")
+    @classmethod
+    def _terminated(cls, end_token: bool, info: ValidationInfo) -> bool:
+        if not end_token and info.data.get("padded") in (False, "operands"):
+            raise ValueError("must be true with dataset.padded=false: nothing else says where an answer ends")
+        return end_token
+
+    @field_validator("digits")
+    @classmethod
+    def _a_number_or_a_range(cls, digits: int | list[int], info: ValidationInfo) -> int | list[int]:
+        if isinstance(digits, list) and (len(digits) != 2 or digits[0] > digits[1]):
+            raise ValueError(f"must be a number or [least, most], not {digits}")
+        return digits
+
+    @field_validator("split")
+    @classmethod
+    def _fits_the_operation(cls, split: str, info: ValidationInfo) -> str:
+        if info.data.get("operation") == "divide" and split == "unordered":
+            raise ValueError("must be ordered with dataset.operation=divide, whose operands can't change places")
+        return split
+
+    @field_validator("position_range")
+    @classmethod
+    def _enough_positions(cls, position_range: int | None, info: ValidationInfo) -> int | None:
+        if position_range is not None and info.data.get("positions") == "natural":
+            raise ValueError("has no meaning with dataset.positions=natural: leave it null")
+        return position_range
+
+    def what(self) -> Operation:
+        """Make the operation."""
+        return choices.load("operation", self.operation)(self.base, self.modulus)
+
+    def how(self) -> Format:
+        """Make the format."""
+        operation = self.what()
+        one_length = isinstance(self.digits, int) and self.lengths == "value"
+        style = Style(
+            operator=(operation.symbol if self.operator is None else self.operator) if self.symbols else "",
+            equals=self.equals if self.symbols else "",
+            start=self.start,
+            space=self.space,
+            end="\n" if self.end_token else "",
+            pad_operands=(self.most if one_length else 0) if self.padded in (True, "operands") else None,
+            pad_answer=self.padded in (True, "answer"),
+            reversed_operands=self.reversed in ("operands", "all"),
+            reversed_answer=self.reversed in (True, "all"),
+        )
+        return choices.load("format", self.format)(operation, style, usual=self.vocabulary == "usual")
+
+    @property
+    def most(self) -> int:
+        """Count the digits of an operand to train on, at most."""
+        return span(self.digits)[1]
+
+    @property
+    def numbers(self) -> int:
+        """Count the numbers that an operand may be."""
+        return min(self.base**self.most, self.modulus or self.base**self.most)
+
+
+def span(digits: int | list[int]) -> tuple[int, int]:
+    """Read `3` as 1 to 3 digits, and `[2, 5]` as it stands."""
+    low, high = (1, digits) if isinstance(digits, int) else digits
+    return low, high

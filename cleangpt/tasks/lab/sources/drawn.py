@@ -1,0 +1,239 @@
+"""Problems that are drawn by key: of any length, any number of operands, under conditions; held out by a hash.
+
+Sample k is a pure function of its key, and so is whether a problem is held out: nothing is stored but the fixed sets
+that scores look at, which hold no problem twice.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cleangpt.basics.errors import ConfigError
+from cleangpt.basics.seeds import derive, scramble, uniforms
+from cleangpt.tasks.lab import figures
+from cleangpt.tasks.lab.operation import Operation
+
+ENDLESS = 1 << 60  # samples to train on: more than anyone can
+TRIES = 1000  # draws of a problem under conditions, before it counts as impossible
+BARREN = 30  # draws in a row of a whole batch that find nothing new for a fixed set
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Which problems are drawn, and how often those of each length."""
+
+    digits: tuple[int, int]  # of an operand: at least, at most
+    lengths: str | Sequence[float] = "value"  # value, length, pair, or a weight for each number of digits
+    second: tuple[int, int] | None = None  # digits of the second operand, where that has its own
+    where: dict[str, tuple[int, int]] = field(default_factory=dict)  # slices, from and to
+    weight: float = 1.0  # of this draw among several
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """Operands that no problem to train on has."""
+
+    values: tuple[int, ...] = ()
+    digits: tuple[tuple[int, int], ...] = ()  # (power, digit)
+
+    def among(self, operands: list[np.ndarray], base: int) -> np.ndarray:
+        """Tell which problems (n,) have such an operand."""
+        found = np.zeros(len(operands[0]), bool)
+        for operand in operands:
+            if self.values:
+                found |= np.isin(figures.values_of(operand, base), self.values)
+            for power, digit in self.digits:
+                if power < operand.shape[1]:
+                    found |= operand[:, power] == digit
+        return found
+
+
+class Maker:
+    """Draws problems of an operation, each a function of its key."""
+
+    def __init__(self, operation: Operation, operands: int, draws: Sequence[Draw], largest: int | None = None):
+        self.operation, self.operands, self.draws = operation, operands, list(draws)
+        self.largest = largest  # numbers are below it, where it is given
+        self.width = max(max(draw.digits[1], (draw.second or (0, 0))[1]) for draw in self.draws)
+        self.shares = np.cumsum([draw.weight for draw in self.draws])
+        self.shares /= self.shares[-1]
+
+    def make(self, keys: np.ndarray) -> list[np.ndarray]:
+        """Draw a problem for each key (n,), whatever its conditions are: figures (n, W) for each operand."""
+        found = [np.full((len(keys), self.width), figures.NONE) for _ in range(self.operands)]
+        which = np.searchsorted(self.shares, uniforms(derive(0, "draw"), keys), side="right")
+        for number, draw in enumerate(self.draws):
+            here = np.flatnonzero(which == number)
+            if len(here):
+                for whole, part in zip(found, self._of(draw, keys[here]), strict=True):
+                    whole[here] = part
+        return found
+
+    def fits(self, keys: np.ndarray, operands: list[np.ndarray]) -> np.ndarray:
+        """Tell which problems (n,) meet the conditions of the draw that they come from."""
+        fits = np.ones(len(keys), bool)
+        if self.largest is not None:
+            for operand in operands:
+                fits &= (figures.values_of(operand, self.operation.base) < self.largest).astype(bool)
+        if any(draw.where for draw in self.draws):
+            values = flat(self.operation.cuts(operands))
+            which = np.searchsorted(self.shares, uniforms(derive(0, "draw"), keys), side="right")
+            for number, draw in enumerate(self.draws):
+                for name, (low, high) in draw.where.items():
+                    fits &= (which != number) | ((values[name] >= low) & (values[name] <= high))
+        return fits
+
+    def _of(self, draw: Draw, keys: np.ndarray) -> list[np.ndarray]:
+        found: list[np.ndarray] = []
+        for number in range(self.operands):
+            own = draw.second if number == 1 and draw.second else draw.digits
+            length = self._length(
+                own, draw.lengths, keys, 0 if draw.lengths == "length" and own == draw.digits else number
+            )
+            found.append(figures.widened(self._operand(own, draw.lengths, length, keys, number), self.width))
+        return found
+
+    def _operand(
+        self, digits: tuple[int, int], lengths: str | Sequence[float], length: np.ndarray, keys: np.ndarray, number: int
+    ) -> np.ndarray:
+        """Draw operands of these lengths (n,), or by value."""
+        low, high = digits
+        base = np.uint64(self.operation.base)
+        columns = [scramble(keys, derive(1, "digit", number, place)) % base for place in range(high)]
+        drawn = np.stack(columns, axis=1).astype(np.int64)
+        first = 1 + (scramble(keys, derive(1, "first", number)) % (base - np.uint64(1))).astype(np.int64)
+        if self.operation.strings:
+            return np.where(np.arange(high) < length[:, None], drawn, figures.NONE)
+        if lengths == "value":
+            short = figures.lengths(drawn) < low  # of a range that does not begin at zero
+            drawn[short, low - 1] = first[short]
+            return figures.written(drawn)
+        top = (np.arange(high) == length[:, None] - 1) & (length[:, None] > 1)  # a number begins with none but zero
+        drawn = np.where(top, first[:, None], drawn)
+        return np.where(np.arange(high) < length[:, None], drawn, figures.NONE)
+
+    def _length(
+        self, digits: tuple[int, int], lengths: str | Sequence[float], keys: np.ndarray, number: int
+    ) -> np.ndarray:
+        low, high = digits
+        if lengths == "value":
+            return np.full(len(keys), high)
+        chance = uniforms(derive(1, "length", number), keys)
+        if isinstance(lengths, str):
+            return low + np.minimum((chance * (high - low + 1)).astype(np.int64), high - low)
+        shares = np.cumsum(lengths) / np.sum(lengths)
+        return low + np.minimum(np.searchsorted(shares, chance, side="right"), high - low)
+
+    def reaches(self, operands: list[np.ndarray]) -> np.ndarray:
+        """Tell which problems (n,) have the lengths of some that are drawn."""
+        found = np.zeros(len(operands[0]), bool)
+        for draw in self.draws:
+            inside = np.ones(len(found), bool)
+            for number, operand in enumerate(operands):
+                low, high = draw.second if number == 1 and draw.second else draw.digits
+                inside &= (figures.counts(operand) >= low) & (figures.counts(operand) <= high)
+            found |= inside
+        return found
+
+
+class HeldOut:
+    """A cut of all problems by a hash of their operands, in any order or in theirs."""
+
+    def __init__(self, split: str, split_seed: int, val_fraction: float, test_fraction: float):
+        self.ordered, self.key = split == "ordered", derive(split_seed, "split", "hash", split)
+        self.val_fraction, self.test_fraction = val_fraction, test_fraction
+
+    def place(self, operands: list[np.ndarray]) -> np.ndarray:
+        """Number the split (n,) of each problem: 0 train, 1 val, 2 test."""
+        hashes = np.stack([self._hash(operand) for operand in operands])
+        whole = np.zeros(hashes.shape[1], np.uint64)
+        for one in hashes if self.ordered else np.sort(hashes, axis=0):
+            whole = scramble(whole ^ one, self.key)
+        share = ((whole >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+        held = np.where(share < self.test_fraction, 2, 0)
+        return np.where((held == 0) & (share < self.test_fraction + self.val_fraction), 1, held)
+
+    def _hash(self, operand: np.ndarray) -> np.ndarray:
+        found = np.zeros(len(operand), np.uint64)
+        for column in operand.T:  # the same for a number, however many columns it lies in
+            there = column != figures.NONE
+            found = np.where(there, scramble(found ^ (column + 2).astype(np.uint64), self.key), found)
+        return found
+
+
+class Drawn:
+    """Problems to train on by key, and fixed ones to validate and to test."""
+
+    PLACES = ("train", "val", "test")
+
+    def __init__(self, maker: Maker, held_out: HeldOut, excluded: Excluded, seed: int, sizes: dict[str, int]):
+        self.maker, self.held_out, self.excluded, self.seed, self.sizes = maker, held_out, excluded, seed, sizes
+        self.fixed: dict[str, list[np.ndarray]] = {}
+
+    def count(self, split: str) -> int:
+        return ENDLESS if split == "train" else len(self.held(split)[0])
+
+    def problems(self, split: str, item: np.ndarray) -> list[np.ndarray]:
+        """Return the operands of these items of a split."""
+        if split != "train":
+            return [operand[item] for operand in self.held(split)]
+        keys = scramble(item, derive(self.seed, "samples"))
+        found = [np.empty((len(item), self.maker.width), np.int64) for _ in range(self.maker.operands)]
+        missing = np.arange(len(item))
+        for attempt in range(TRIES):
+            mine = scramble(keys[missing], attempt)
+            drawn = self.maker.make(mine)
+            good = self.maker.fits(mine, drawn) & self.may_be_trained(drawn)
+            for whole, part in zip(found, drawn, strict=True):
+                whole[missing[good]] = part[good]
+            missing = missing[~good]
+            if not len(missing):
+                return found
+        raise ConfigError(["no problem to train on was found: dataset.mixture or what is excluded leaves too few"])
+
+    def may_be_trained(self, operands: list[np.ndarray]) -> np.ndarray:
+        """Tell which problems (n,) are neither held out nor excluded."""
+        return (self.held_out.place(operands) == 0) & ~self.excluded.among(operands, self.maker.operation.base)
+
+    def is_apart(self, operands: list[np.ndarray]) -> np.ndarray:
+        """Tell which problems (n,) are never trained on nor validated: those of the test, and those beyond."""
+        return (self.held_out.place(operands) == 2) | ~self.maker.reaches(operands)
+
+    def held(self, split: str) -> list[np.ndarray]:
+        if split not in self.fixed:
+            place = self.PLACES.index(split)
+            self.fixed[split] = distinct(
+                self.maker, self.sizes[split], derive(self.seed, split), lambda x: self.held_out.place(x) == place
+            )
+        return self.fixed[split]
+
+
+def distinct(maker: Maker, size: int, key: int, allowed: Callable[[list[np.ndarray]], np.ndarray]) -> list[np.ndarray]:
+    """Draw up to `size` different problems that are allowed: fewer only where there seem to be no more."""
+    seen: set[bytes] = set()
+    kept: list[list[np.ndarray]] = [[] for _ in range(maker.operands)]
+    number, barren = 0, 0
+    while len(seen) < size and barren < BARREN:
+        keys = scramble(np.arange(number, number + 4096), key)
+        number += 4096
+        drawn = maker.make(keys)
+        good = np.flatnonzero(maker.fits(keys, drawn) & allowed(drawn))
+        rows = np.concatenate([operand[good] for operand in drawn], axis=1).astype(np.int32)
+        before = len(seen)
+        for place, row in zip(good, rows, strict=True):
+            if len(seen) < size and (name := row.tobytes()) not in seen:
+                seen.add(name)
+                for whole, operand in zip(kept, drawn, strict=True):
+                    whole.append(operand[place])
+        barren = 0 if len(seen) > before else barren + 1
+    width = maker.width
+    return [np.array(rows).reshape(-1, width).astype(np.int64) for rows in kept]
+
+
+def flat(cuts: dict) -> dict[str, np.ndarray]:
+    """Name each property of the slices of an operation by itself."""
+    found: dict[str, np.ndarray] = {}
+    for name, values in cuts.items():
+        found |= values if isinstance(values, dict) else {name: values}
+    return found
