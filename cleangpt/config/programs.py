@@ -42,7 +42,9 @@ class ScoreConfig(Section):
     tasks: list[str] | str | None = Field(description="tasks of suite=lm-eval, several as [one,two]")
     fewshot: int | None = Field(ge=0, description="examples before each question of suite=lm-eval; null: the task's")
     include: str | None = Field(description="a folder with tasks of your own for suite=lm-eval")
-    split: Literal["test", "val", "train"] | None = Field(description="which part; null: test, or val without one")
+    split: str | None = Field(
+        min_length=1, description="test, val, train, or a set of the task; null: test, or val without one"
+    )
     data: str | None = Field(min_length=1, description="another folder of prepared text to score on; null: the run's")
     limit: int | None = Field(ge=1, description="how many; null: all, or a large fixed sample of a huge set")
     method: Literal["auto", "forced", "generate"] = Field(

@@ -56,8 +56,17 @@ def choose(task: TaskWithAnswers, split: str, limit: int | None) -> Sample:
 def score(
     task: TaskWithAnswers, judge: Judge, split: str, limit: int | None, method: str, watch: Watch = ALONE
 ) -> dict[str, Any]:
-    """Score a model on a split, whole and in slices."""
+    """Score a model on a split, whole and in slices, and on the further sets of its task."""
     began = time.monotonic()
+    found = _score(task, judge, split, limit, method, watch)
+    if split not in task.sets and task.sets:
+        found["sets"] = {name: _score(task, judge, name, limit, method, watch) for name in task.sets}
+    return {**found, "seconds": time.monotonic() - began}
+
+
+def _score(
+    task: TaskWithAnswers, judge: Judge, split: str, limit: int | None, method: str, watch: Watch
+) -> dict[str, Any]:
     sample = choose(task, split, limit)
     right_at = _verdicts(task, judge, sample, method, watch)  # (n, answer tokens) True beyond a short answer
     right = np.all(right_at, axis=1)
@@ -86,7 +95,7 @@ def score(
     if leaked is not None:
         parts = {"leaked": slices.of(leaked), "clean": slices.of(~leaked)}
         found["leak"] = {"mirrored_in_training": int(leaked.sum()), **parts}
-    return {**found, "wrong": wrong, "seconds": time.monotonic() - began}
+    return {**found, "wrong": wrong}
 
 
 def _verdicts(task: TaskWithAnswers, judge: Judge, sample: Sample, method: str, watch: Watch) -> np.ndarray:
@@ -283,8 +292,10 @@ def tables(task: TaskWithAnswers, score: dict[str, Any]) -> list[Table]:
     leak = score.get("leak")
     if leak and leak["mirrored_in_training"] and score["split"] != "train":
         rows += [{"of": words.get(name, name), **leak[name]} for name in ("leaked", "clean")]
+    rows += [{"of": name, **inner} for name, inner in score.get("sets", {}).items()]
     universe = f"{score['universe']:,}" if score["universe"] < 10**12 else f"{score['universe']:.3g}"
-    title = f"{task.title}, {whole} {universe} problems of the {score['split']} split"
+    part = "set" if score["split"] in task.sets else "split"
+    title = f"{task.title}, {whole} {universe} problems of the {score['split']} {part}"
     by_one, by_two = [], []
     for name, keys, cut in _cut(score):
         made = _table(words.get(f"by_{name}", f"By {name.replace('_', ' ')}"), keys, cut)
@@ -301,6 +312,8 @@ def tables(task: TaskWithAnswers, score: dict[str, Any]) -> list[Table]:
         for row in score["wrong"]:
             wrong.add_row(row["question"], row["right"], repr(row["given"]).strip("'"))
         found.append(wrong)
+    for inner in score.get("sets", {}).values():
+        found += tables(task, inner)
     return found
 
 
@@ -313,11 +326,18 @@ def plots(task: TaskWithAnswers, score: dict[str, Any], folder: Path, name: str)
     for cut, keys, rows in _cut(score):
         labels = [words.get(key, key) for key in keys]
         if len(keys) == 1:
-            panels[labels[0]] = [(str(row[keys[0]]), row) for row in rows]
+            end = task.trained_to.get(keys[0])
+            beyond = end is not None and rows[-1][keys[0]] > end
+            label = f"{labels[0]}, trained to {end}" if beyond else labels[0]
+            panels[label] = [(str(row[keys[0]]), row) for row in rows]
         else:
             path = folder / f"{name}_{words.get(f'{cut}.png', f'{cut}.png')}"
             cells = {(row[keys[0]], row[keys[1]]): row["accuracy"] for row in rows}
-            found.append(heat_map(path, cells, labels[0], labels[1], "Exact match"))
+            ends = [task.trained_to.get(key) for key in keys]
+            found.append(heat_map(path, cells, labels[0], labels[1], "Exact match", (ends[0], ends[1])))
     label = f"token of the answer,\n{score['position_kind']}"
     panels[label] = [(row["position"], row) for row in score["by_position"]]
-    return [*found, points(folder / f"{name}_slices.png", panels, "Accuracy, with 95% intervals")]
+    found.append(points(folder / f"{name}_slices.png", panels, "Accuracy, with 95% intervals"))
+    for inner_name, inner in score.get("sets", {}).items():
+        found += plots(task, inner, folder, f"{name}_{inner_name}")
+    return found

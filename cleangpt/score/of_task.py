@@ -32,7 +32,8 @@ def tables(task: Task, score: dict[str, Any]) -> list[Table]:
 def headline(task: Task, score: dict[str, Any]) -> dict[str, Any]:
     """Return what of a score goes into summary.json, by name."""
     names = ("accuracy", "problems") if task.has_answers else ("loss", *task.measures(1.0), "tokens")
-    return {name: score[name] for name in names}
+    sets = {f"{name}/{key}": found[key] for name, found in score.get("sets", {}).items() for key in names}
+    return {name: score[name] for name in names} | sets
 
 
 def show(task: Task, judge: Judge, count: int) -> list[str]:

@@ -14,7 +14,7 @@ from cleangpt.config import composition
 from cleangpt.config.experiment import Config, Imported, parse
 from cleangpt.config.programs import ScoreConfig
 from cleangpt.runs.rundir import Opened, RunDir, find, read_config, refuse_links_outside
-from cleangpt.tasks.contract import Task
+from cleangpt.tasks.contract import Task, TaskWithAnswers
 from cleangpt.terminal import patience
 from cleangpt.tokens import exchange
 
@@ -107,6 +107,9 @@ def _on_its_task(
     from cleangpt.score.evaluate import Watch
 
     split = settings.split or ("test" if task.size("test") else "val")
+    sets = task.sets if isinstance(task, TaskWithAnswers) else []
+    if split not in (there := ["test", "val", "train", *sets]):
+        raise UserError(f"`split` is {split}, which {task.settings.name} does not have: there are {', '.join(there)}")
     with Stop() as stop:
         judging = judge()
         judging.stop = stop

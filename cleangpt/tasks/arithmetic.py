@@ -127,6 +127,11 @@ class Task(PairTask):
     def sets(self) -> list[str]:
         return list(self.settings.sets or ())
 
+    @property
+    def trained_to(self) -> dict[str, int]:
+        a, b = (choose.width(self.settings) * 2)[:2]
+        return {"digits": min(a, b), "length": a, "a": a, "b": b}
+
     def count(self, split: str) -> int:
         return len(self.set(split)[0]) if split in self.sets else super().count(split)
 

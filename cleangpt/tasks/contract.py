@@ -186,6 +186,11 @@ class TaskWithAnswers(Task):
         """Name further sets that are scored, each a split like val and test."""
         return []
 
+    @property
+    def trained_to(self) -> dict[str, int]:
+        """Name the largest value of a slice that is trained on, where sets go beyond it."""
+        return {}
+
     @abstractmethod
     def ask(self, text: str) -> Question:
         """Turn what a person typed into a question; a UserError where the model could not have learned it."""

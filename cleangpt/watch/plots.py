@@ -112,7 +112,14 @@ def bars(path: Path, labels: list[str], heights: list[float], xlabel: str, ylabe
     return save_figure(figure, path)
 
 
-def heat_map(path: Path, cells: dict[tuple[int, int], float], rows: str, columns: str, title: str) -> Path:
+def heat_map(
+    path: Path,
+    cells: dict[tuple[int, int], float],
+    rows: str,
+    columns: str,
+    title: str,
+    ends: tuple[int | None, int | None] = (None, None),  # the last row and column that were trained on
+) -> Path:
     """Draw accuracies by two whole numbers, with the percentages written into the picture."""
     places = np.array(list(cells))
     first, last = np.minimum(places.min(axis=0), 1), places.max(axis=0)
@@ -128,6 +135,10 @@ def heat_map(path: Path, cells: dict[tuple[int, int], float], rows: str, columns
         if not np.isnan(value):
             shade = "black" if value > 0.6 else "white"
             axis.text(column, row, f"{value * 100:.4g}", ha="center", va="center", fontsize=7, color=shade)
+    if ends[0] is not None and ends[1] is not None and (last > ends).any():
+        row, column = ends[0] - first[0] + 0.5, ends[1] - first[1] + 0.5
+        axis.plot([-0.5, column, column], [row, row, -0.5], color="red", linewidth=2)
+        title += " (trained within the line)"
     axis.set_xticks(range(grid.shape[1]), map(str, range(first[1], last[1] + 1)))
     axis.set_yticks(range(grid.shape[0]), map(str, range(first[0], last[0] + 1)))
     axis.set(title=title, xlabel=columns, ylabel=rows)

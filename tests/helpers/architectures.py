@@ -12,7 +12,7 @@ COMMON = {"n_layer": 2, "n_embd": 32, "n_head": 4, "block_size": 24, "vocab_size
 
 def a_gpt(**changes):
     config = {"name": "gpt", **COMMON, **PLAIN["gpt"], "tied": True, "bias": True, "attention": "auto", **changes}
-    return make(gpt.Settings(**config))
+    return make(gpt.Settings(**{"position_rows": config["block_size"], **config}))
 
 
 def a_llama(**changes):

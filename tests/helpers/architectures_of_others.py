@@ -55,7 +55,8 @@ def our_section(**changes):
     common = {"n_layer": 2, "n_embd": 32, "n_head": 4, "block_size": 40, "dropout": 0.1, "attention": "auto"}
     common |= {"vocab_size": VOCABULARY}
     if changes["name"] == "gpt":
-        return gpt.Settings(**{**common, **PLAIN["gpt"], **changes})
+        config = {**common, **PLAIN["gpt"], **changes}
+        return gpt.Settings(**{"position_rows": config["block_size"], **config})
     own = {"head_dim": 8, "n_kv_head": 4, "ffn_dim": 48, "rope_base": 1e4, "rope_scaling": None, "norm_eps": 1e-5}
     return llama.Settings(**{**common, **own, **PLAIN["llama"], **changes})
 

@@ -9,7 +9,10 @@ from typing import Any
 _OFF = {"qk_norm": False, "zero_init": False, "logit_softcap": None, "bigram_embedding": None}
 
 
-PLAIN = {"gpt": {**_OFF, "activation": "gelu_tanh"}, "llama": {**_OFF, "activation": "swiglu"}}
+PLAIN = {
+    "gpt": {**_OFF, "activation": "gelu_tanh", "positions": "learned"},
+    "llama": {**_OFF, "activation": "swiglu", "positions": "rotary"},
+}
 
 
 SMALL = {

@@ -102,7 +102,7 @@ def test_rotary_base_and_qk_norm_change_the_model():
 def test_gpt2_has_its_published_number_of_parameters():
     config = gpt.Settings(
         name="gpt", n_layer=12, n_head=12, n_embd=768, block_size=1024, vocab_size=50257, dropout=0.0, tied=True,
-        bias=True, attention="auto", **PLAIN["gpt"],
+        bias=True, attention="auto", position_rows=1024, **PLAIN["gpt"],
     )  # fmt: skip
     assert parameter_counts(build(config, "meta")) == {
         "total": 124_439_808,

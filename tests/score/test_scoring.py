@@ -31,7 +31,8 @@ def half_trained(s: Settings, name: str) -> Judge:
     common = {"n_layer": 1, "n_embd": 32, "n_head": 2, "dropout": 0.0, "tied": False, "attention": "auto"}
     common |= {"block_size": task.sequence_length, "vocab_size": task.tokenizer.vocab_size}
     if name == "gpt":
-        config = gpt.Settings(name="gpt", bias=True, **PLAIN["gpt"], **common)
+        rows = task.sequence_length
+        config = gpt.Settings(name="gpt", bias=True, position_rows=rows, **PLAIN["gpt"], **common)
     else:
         own = {"head_dim": 16, "n_kv_head": 1, "ffn_dim": 64, "rope_base": 1e4, "norm_eps": 1e-5}
         own |= {"rope_scaling": None, **PLAIN["llama"]}

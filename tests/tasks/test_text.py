@@ -163,7 +163,7 @@ def test_a_context_that_the_text_does_not_fill_is_refused(folder):
 def judged(of: Task, model_name: str = "gpt", **more):
     section = {"name": model_name, "n_layer": 1, "n_embd": 16, "n_head": 2, "block_size": LENGTH, "dropout": 0.0}
     section |= {"tied": False, "attention": "auto", "vocab_size": of.tokenizer.vocab_size}
-    section |= {"bias": False, **PLAIN["gpt"]} if model_name == "gpt" else {}
+    section |= {"bias": False, "position_rows": LENGTH, **PLAIN["gpt"]} if model_name == "gpt" else {}
     model = build(gpt.Settings(**section | more))
     model.initialise(torch.Generator().manual_seed(1))
     for parameter in model.parameters():

@@ -14,7 +14,7 @@ class Operation(operation.Operation):
         "by_carries": "By number of carries",
         "by_longest_carry_run": "By longest run of carries",
         "run": "longest run of carries",
-        "by_cascade": "By longest cascade: a carry that passes columns whose digits add up to the base less one",
+        "by_cascade": "By longest cascade of a carry through nines",
     }
 
     def figures(self, operands: list[np.ndarray]) -> np.ndarray:
