@@ -37,7 +37,10 @@ class Settings(Keys):
             keys = cls.model_construct(**info.data, sets=sets)
             if wrong := choose.mistakes(keys):
                 raise ValueError("or dataset.mixture can't be used: " + "; ".join(wrong))
-            if why := positions.why_not(keys.positions, keys.how()):
+            how = keys.how()
+            if why := how.why_not(how.operation, keys.operands, how.style):
+                raise ValueError(f"can't be written: dataset.format={keys.format} {why}")
+            if why := positions.why_not(keys.positions, how):
                 raise ValueError(f"can't be told of: dataset.positions={keys.positions} {why}")
         return sets
 
@@ -53,8 +56,7 @@ class Settings(Keys):
 
     @property
     def sequence_length(self) -> int:
-        how, widths = self.how(), self.widths
-        return how.question_length(widths) + how.answer_length(widths) - 1
+        return self.how().length(self.widths) - 1
 
     @property
     def position_rows(self) -> int:
@@ -197,12 +199,13 @@ class Task(PairTask):
         self, operands: list[np.ndarray], epoch_keys: np.ndarray | None = None, index: np.ndarray | None = None
     ) -> Batch:
         """Write problems as tokens, and which of them count; with keys of their epochs positions have an offset."""
-        line = self.how.write(operands)
         keys = None
         if epoch_keys is not None and index is not None:
             keys = scramble(scramble(index, 1) ^ epoch_keys.astype(np.uint64), 2)
+        line = self.how.write(operands, keys)
         places = positions.of(self.settings.positions, self.how, line, self.position_rows, keys)
-        return Batch.of(line.question, line.answer, self.tokenizer.pad, self.settings.loss, positions=places)
+        longest = self.how.length([operand.shape[1] for operand in operands])
+        return Batch.of(line.question, line.answer, self.tokenizer.pad, self.settings.loss, places, longest)
 
     # ---- for people
 

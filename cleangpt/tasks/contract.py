@@ -47,10 +47,12 @@ class Batch:
         pad: int | None,
         loss: str = "answer",
         positions: np.ndarray | None = None,
+        columns: int | None = None,
     ) -> "Batch":
         """Write questions (n, P) and answers (n, A), tokens or -1, in rows: a -1 moves behind the end as padding.
 
-        With `loss="all"` the questions are learned too.
+        With `loss="all"` the questions are learned too. `columns` says how long the longest row can be, where that is
+        less than P + A.
         """
         tokens = np.concatenate([questions, answers], axis=1)  # (n, L)
         is_answer = np.zeros(tokens.shape, bool)
@@ -63,6 +65,7 @@ class Batch:
             tokens, is_answer, real = (np.take_along_axis(x, order, axis=1) for x in (tokens, is_answer, real))
             tokens = np.where(real, tokens, pad)
             is_answer &= real
+        tokens, is_answer, real = (x[:, :columns] for x in (tokens, is_answer, real))
         counted = is_answer if loss == "answer" else real
         return cls(
             inputs=tokens[:, :-1],
@@ -70,7 +73,7 @@ class Batch:
             loss_weights=counted[:, 1:].astype(np.float32),
             answer=is_answer[:, 1:],
             real=real[:, :-1],
-            positions=positions,
+            positions=None if positions is None else positions[:, :columns],
         )
 
 

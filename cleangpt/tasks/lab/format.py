@@ -12,6 +12,7 @@ from cleangpt.tasks.lab.operation import Operation
 END, PAD = "\n", " "
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 USUAL = ["+", "*", "=", END, PAD]
+NO_TOKEN = -1  # in a column that a row leaves out
 SYMBOL = -1  # what stands for no digit: an operator, a sign, an end
 
 
@@ -57,19 +58,19 @@ class Line(NamedTuple):
     numbers: np.ndarray  # (P,) the operand that a column belongs to, or SYMBOL
     powers: np.ndarray  # (P,) which digit of it stands there, 0 the lowest, or SYMBOL
     answer_powers: np.ndarray  # (n, A) which digit of the answer stands there, or SYMBOL
-    final: np.ndarray | None = None  # (n, A) bool, the part that is the answer itself; None: all of it
 
 
 class Format(ABC):
     """A way to write problems of an operation."""
 
-    unique: ClassVar[bool] = True  # one text alone is right, so that a forced pass can judge it
+    marker: str | None = None  # stands before the answer itself, where there is more; None: there is not
     by_step: ClassVar[bool] = True  # which digit the k-th token of an answer is, is known before it is written
 
     def __init__(self, operation: Operation, style: Style, usual: bool = True):
         self.operation, self.style = operation, style
         self.tokens, self.end, self.pad = vocabulary(style, operation, self.extra(), usual)
         self.ids = {token: number for number, token in enumerate(self.tokens)}
+        self._lengths: dict[tuple[int, ...], int] = {}
 
     def extra(self) -> list[str]:
         """List the symbols that it needs beside those of the style."""
@@ -81,8 +82,15 @@ class Format(ABC):
         return None
 
     @abstractmethod
-    def write(self, operands: list[np.ndarray]) -> Line:
-        """Write problems with their right answers."""
+    def write(self, operands: list[np.ndarray], keys: np.ndarray | None = None) -> Line:
+        """Write problems with their right answers. In training there are keys (n,), for what a format draws."""
+
+    def plain(self, tokens: list[int]) -> list[int]:
+        """Take the answer itself out of the tokens of an answer, its end left out."""
+        if self.marker is None:
+            return tokens
+        where = [place for place, token in enumerate(tokens) if token == self.ids[self.marker]]
+        return tokens[where[-1] + 1 :] if where else tokens
 
     @abstractmethod
     def answer_length(self, widths: list[int]) -> int:
@@ -90,12 +98,23 @@ class Format(ABC):
 
     def question_length(self, widths: list[int]) -> int:
         """Count the tokens of the longest question about operands of so many figures."""
-        s = self.style
-        digits = sum(widths) if s.pad_operands is None else max([*widths, s.pad_operands]) * len(widths)
+        s, digits = self.style, self.digits_asked(widths)
         digits += sum(bool(symbol) for symbol in (s.start, s.equals)) + (len(widths) - 1) * bool(s.operator)
         return digits + bool(s.space) * (2 * (len(widths) - 1) * bool(s.operator) + 2 * bool(s.equals))
 
+    def length(self, widths: list[int]) -> int:
+        """Count the tokens of the longest problem with operands of so many figures."""
+        key = tuple(widths)
+        if key not in self._lengths:
+            self._lengths[key] = self.question_length(widths) + self.answer_length(widths)
+        return self._lengths[key]
+
     # ---- what formats are made of
+
+    def digits_asked(self, widths: list[int]) -> int:
+        """Count the digits of the longest question."""
+        pad = self.style.pad_operands
+        return sum(widths) if pad is None else max([*widths, pad]) * len(widths)
 
     def padding(self, operands: list[np.ndarray]) -> np.ndarray:
         """Count the digits (n,) that operands are filled up to."""
@@ -168,6 +187,43 @@ class Format(ABC):
         add = ((0, 0), (0, 1))
         end = np.pad(tokens, add, constant_values=self.ids[self.style.end])
         return end, np.pad(powers, add, constant_values=SYMBOL)
+
+
+class Scratchpad(Format):
+    """A sum of two numbers with what has to be written down before it."""
+
+    SYMBOLS: ClassVar[str]  # that it needs
+    marker, by_step = ".", False
+
+    def extra(self) -> list[str]:
+        return list(self.SYMBOLS)
+
+    @classmethod
+    def why_not(cls, operation: Operation, operands: int, style: Style) -> str | None:
+        if operation.symbol != "+" or operands != 2 or operation.modulus is not None:
+            return "is for sums of two numbers: set dataset.operation=add and dataset.operands=2"
+        return None
+
+    @abstractmethod
+    def steps(self, operands: list[np.ndarray]) -> list[np.ndarray]:
+        """Write what comes before the sum: columns of tokens (n,), with the marker last."""
+
+    def write(self, operands: list[np.ndarray], keys: np.ndarray | None = None) -> Line:
+        answer, powers = self.number(self.operation.answer(operands), self.answer_padding(operands))
+        before = np.stack(self.steps(operands), axis=1)
+        tokens = np.concatenate([before, answer], axis=1)
+        places = np.concatenate([np.full(before.shape, SYMBOL), powers], axis=1)
+        question, numbers, own = self.question(operands)
+        tokens, places = self.closed(tokens, places)
+        return Line(question, tokens, numbers, own, places)
+
+    def answer_length(self, widths: list[int]) -> int:
+        nines = [np.full((1, width), self.operation.base - 1) for width in widths]
+        return int((self.write(nines).answer >= 0).sum())
+
+    def text(self, words: str, there: np.ndarray) -> list[np.ndarray]:
+        """Write a few symbols, a column each, in the rows (n,) that have them."""
+        return [np.where(there, self.ids[symbol], NO_TOKEN) for symbol in words]
 
 
 def filled_up(digits: np.ndarray, width: np.ndarray) -> np.ndarray:

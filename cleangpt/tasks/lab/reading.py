@@ -50,11 +50,12 @@ class Reader:
             tokens = tokens[: tokens.index(end)]
         while tokens and tokens[-1] == pad:
             tokens = tokens[:-1]
+        whole, tokens = tokens, self.how.plain(tokens)
         digits, sign = tokens[::-1] if self.how.style.reversed_answer else tokens, ""
         if self.operation.is_signed and digits and self.how.tokens[digits[0]] in "+-":
             digits, sign = digits[1:], self.how.tokens[digits[0]].strip("+")
         if not digits or any(token >= self.keys.base for token in digits):
-            return "".join(self.how.tokens[token] for token in tokens)
+            return "".join(self.how.tokens[token] for token in whole)
         return sign + self.number(digits)
 
     def answer_of(self, row: np.ndarray) -> str:

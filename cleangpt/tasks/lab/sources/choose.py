@@ -60,6 +60,8 @@ def mistakes(keys: Keys) -> list[str]:
                 found.append(f"`{where}`: {name} is no slice of dataset.operation={keys.operation}: {', '.join(names)}")
             elif isinstance(value, list) and len(value) != 2:
                 found.append(f"`{where}`: {name} must be a number or [least, most]")
+    if keys.operation == "divide" and not is_numbered(keys):
+        found.append("dataset.operation=divide is for all pairs of numbers: leave how problems are drawn as it was")
     taken = {"train", "val", "test"} & set(keys.sets or {})
     return found + [f"`dataset.sets` holds {name}, which is a split of its own" for name in sorted(taken)]
 
@@ -144,7 +146,7 @@ def named(
     for a, b in cells:
         exact = Draw((a, a), "pair", (b, b), whole.where)
         rows = distinct(_maker(keys, [exact]), part.each, derive(key, a, b), is_apart)
-        found.append([figures.widened(x, max(high, high_b)) for x in rows])
+        found.append([figures.widened(x, most) for x, most in zip(rows, width(keys, name), strict=True)])
     return [np.concatenate(column) for column in zip(*found, strict=True)]
 
 

@@ -55,13 +55,15 @@ class Maker:
     def __init__(self, operation: Operation, operands: int, draws: Sequence[Draw], largest: int | None = None):
         self.operation, self.operands, self.draws = operation, operands, list(draws)
         self.largest = largest  # numbers are below it, where it is given
-        self.width = max(max(draw.digits[1], (draw.second or (0, 0))[1]) for draw in self.draws)
+        first = max(draw.digits[1] for draw in self.draws)
+        second = max((draw.second or draw.digits)[1] for draw in self.draws)
+        self.widths = [first, second, *[first] * operands][:operands]
         self.shares = np.cumsum([draw.weight for draw in self.draws])
         self.shares /= self.shares[-1]
 
     def make(self, keys: np.ndarray) -> list[np.ndarray]:
         """Draw a problem for each key (n,), whatever its conditions are: figures (n, W) for each operand."""
-        found = [np.full((len(keys), self.width), figures.NONE) for _ in range(self.operands)]
+        found = [np.full((len(keys), width), figures.NONE) for width in self.widths]
         which = np.searchsorted(self.shares, uniforms(derive(0, "draw"), keys), side="right")
         for number, draw in enumerate(self.draws):
             here = np.flatnonzero(which == number)
@@ -91,7 +93,7 @@ class Maker:
             length = self._length(
                 own, draw.lengths, keys, 0 if draw.lengths == "length" and own == draw.digits else number
             )
-            found.append(figures.widened(self._operand(own, draw.lengths, length, keys, number), self.width))
+            found.append(figures.widened(self._operand(own, draw.lengths, length, keys, number), self.widths[number]))
         return found
 
     def _operand(
@@ -179,7 +181,7 @@ class Drawn:
         if split != "train":
             return [operand[item] for operand in self.held(split)]
         keys = scramble(item, derive(self.seed, "samples"))
-        found = [np.empty((len(item), self.maker.width), np.int64) for _ in range(self.maker.operands)]
+        found = [np.empty((len(item), width), np.int64) for width in self.maker.widths]
         missing = np.arange(len(item))
         for attempt in range(TRIES):
             mine = scramble(keys[missing], attempt)
@@ -227,8 +229,7 @@ def distinct(maker: Maker, size: int, key: int, allowed: Callable[[list[np.ndarr
                 for whole, operand in zip(kept, drawn, strict=True):
                     whole.append(operand[place])
         barren = 0 if len(seen) > before else barren + 1
-    width = maker.width
-    return [np.array(rows).reshape(-1, width).astype(np.int64) for rows in kept]
+    return [np.array(rows).reshape(-1, width).astype(np.int64) for rows, width in zip(kept, maker.widths, strict=True)]
 
 
 def flat(cuts: dict) -> dict[str, np.ndarray]:
