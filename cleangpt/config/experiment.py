@@ -66,8 +66,10 @@ class TrainConfig(Section):
     snapshot_every: int | None = Field(ge=1, description="steps between snapshots; null: only at the end")
     snapshot_minutes: float | None = Field(gt=0, description="minutes between snapshots, at most; null: no limit")
     keep_snapshots: int | None = Field(ge=1, description="newest snapshots that are kept; null: all")
-    early_stopping: int | None = Field(ge=1, description="evaluations without a better val/loss; null: off")
+    early_stopping: int | None = Field(ge=1, description="evaluations without a better train.best; null: off")
     stop_when: StopWhen | None
+    best: str = Field(min_length=1, description="the score of the evaluations that best/ goes by")
+    eval_train: int | None = Field(ge=1, description="samples trained on that evaluations look at too; null: none")
     freeze: list[str] = Field(description="parameters that stay as they are: names, parts of names, or patterns")
     nonfinite: Literal["stop", "skip"] = Field(description="what to do with a step whose gradient is not finite")
     nonfinite_limit: int = Field(ge=1, description="steps in a row that nonfinite=skip may skip")

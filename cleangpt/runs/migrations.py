@@ -70,7 +70,8 @@ def _from_2(data: dict[str, Any]) -> None:
 
 
 def _from_3(data: dict[str, Any]) -> None:
-    """Add the keys of arithmetic, of which there were sums and products, and of positions."""
+    """Add the keys of arithmetic, of which there were sums and products, of positions and of best/."""
+    _fill(data, "train", best="val/loss", eval_train=None)
     model = _section(data, "model")
     if model.get("name") == "gpt":
         _fill(data, "model", positions="learned", position_rows=model.get("block_size"))

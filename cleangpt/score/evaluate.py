@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cleangpt.basics.seeds import Permutation
 from cleangpt.machine import distributed
 from cleangpt.machine.distributed import World
 from cleangpt.machine.signals import Stop, Stopped
@@ -133,39 +134,54 @@ class Watch:
 ALONE = Watch(voice=Nobody())
 
 
-def validate(judge: Judge, task: Task, watch: Watch = ALONE) -> dict[str, float]:
-    """Compute loss and accuracy on the fixed validation set: sums over all processes, divided once."""
-    share = judge.share(task.val_size)
-    step = 16 * judge.rows_at_once(task.sequence_length)
-    sums = torch.zeros(5, dtype=torch.float64, device=judge.device if judge.device.type != "mps" else "cpu")
+def validate(judge: Judge, task: Task, watch: Watch = ALONE, of_train: int | None = None) -> dict[str, float]:
+    """Compute loss and accuracy on the fixed validation set, and on so many fixed samples that are trained on."""
     unit = "problems" if task.has_answers else "windows"
     with patience.doing("Evaluating", task.val_size, unit, watch.voice) as progress:
-        for start in range(share.start, share.stop, step):
-            if judge.stop.number:
-                break
-            batch = task.batch("val", np.arange(start, min(start + step, share.stop)))
-            since = first_that_counts(batch)
-            weights, answer = (
-                None if x is None else on_device(x[:, since:], judge.device) for x in (batch.loss_weights, batch.answer)
-            )
-            row = 0
-            for likeliest, targets, losses in judge.teacher_forced(batch):
-                rows = slice(row, row := row + len(targets))
-                weight = torch.ones_like(losses) if weights is None else weights[rows]
-                found = [(losses * weight).sum(), weight.sum()]
-                if answer is not None:
-                    found.append(((likeliest == targets) | ~answer[rows]).all(dim=1).sum())
-                    found.append(torch.tensor(len(targets)))
-                sums[: len(found)] += torch.stack([value.to(sums) for value in found])
-                progress.advance(len(targets) * judge.world.size)
-        sums[4] = judge.stop.number
-        loss, weight, right, count, stopped = distributed.sum_in_place(sums).tolist()
+        loss, accuracy = _means(judge, task, "val", np.arange(task.val_size), progress.advance)
+    scores = {"val/loss": loss}
+    if accuracy is not None:
+        scores["val/accuracy"] = accuracy
+    scores |= {f"val/{name}": measure.value for name, measure in task.measures(loss).items()}
+    if of_train is not None:
+        size = task.size("train")
+        index = Permutation(size, task.key("evaluated"))(np.arange(min(of_train, size)))
+        scores["train/evaluated_loss"], accuracy = _means(judge, task, "train", index, lambda _: None)
+        if accuracy is not None:
+            scores["train/accuracy"] = accuracy
+    return scores
+
+
+def _means(
+    judge: Judge, task: Task, split: str, index: np.ndarray, advance: Callable[[int], None]
+) -> tuple[float, float | None]:
+    """Compute the mean loss of samples and the share of right ones: sums over all processes, divided once."""
+    share = judge.share(len(index))
+    step = 16 * judge.rows_at_once(task.sequence_length)
+    sums = torch.zeros(5, dtype=torch.float64, device=judge.device if judge.device.type != "mps" else "cpu")
+    for start in range(share.start, share.stop, step):
+        if judge.stop.number:
+            break
+        batch = task.batch(split, index[start : min(start + step, share.stop)])
+        since = first_that_counts(batch)
+        weights, answer = (
+            None if x is None else on_device(x[:, since:], judge.device) for x in (batch.loss_weights, batch.answer)
+        )
+        row = 0
+        for likeliest, targets, losses in judge.teacher_forced(batch):
+            rows = slice(row, row := row + len(targets))
+            weight = torch.ones_like(losses) if weights is None else weights[rows]
+            found = [(losses * weight).sum(), weight.sum()]
+            if answer is not None:
+                found.append(((likeliest == targets) | ~answer[rows]).all(dim=1).sum())
+                found.append(torch.tensor(len(targets)))
+            sums[: len(found)] += torch.stack([value.to(sums) for value in found])
+            advance(len(targets) * judge.world.size)
+    sums[4] = judge.stop.number
+    loss, weight, right, count, stopped = distributed.sum_in_place(sums).tolist()
     if stopped:
         raise Stopped(judge.stop.number)
-    scores = {"val/loss": loss / weight}
-    if task.has_answers:
-        scores["val/accuracy"] = right / count
-    return scores | {f"val/{name}": measure.value for name, measure in task.measures(loss / weight).items()}
+    return loss / weight, right / count if task.has_answers else None
 
 
 def first_that_counts(batch: Batch) -> int:

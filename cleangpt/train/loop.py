@@ -320,10 +320,11 @@ class Trainer:
     def evaluate(self) -> dict[str, float]:
         """Score the weights as they are now; if they are the best so far, keep exactly these."""
         state = self.state
-        scores = evaluate.validate(self.judge, self.task, evaluate.Watch(voice=self.tracker.voice))
+        watch = evaluate.Watch(voice=self.tracker.voice)
+        scores = evaluate.validate(self.judge, self.task, watch, self.config.train.eval_train)
         finite = math.isfinite(scores["val/loss"])
         state.scores, state.scored_step = scores if finite else None, state.step
-        if finite and (state.best is None or scores["val/loss"] < state.best["val/loss"]):
+        if finite and (state.best is None or self._is_better(scores, state.best)):
             state.best, state.best_step, state.worse = scores, state.step, 0
             self.save_weights(self.run.best)
         else:
@@ -335,6 +336,8 @@ class Trainer:
         words = [f"val/loss {scores['val/loss']:.5f}"]
         if "val/accuracy" in scores:
             words.append(f"exact match {scores['val/accuracy']:.2%}")
+        if "train/accuracy" in scores:
+            words.append(f"of training samples {scores['train/accuracy']:.2%}")
         words += [f"{n.replace('_', ' ')} {scores[f'val/{n}']:.4f}" for n in self.task.measures(scores["val/loss"])]
         words += ["(best so far)"] if state.best_step == state.step else []
         self.tracker.say(f"step {state.step}: {'  '.join(words)}")
@@ -342,6 +345,13 @@ class Trainer:
             shown = [f"    {text}" for text in of_task.show(self.task, self.judge, self.config.logger.samples)]
             self.tracker.say(("" if sum(map(len, shown)) <= NARROW else "\n").join(shown))
         return scores
+
+    def _is_better(self, scores: dict[str, float], best: dict[str, float]) -> bool:
+        """Compare two evaluations by train.best, and those that are alike by their loss."""
+        name = self.config.train.best
+        sign = 1 if name.partition("/")[2] in self.task.more_is_better else -1
+        ours, theirs = ((sign * found.get(name, -math.inf * sign), -found["val/loss"]) for found in (scores, best))
+        return ours > theirs
 
     def save_weights(self, folder: Path) -> None:
         """Copy the weights; they are written into best/ or final/ while training goes on."""

@@ -54,7 +54,7 @@ def outlook(trainer: Trainer) -> list[str]:
     if train.stop_when:
         found.append(f"it ends as soon as {train.stop_when.in_words()}")
     if train.early_stopping:
-        found.append(f"it ends after {counted(train.early_stopping, 'evaluation')} without a better val/loss")
+        found.append(f"it ends after {counted(train.early_stopping, 'evaluation')} without a better {train.best}")
     if train.test_at_end and task.size("test"):
         found.append(f"then its best weights are scored on {counted(task.size('test'), 'test sample')}")
     return found
@@ -100,7 +100,7 @@ def end(trainer: Trainer, status: str) -> list[str]:
     """Say why training ended where it did."""
     asked, state, steps = trainer.config.train.stop_when, trainer.state, trainer.config.train.steps
     if status == "early_stopped":
-        return [f"Stopped early: no better val/loss in {counted(state.worse, 'evaluation')}."]
+        return [f"Stopped early: no better {trainer.config.train.best} in {counted(state.worse, 'evaluation')}."]
     if asked is None:
         return []
     if trainer.is_solved():

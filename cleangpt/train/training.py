@@ -118,18 +118,21 @@ def _task(asked: Asked[Config]) -> Task:
 
 
 def _refuse_unknown_goal(config: Config, task: Task) -> None:
-    """Refuse to end a run by what is not among the scores of its evaluations."""
-    if (rule := config.train.stop_when) is None:
-        return
+    """Refuse to end a run, or to judge it, by what is not among the scores of its evaluations."""
     scores = ["val/loss", *(["val/accuracy"] if task.has_answers else [])]
     scores += [f"val/{name}" for name in task.measures(1.0)]
-    if rule.metric not in scores:
-        raise UserError(
-            f"`train.stop_when.metric` is {rule.metric}, which dataset={config.dataset.name} does not have: it has "
-            + ", ".join(scores)
-        )
-    if rule.metric == "val/accuracy" and max(rule.at_least or 0, rule.at_most or 0) > 1:
-        raise UserError("`train.stop_when` is about val/accuracy, a share: write 0.95 for 95%")
+    if config.train.eval_train:
+        scores += ["train/evaluated_loss", *(["train/accuracy"] if task.has_answers else [])]
+    rule = config.train.stop_when
+    asked = {"best": config.train.best, **({"stop_when.metric": rule.metric} if rule else {})}
+    for key, metric in asked.items():
+        if metric not in scores:
+            raise UserError(
+                f"`train.{key}` is {metric}, which dataset={config.dataset.name} does not have: it has "
+                + ", ".join(scores)
+            )
+    if rule and rule.metric.endswith("/accuracy") and max(rule.at_least or 0, rule.at_most or 0) > 1:
+        raise UserError(f"`train.stop_when` is about {rule.metric}, a share: write 0.95 for 95%")
 
 
 def _where_to_go_on(config: Config, run: RunDir, resume: Path | None) -> tuple[Path | None, list[str]]:

@@ -1,0 +1,335 @@
+"""Operations, formats and positions against plain Python: integers, strings and loops, written apart from them."""
+
+import random
+
+import numpy as np
+import pytest
+from helpers.sums import settings
+
+from cleangpt.basics.errors import ConfigError, UserError
+from cleangpt.tasks.arithmetic import Task
+from cleangpt.tasks.contract import Question
+
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def task(**changes) -> Task:
+    return Task(settings(name="arithmetic", **changes))
+
+
+def in_base(value: int, base: int) -> str:
+    text = ""
+    while value or not text:
+        text, value = DIGITS[value % base] + text, value // base
+    return text
+
+
+def asked(of: Task, split: str, count: int = 200) -> list[Question]:
+    return of.questions(of.batch(split, np.arange(min(count, of.size(split))), np.arange(min(count, of.size(split)))))
+
+
+# What is right, as a person would say it: (changes, answer to the texts of the operands).
+OPERATIONS = {
+    "sums": ({}, lambda a, b: str(int(a) + int(b))),
+    "sums of four": ({"operands": 4, "padded": False}, lambda *x: str(sum(map(int, x)))),
+    "binary sums": ({"base": 2, "digits": 7}, lambda a, b: in_base(int(a, 2) + int(b, 2), 2)),
+    "hexadecimal products": (
+        {"operation": "multiply", "base": 16, "padded": False},
+        lambda a, b: in_base(int(a, 16) * int(b, 16), 16),
+    ),
+    "differences": ({"operation": "subtract"}, lambda a, b: str(int(a) - int(b))),
+    "unpadded differences": ({"operation": "subtract", "padded": False, "reversed": False}, lambda a, b: str(int(a) - int(b))),
+    "products": ({"operation": "multiply"}, lambda a, b: str(int(a) * int(b))),
+    "4 by 1 products": ({"operation": "multiply", "digits": 4, "digits_b": 1}, lambda a, b: str(int(a) * int(b))),
+    "products of three": ({"operation": "multiply", "operands": 3}, lambda a, b, c: str(int(a) * int(b) * int(c))),
+    "maximum": ({"operation": "maximum", "operands": 3}, lambda *x: str(max(map(int, x)))),
+    "sums modulo 97 in digits": ({"modulus": 97, "digits": 2}, lambda a, b: str((int(a) + int(b)) % 97)),
+    "differences modulo 10": ({"operation": "subtract", "modulus": 10, "digits": 1}, lambda a, b: str((int(a) - int(b)) % 10)),
+    "copy": ({"operation": "copy", "operands": 1, "padded": False, "reversed": False}, lambda a: a),
+    "reverse": ({"operation": "reverse", "operands": 1, "padded": False, "reversed": False}, lambda a: a[::-1]),
+    "sort": ({"operation": "sort", "operands": 1, "padded": False, "reversed": False}, lambda a: "".join(sorted(a))),
+    "parity": ({"operation": "parity", "operands": 1, "padded": False, "base": 2, "digits": 8}, lambda a: str(a.count("1") % 2)),
+}  # fmt: skip
+SYMBOLS = {"add": "+", "subtract": "-", "multiply": "*", "maximum": ","}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_answer_is_what_python_computes(name):
+    changes, right = OPERATIONS[name]
+    of = task(**changes)
+    symbol = SYMBOLS.get(of.settings.operation)
+    for split in ("train", "val", "test"):
+        for question in asked(of, split):
+            operands = question.text.split(symbol) if symbol else [question.text]
+            assert question.read(question.right) == right(*operands), question.text
+
+
+@pytest.mark.parametrize("operation", ["add", "subtract", "multiply", "divide"])
+@pytest.mark.parametrize("p", [5, 97])
+def test_modulo_an_odd_number_every_pair_is_in_one_split_and_each_number_is_a_token(operation, p):
+    of = task(operation=operation, modulus=p, base=p, digits=1, split="ordered")
+    seen = {}
+    for split in ("train", "val", "test"):
+        batch = of.batch(split, np.arange(of.size(split)))
+        assert batch.inputs.shape[1] == of.sequence_length == 5
+        for a, b, c in zip(batch.inputs[:, 0], batch.inputs[:, 2], batch.inputs[:, 4], strict=True):
+            assert (int(a), int(b)) not in seen
+            seen[int(a), int(b)] = int(c)
+    pairs = [(a, b) for a in range(p) for b in range(operation == "divide", p)]
+    assert sorted(seen) == pairs
+    right = {
+        "add": lambda a, b: (a + b) % p,
+        "subtract": lambda a, b: (a - b) % p,
+        "multiply": lambda a, b: a * b % p,
+        "divide": lambda a, b: next(q for q in range(p) if q * b % p == a),
+    }[operation]
+    assert all(seen[a, b] == right(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("p", [3, 5, 7, 97])
+def test_modulo_an_odd_number_both_orders_of_a_pair_are_in_one_split(p):
+    of = task(modulus=p, base=p, digits=1, test_fraction=0.3, val_fraction=0.3)
+    place = {}
+    for split in ("train", "val", "test"):
+        batch = of.batch(split, np.arange(of.size(split)))
+        place |= {(int(a), int(b)): split for a, b in zip(batch.inputs[:, 0], batch.inputs[:, 2], strict=True)}
+    assert len(place) == p * p
+    assert all(place[a, b] == place[b, a] for a, b in place)
+
+
+# ---- slices
+
+
+def test_the_slices_of_sums_and_differences_are_what_a_person_counts_on_paper():
+    for operation in ("add", "subtract"):
+        of = task(operation=operation, digits=4)
+        index = np.arange(300)
+        cuts = {}
+        for name, values in of.slices("val", index).items():
+            cuts |= values if isinstance(values, dict) else {name: values}
+        for row, question in enumerate(asked(of, "val", 300)):
+            a, b = map(int, question.text.split("+" if operation == "add" else "-"))
+            if operation == "subtract" and a < b:
+                a, b = b, a
+            flags, nines, carry = [], [], 0
+            for k in range(5):
+                x, y = a // 10**k % 10, b // 10**k % 10
+                total = x + y + carry if operation == "add" else x - y - carry
+                nines.append(x + y == 9 and carry and total >= 10)
+                carry = int(total >= 10 or total < 0)
+                flags.append(carry)
+            runs = [len(run) for run in "".join(map(str, flags)).split("0")]
+            count, run = ("carries", "run") if operation == "add" else ("borrows", "run")
+            assert cuts[count][row] == sum(flags)
+            assert cuts[run][row] == max(runs)
+            if operation == "add":
+                assert cuts["cascade"][row] == max(len(r) for r in "".join("1" if n else "0" for n in nines).split("0"))
+            else:
+                first, second = map(int, question.text.split("-"))
+                assert cuts["negative"][row] == (first < second)
+
+
+# ---- formats
+
+
+def padded(text: str, width: int) -> str:
+    return text.zfill(width)
+
+
+STYLES = [
+    {"padded": p, "reversed": r} for p in (False, True, "operands", "answer") for r in (False, True, "operands", "all")
+]
+
+
+@pytest.mark.parametrize("style", STYLES, ids=str)
+@pytest.mark.parametrize("digits", [3, [1, 4]], ids=str)
+def test_a_row_is_written_as_the_style_says(style, digits):
+    of = task(digits=digits, lengths="value" if digits == 3 else "pair", **style)
+    batch = of.batch("train", np.arange(100), np.arange(100))
+    for row, question in enumerate(of.questions(batch)):
+        a, b = question.text.split("+")
+        answer = str(int(a) + int(b))
+        longest = 3 if digits == 3 else max(len(a), len(b))
+        if style["padded"] in (True, "operands"):
+            a, b = a.zfill(longest), b.zfill(longest)
+        if style["padded"] in (True, "answer"):
+            answer = answer.zfill(longest + 1)
+        if style["reversed"] in ("operands", "all"):
+            a, b = a[::-1], b[::-1]
+        if style["reversed"] in (True, "all"):
+            answer = answer[::-1]
+        text = f"{a}+{b}={answer}\n"
+        assert of.tokenizer.decode(batch.inputs[row].tolist()).startswith(text[:-1])
+        assert of.tokenizer.decode(question.tokens + question.right) == text
+        assert of.ask(question.text).tokens == question.tokens
+
+
+def simplified(a: str, b: str) -> str:
+    width, carry, steps = max(len(a), len(b)), 0, []
+    for k in range(1, width + 1):
+        total = int(a.zfill(width)[-k]) + int(b.zfill(width)[-k]) + carry
+        carry = total // 10
+        steps.append(f"A->{total % 10},C->{carry}")
+    return ";".join(steps) + "." + str(int(a) + int(b))
+
+
+def on_paper(a: str, b: str) -> str:
+    width, carry, done, text = max(len(a), len(b)), 0, "", ""
+    a, b = a.zfill(width), b.zfill(width)
+    for k in range(width):
+        left, right = a[: width - k], b[: width - k]
+        total = int(left[-1]) + int(right[-1]) + carry
+        text += f"[{','.join(left)}]+[{','.join(right)}],A=[{','.join(done)}],C={carry},"
+        text += f"{left[-1]}+{right[-1]}+{carry}={total},A->{total % 10},C->{total // 10};"
+        done, carry = str(total % 10) + done, total // 10
+    return f"{text}[]+[],A=[{','.join(done)}],C={carry}.{int(a) + int(b)}"
+
+
+@pytest.mark.parametrize(("name", "written"), [("scratchpad", simplified), ("detailed", on_paper)])
+def test_a_scratchpad_is_the_work_of_a_sum_and_its_answer_is_what_stands_behind(name, written):
+    of = task(format=name, digits=[1, 5], lengths="pair", padded=False, reversed=False)
+    for question in asked(of, "train", 100):
+        a, b = question.text.split("+")
+        assert of.tokenizer.decode(question.right) == written(a, b) + "\n"
+        assert question.read(question.right) == str(int(a) + int(b))
+    nines = of.ask("99999+99999")
+    assert len(nines.tokens) + len(nines.right) - 1 == of.sequence_length
+
+
+def test_hints_name_the_places_of_digits_and_begin_anywhere_in_training_only():
+    of = task(format="hints", digits=4, padded=False)
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    offsets = set()
+    for split in ("train", "val"):
+        for question in asked(of, split):
+            text = of.tokenizer.decode(question.tokens + question.right)
+            a, b = question.text.split("+")
+            first = letters.index(text[2 * len(a) - 2])
+            offsets |= {first} if split == "train" else set()
+            assert split == "train" or first == 0
+
+            def hinted(number: str, first: int = first) -> list[str]:
+                return [letters[first + k] + digit for k, digit in enumerate(number[::-1])]
+
+            right = "".join(hinted(str(int(a) + int(b))))
+            assert text == f"{''.join(hinted(a)[::-1])}+{''.join(hinted(b)[::-1])}={right}\n"
+            assert question.read(question.right) == str(int(a) + int(b))
+    assert len(offsets) > 20
+
+
+# ---- positions
+
+
+def ids(of: Task, question: Question) -> dict[str, list[int]]:
+    """The positions of the digits of a, of b, and of the answer, the lowest digit first."""
+    text = of.tokenizer.decode(question.tokens + question.right)
+    places = dict(zip(range(len(text)), question.positions, strict=False))
+    a, rest = text.index("+"), text.index("=")
+    parts = {"a": range(a), "b": range(a + 1, rest), "answer": range(rest + 1, len(text) - 1)}
+    found = {name: [places[k] for k in part] for name, part in parts.items()}
+    return {name: values if name == "answer" else values[::-1] for name, values in found.items()}
+
+
+@pytest.mark.parametrize("padding", [False, True])
+def test_coupled_positions_are_alike_where_digits_are_added(padding):
+    of = task(digits=[1, 6], lengths="pair", padded=padding, positions="coupled", position_range=30)
+    starts = set()
+    for split in ("train", "val"):
+        for question in asked(of, split):
+            found = ids(of, question)
+            lowest = found["a"][0]
+            for values in found.values():
+                assert values == list(range(lowest, lowest + len(values)))
+            assert max(question.positions) < of.position_rows == 30
+            starts |= {lowest} if split == "train" else set()
+            assert split == "train" or lowest == 2
+    assert len(starts) > 10
+
+
+def test_abacus_positions_count_the_digits_of_each_number_as_they_are_written():
+    of = task(digits=[1, 6], lengths="pair", padded=False, reversed="all", positions="abacus", position_range=30)
+    for question in asked(of, "val"):
+        text = of.tokenizer.decode(question.tokens + question.right)
+        expected, place = [], 0
+        for character in text[: len(question.tokens)]:
+            place = place + 1 if character.isdigit() else 0
+            expected.append(place)
+        expected += range(1, len(question.right) + 1)
+        assert question.positions[: len(text)] == expected
+
+
+@pytest.mark.parametrize("kind", ["random_start", "randomized"])
+def test_random_positions_rise_and_stay_within_their_range(kind):
+    of = task(positions=kind, position_range=50)
+    batch = of.batch("train", np.arange(300), np.arange(300))
+    places = batch.positions[:, :-1]
+    assert (np.diff(places, axis=1) > 0).all()
+    assert places.min() == 0
+    assert places.max() >= 48  # the last target is not read
+    assert np.array_equal(batch.positions, of.batch("train", np.arange(300), np.arange(300)).positions)
+    assert not np.array_equal(batch.positions, of.batch("train", np.arange(300), 7 + np.arange(300)).positions)
+
+
+# ---- what makes no sense
+
+WRONG = [
+    ({"operation": "divide", "split": "ordered"}, "is modulo a prime"),
+    ({"operation": "divide", "modulus": 91, "split": "ordered"}, "is modulo a prime"),
+    ({"operation": "divide", "modulus": 97}, "must be ordered"),
+    ({"operation": "maximum", "modulus": 97}, "has no meaning modulo"),
+    ({"operation": "copy"}, "must be 1 with dataset.operation=copy"),
+    ({"operation": "subtract", "operands": 3}, "must be 2 with dataset.operation=subtract"),
+    ({"format": "scratchpad", "operation": "multiply"}, "is for sums of two numbers"),
+    ({"format": "hints", "base": 16}, "has letters of its own"),
+    ({"positions": "coupled", "padded": False, "reversed": False}, "which digit comes first"),
+    ({"positions": "abacus", "format": "scratchpad"}, "which digit comes next"),
+    ({"position_range": 30}, "has no meaning with dataset.positions=natural"),
+    ({"digits": [3, 1]}, "must be a number or [least, most]"),
+    ({"digits": [1, 2, 3]}, "must be a number or [least, most]"),
+    ({"sets": {"test": {"digits": 3}}}, "a split of its own"),
+    ({"sets": {"far": {"digit": 3}}}, "`digit` is not a key"),
+    ({"sets": {"far": {"where": {"borrows": 3}}}}, "borrows is no slice of dataset.operation=add"),
+    ({"sets": {"far": {"digits": [5, 2]}}}, "must be a number or [least, most]"),
+    ({"mixture": [{"lengths": "long"}]}, "lengths must be value, length, pair"),
+    ({"padded": False, "symbols": False}, "must be true with dataset.padded=false"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), WRONG, ids=lambda value: str(value)[:60])
+def test_a_combination_that_makes_no_sense_is_refused_in_a_sentence(changes, words):
+    with pytest.raises(ConfigError) as error:
+        settings(name="arithmetic", **changes)
+    assert words in str(error.value)
+
+
+def test_what_the_model_could_not_have_learned_is_refused():
+    for changes, text, words in (
+        ({}, "12-7", "knows sums only"),
+        ({}, "1234+1", "has 4 digits"),
+        ({"modulus": 97, "digits": 2}, "98+1", "numbers below 97"),
+        ({"base": 2}, "102+1", "digits below 2"),
+        ({"operation": "copy", "operands": 1, "padded": False}, "1+2", "knows copies only"),
+    ):
+        with pytest.raises(UserError) as error:
+            task(**changes).ask(text)
+        assert words in str(error.value)
+
+
+def test_random_problems_are_asked_and_answered_alike_in_every_style():
+    chance = random.Random(5)
+    for _ in range(60):
+        changes = {
+            "operation": chance.choice(["add", "subtract", "multiply", "maximum"]),
+            "base": chance.choice([2, 7, 10, 16]),
+            "digits": chance.choice([2, 3, [1, 3]]),
+            "padded": chance.choice([True, False, "operands", "answer"]),
+            "reversed": chance.choice([True, False, "operands", "all"]),
+            "start": chance.choice(["", "$"]),
+            "space": chance.choice(["", " "]),
+            "vocabulary": chance.choice(["usual", "used"]),
+        }
+        of = task(**changes)
+        for question in asked(of, "val", 30):
+            again = of.ask(question.text)
+            assert (again.tokens, again.right) == (question.tokens, question.right), changes
+            assert again.is_right([*question.right, of.tokenizer.pad])
