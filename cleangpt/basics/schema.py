@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen, MultipleOf
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen, MultipleOf
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
@@ -199,7 +199,9 @@ def _expected(annotation: Any, metadata: list[Any]) -> str:
         return "a group of keys"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[annotation]
     if annotation is str:
-        return "text that is not empty" if any(isinstance(bound, MinLen) for bound in metadata) else words
+        most = next((bound.max_length for bound in metadata if isinstance(bound, MaxLen)), None)
+        least = any(isinstance(bound, MinLen) for bound in metadata)
+        return f"text of at most {most} character" if most else "text that is not empty" if least else words
     for bound in metadata:
         match bound:
             case Ge(ge=int() | float() as low):

@@ -37,7 +37,7 @@ def adopt(asked: Asked[Config]) -> Config:
         )
     there |= {key: here[key] for key in free if here.get(key) is not None}
     if "position_rows" in there and here.get("position_rows") is None:
-        there["position_rows"] = None  # as many as the context of this run
+        there["position_rows"] = there["block_size"]
     most = weights.longest_context
     if most is not None and there["block_size"] > most:
         raise UserError(

@@ -15,7 +15,7 @@ it: the files of this folder are found by looking, and so are those of installed
     cache.py      keys and values of the tokens that were read
     norm.py       RMSNorm
     pieces.py     the loss of a large vocabulary, without its logits as a whole
-    extras.py     an embedding of pairs, activations, a bound of logits
+    extras.py     an embedding of pairs, activations, a bound of logits, scores that fall with the distance
     lstm.py       a recurrent network, made of torch's own layers
 """
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
@@ -84,42 +84,3 @@ def to_memory(attend: Attend, q: Tensor, k: Tensor, v: Tensor, dropout: float, m
     """Attend in the dtype in which a cache keeps k and v, unless autocast chooses one."""
     dtype = q.dtype if torch.is_autocast_enabled(q.device.type) else k.dtype
     return attend(q.to(dtype), k, v, dropout, mask).to(q.dtype)
-
-
-def alibi(distance: Tensor, heads: int) -> Tensor:
-    """Make scores fall with the distance (B, Tq, Tk), in each head at its own rate: (B, H, Tq, Tk).
-
-    Press et al., "Train Short, Test Long", 2022.
-    """
-    rates = 2.0 ** (-8.0 * torch.arange(1, heads + 1, device=distance.device) / heads)
-    return -distance[:, None].float() * rates[:, None, None]
-
-
-class Fire(nn.Module):
-    """A learned function of how far back a key lies, relative to how far the query has come; each head has its own.
-
-    Li et al., "Functional Interpolation for Relative Positions Improves Long Context Transformers", 2024.
-    """
-
-    WIDTH, NEAR, FIRST = 32, 512.0, 0.1  # of its hidden layer; a threshold; how fast distances are squeezed
-
-    def __init__(self, heads: int):
-        super().__init__()
-        self.up, self.down = nn.Linear(1, self.WIDTH), nn.Linear(self.WIDTH, heads)
-        self.squeeze, self.near = nn.Parameter(torch.empty(1)), nn.Parameter(torch.empty(1))
-
-    def forward(self, distance: Tensor, last: Tensor) -> Tensor:
-        """Turn distances (B, Tq, Tk) and places of queries (B, Tq, 1) into what is added (B, H, Tq, Tk)."""
-        squeeze = self.squeeze.abs()
-        whole = torch.maximum(last.float(), (self.near * self.NEAR).abs())
-        share = torch.log1p(squeeze * distance.float()) / torch.log1p(squeeze * whole + 1e-6)
-        return self.down(F.relu(self.up(share[..., None]))).permute(0, 3, 1, 2)
-
-    @torch.no_grad()
-    def initialise(self, name: str, parameter: Tensor, generator: torch.Generator) -> None:
-        """Draw one of its parameters."""
-        if name in ("squeeze", "near"):
-            parameter.fill_(self.FIRST if name == "squeeze" else 1.0)
-        else:
-            bound = 1.0 if name.startswith("up") else self.WIDTH**-0.5
-            parameter.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))

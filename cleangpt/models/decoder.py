@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cleangpt.models import pieces
-from cleangpt.models.attention import Fire, alibi, causal_mask, document_mask, document_positions
+from cleangpt.models.attention import causal_mask, document_mask, document_positions
 from cleangpt.models.cache import KVCache
 from cleangpt.models.contract import LanguageModel, Treatment
-from cleangpt.models.extras import BigramEmbedding, softcapped
+from cleangpt.models.extras import BigramEmbedding, Fire, alibi, softcapped
 from cleangpt.models.settings import AttentionSettings
 
 

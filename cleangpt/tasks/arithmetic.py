@@ -30,9 +30,7 @@ class Settings(Keys):
 
     @field_validator("sets")
     @classmethod
-    def _make_sense(
-        cls, sets: dict[str, dict[str, Any]] | None, info: ValidationInfo
-    ) -> dict[str, dict[str, Any]] | None:
+    def _make_sense(cls, sets: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
         with contextlib.suppress(AttributeError):  # a key that it takes has a mistake of its own
             keys = cls.model_construct(**info.data, sets=sets)
             if wrong := choose.mistakes(keys):

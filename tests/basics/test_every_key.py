@@ -40,6 +40,8 @@ def words_accept(words: str, value) -> bool:
 
 
 def _branch_accepts(words: str, value) -> bool:
+    if words.startswith("a list of "):
+        return isinstance(value, list) and all(words_accept(words.removeprefix("a list of "), item) for item in value)
     if words.startswith("a ") and "number" in words:
         whole = type(value) is int
         if not (whole or (type(value) is float and math.isfinite(value) and not words.startswith("a whole"))):
@@ -52,8 +54,10 @@ def _branch_accepts(words: str, value) -> bool:
             and ("below" not in bounds or value < bounds["below"])
             and ("multiple of" not in bounds or value % bounds["multiple of"] == 0)
         )
-    if words == "a list of text":
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if words == "a group of keys":
+        return isinstance(value, dict)
+    if words.startswith("text of at most "):
+        return isinstance(value, str) and len(value) <= int(words.split()[4])
     if words.startswith("text"):
         return isinstance(value, str) and (value != "" or words == "text")
     choices = [NAMED.get(choice, choice) for choice in words.removeprefix("one of ").split(", ")]

@@ -237,7 +237,7 @@ def test_every_mistake_is_named_once_and_at_the_same_time():
 
 
 def test_every_wrong_key_of_a_score_is_named():
-    wrong = {"run": "", "split": "tset", "limit": 0, "method": None, "device": "gpu", "runs": "x"}
+    wrong = {"run": "", "split": "", "limit": 0, "method": None, "device": "gpu", "runs": "x"}
     assert subjects(mistakes({**SCORE, **wrong}, ScoreConfig)) == sorted(wrong)
 
 

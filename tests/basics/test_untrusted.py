@@ -100,7 +100,9 @@ def test_a_training_that_no_memory_holds_is_refused_before_anything_is_made(tmp_
 def test_layers_are_counted_and_not_made():
     for name in ("gpt", "llama"):
         data = composed(f"model={name}_tiny")
-        section = experiment.parse(data).model.model_copy(update={"block_size": 8, "vocab_size": 11})
+        section = experiment.parse(data).model.model_copy(
+            update={"block_size": 8, "position_rows": 8, "vocab_size": 11}
+        )
         more = {"n_kv_head": 4, "head_dim": 4, "ffn_dim": 40} if name == "llama" else {}
         for count in (1, 2, 3, 4, 9):
             for options in ({}, {"bigram_embedding": 7, "qk_norm": True, "tied": False}):

@@ -28,6 +28,7 @@ def asked(of: Task, split: str, count: int = 200) -> list[Question]:
     return of.questions(of.batch(split, np.arange(min(count, of.size(split))), np.arange(min(count, of.size(split)))))
 
 
+BARE = {"padded": False, "reversed": False}
 # What is right, as a person would say it: (changes, answer to the texts of the operands).
 OPERATIONS = {
     "sums": ({}, lambda a, b: str(int(a) + int(b))),
@@ -38,17 +39,20 @@ OPERATIONS = {
         lambda a, b: in_base(int(a, 16) * int(b, 16), 16),
     ),
     "differences": ({"operation": "subtract"}, lambda a, b: str(int(a) - int(b))),
-    "unpadded differences": ({"operation": "subtract", "padded": False, "reversed": False}, lambda a, b: str(int(a) - int(b))),
+    "unpadded differences": ({"operation": "subtract", **BARE}, lambda a, b: str(int(a) - int(b))),
     "products": ({"operation": "multiply"}, lambda a, b: str(int(a) * int(b))),
     "4 by 1 products": ({"operation": "multiply", "digits": 4, "digits_b": 1}, lambda a, b: str(int(a) * int(b))),
     "products of three": ({"operation": "multiply", "operands": 3}, lambda a, b, c: str(int(a) * int(b) * int(c))),
     "maximum": ({"operation": "maximum", "operands": 3}, lambda *x: str(max(map(int, x)))),
     "sums modulo 97 in digits": ({"modulus": 97, "digits": 2}, lambda a, b: str((int(a) + int(b)) % 97)),
-    "differences modulo 10": ({"operation": "subtract", "modulus": 10, "digits": 1}, lambda a, b: str((int(a) - int(b)) % 10)),
-    "copy": ({"operation": "copy", "operands": 1, "padded": False, "reversed": False}, lambda a: a),
-    "reverse": ({"operation": "reverse", "operands": 1, "padded": False, "reversed": False}, lambda a: a[::-1]),
-    "sort": ({"operation": "sort", "operands": 1, "padded": False, "reversed": False}, lambda a: "".join(sorted(a))),
-    "parity": ({"operation": "parity", "operands": 1, "padded": False, "base": 2, "digits": 8}, lambda a: str(a.count("1") % 2)),
+    "differences modulo 10": (
+        {"operation": "subtract", "modulus": 10, "digits": 1},
+        lambda a, b: str((int(a) - int(b)) % 10),
+    ),
+    "copy": ({"operation": "copy", "operands": 1, **BARE}, lambda a: a),
+    "reverse": ({"operation": "reverse", "operands": 1, **BARE}, lambda a: a[::-1]),
+    "sort": ({"operation": "sort", "operands": 1, **BARE}, lambda a: "".join(sorted(a))),
+    "parity": ({"operation": "parity", "operands": 1, "base": 2, "digits": 8, **BARE}, lambda a: str(a.count("1") % 2)),
 }  # fmt: skip
 SYMBOLS = {"add": "+", "subtract": "-", "multiply": "*", "maximum": ","}
 

@@ -55,7 +55,7 @@ class Keys(held_out.HeldOut):
     position_range: int | None = Field(
         ge=1, description="positions that there are, for offsets in training; null: no more than are needed"
     )
-    sets: dict[str, dict[str, Any]] | None = Field(
+    sets: dict[str, Any] | None = Field(
         description="further sets to score, as {longer: {digits: [11, 20], each: 100}}; null: none"
     )
     loss: Literal["answer", "all"] = Field(description="tokens that are trained on")
@@ -106,6 +106,17 @@ class Keys(held_out.HeldOut):
         if isinstance(digits, list) and (len(digits) != 2 or digits[0] > digits[1]):
             raise ValueError(f"must be a number or [least, most], not {digits}")
         return digits
+
+    @field_validator("lengths")
+    @classmethod
+    def _a_weight_for_each(cls, lengths: str | list[float], info: ValidationInfo) -> str | list[float]:
+        if isinstance(lengths, list) and "digits" in info.data:
+            low, high = span(info.data["digits"])
+            if len(lengths) != high - low + 1 or min(lengths) < 0 or not sum(lengths):
+                raise ValueError(
+                    f"must be {high - low + 1} weights, one for each length from {low} to {high}, not {lengths}"
+                )
+        return lengths
 
     @field_validator("split")
     @classmethod

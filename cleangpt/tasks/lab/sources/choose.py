@@ -48,6 +48,9 @@ def mistakes(keys: Keys) -> list[str]:
     groups = [(f"dataset.mixture.{n}", part, Part) for n, part in enumerate(keys.mixture or [])]
     groups += [(f"dataset.sets.{name}", part, Named) for name, part in (keys.sets or {}).items()]
     for where, data, kind in groups:
+        if not isinstance(data, dict):
+            found.append(f"`{where}` must be a group of keys, not {data}")
+            continue
         try:
             part = parse(data, kind)
         except ConfigError as error:
