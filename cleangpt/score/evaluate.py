@@ -138,31 +138,35 @@ def validate(judge: Judge, task: Task, watch: Watch = ALONE, of_train: int | Non
     """Compute loss and accuracy on the fixed validation set, and on so many fixed samples that are trained on."""
     unit = "problems" if task.has_answers else "windows"
     with patience.doing("Evaluating", task.val_size, unit, watch.voice) as progress:
-        loss, accuracy = _means(judge, task, "val", np.arange(task.val_size), progress.advance)
+        loss, accuracy = _means(judge, task, "val", task.val_size, advance=progress.advance)
     scores = {"val/loss": loss}
     if accuracy is not None:
         scores["val/accuracy"] = accuracy
     scores |= {f"val/{name}": measure.value for name, measure in task.measures(loss).items()}
     if of_train is not None:
-        size = task.size("train")
-        index = Permutation(size, task.key("evaluated"))(np.arange(min(of_train, size)))
-        scores["train/evaluated_loss"], accuracy = _means(judge, task, "train", index, lambda _: None)
+        order = Permutation(task.size("train"), task.key("evaluated"))
+        scores["train/evaluated_loss"], accuracy = _means(judge, task, "train", min(of_train, order.size), order)
         if accuracy is not None:
             scores["train/accuracy"] = accuracy
     return scores
 
 
 def _means(
-    judge: Judge, task: Task, split: str, index: np.ndarray, advance: Callable[[int], None]
+    judge: Judge,
+    task: Task,
+    split: str,
+    count: int,
+    order: Callable[[np.ndarray], np.ndarray] = lambda place: place,
+    advance: Callable[[int], None] = lambda done: None,
 ) -> tuple[float, float | None]:
     """Compute the mean loss of samples and the share of right ones: sums over all processes, divided once."""
-    share = judge.share(len(index))
+    share = judge.share(count)
     step = 16 * judge.rows_at_once(task.sequence_length)
     sums = torch.zeros(5, dtype=torch.float64, device=judge.device if judge.device.type != "mps" else "cpu")
     for start in range(share.start, share.stop, step):
         if judge.stop.number:
             break
-        batch = task.batch(split, index[start : min(start + step, share.stop)])
+        batch = task.batch(split, order(np.arange(start, min(start + step, share.stop))))
         since = first_that_counts(batch)
         weights, answer = (
             None if x is None else on_device(x[:, since:], judge.device) for x in (batch.loss_weights, batch.answer)
@@ -178,10 +182,10 @@ def _means(
             sums[: len(found)] += torch.stack([value.to(sums) for value in found])
             advance(len(targets) * judge.world.size)
     sums[4] = judge.stop.number
-    loss, weight, right, count, stopped = distributed.sum_in_place(sums).tolist()
+    loss, weight, right, seen, stopped = distributed.sum_in_place(sums).tolist()
     if stopped:
         raise Stopped(judge.stop.number)
-    return loss / weight, right / count if task.has_answers else None
+    return loss / weight, right / seen if task.has_answers else None
 
 
 def first_that_counts(batch: Batch) -> int:

@@ -21,6 +21,7 @@ from cleangpt.tokens.tokenizers import smallest_type
 SAMPLE = 100_000  # problems that stand for a split which is too large to be looked at whole
 PROOF = 256  # problems on which each scoring compares the fast way with real decoding
 FIRST = 20_000  # problems of a first look, where there are more than twice as many
+CONCLUSIONS = 1000  # answers of which the conclusion alone is judged, since that takes real decoding
 SHOWN = 20  # wrong answers that are kept in full
 MOST_ROWS = 25  # of a table by two properties
 
@@ -91,11 +92,23 @@ def _score(
         ],
         "position_kind": "as decoded" if method == "generate" else "given the right answer so far",
     }
+    if task.concludes:
+        found["answer_only"] = _loosely(task, judge, sample)
     leaked = task.leaked(split, sample.index)
     if leaked is not None:
         parts = {"leaked": slices.of(leaked), "clean": slices.of(~leaked)}
         found["leak"] = {"mirrored_in_training": int(leaked.sum()), **parts}
     return {**found, "wrong": wrong}
+
+
+def _loosely(task: TaskWithAnswers, judge: Judge, sample: Sample) -> dict[str, Any]:
+    """Judge the conclusions of some answers alone, as the model really writes them, whatever stands before them."""
+    order = np.argsort(scramble(np.arange(len(sample.index)), task.key("conclusions")))[:CONCLUSIONS]
+    share = judge.share(len(order))
+    mine = order[share.start : share.stop]
+    asked = _answers(task, judge, task.batch(sample.split, sample.index[mine]))
+    right = [task.conclusion(given) == task.conclusion(question.right) for question, given in asked]
+    return Slices(judge.gather(np.array(right, bool)), sample.weights[order]).of(np.ones(len(order), bool))
 
 
 def _verdicts(task: TaskWithAnswers, judge: Judge, sample: Sample, method: str, watch: Watch) -> np.ndarray:
@@ -292,6 +305,8 @@ def tables(task: TaskWithAnswers, score: dict[str, Any]) -> list[Table]:
     leak = score.get("leak")
     if leak and leak["mirrored_in_training"] and score["split"] != "train":
         rows += [{"of": words.get(name, name), **leak[name]} for name in ("leaked", "clean")]
+    if "answer_only" in score:
+        rows.append({"of": "the conclusion alone", **score["answer_only"]})
     rows += [{"of": name, **inner} for name, inner in score.get("sets", {}).items()]
     universe = f"{score['universe']:,}" if score["universe"] < 10**12 else f"{score['universe']:.3g}"
     part = "set" if score["split"] in task.sets else "split"

@@ -76,6 +76,7 @@ class Task(PairTask):
         self.operation = self.how.operation
         self.tokenizer = Characters(self.how.tokens, end=self.how.end, pad=self.how.pad)
         self.position_rows = settings.position_rows
+        self.concludes = self.how.marker is not None
 
     @cached_property
     def words(self) -> dict[str, str]:  # type: ignore[override]
@@ -216,6 +217,9 @@ class Task(PairTask):
 
     def read_answer(self, tokens: list[int]) -> str:
         return self.reader.read_answer(tokens)
+
+    def conclusion(self, tokens: list[int]) -> list[int]:
+        return self.reader.conclusion(tokens)
 
     def ask(self, text: str) -> Question:
         """Read a problem as a person types it; refuse what the model could not have learned."""

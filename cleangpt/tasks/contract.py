@@ -182,6 +182,7 @@ class TaskWithAnswers(Task):
     """Questions with one right answer, which counts only as a whole."""
 
     has_answers = True
+    concludes: bool = False  # whether an answer ends in a conclusion, which may be right though the rest is not
     words: ClassVar[dict[str, str]] = {}  # how tables and pictures call what a score calls by a key; else by that key
 
     @property
@@ -207,6 +208,10 @@ class TaskWithAnswers(Task):
         if self.tokenizer.end in tokens:
             tokens = tokens[: tokens.index(self.tokenizer.end)]
         return self.tokenizer.decode(tokens)
+
+    def conclusion(self, tokens: list[int]) -> list[int]:
+        """Take the conclusion out of the tokens of an answer, its end left out."""
+        return tokens
 
     @property
     def title(self) -> str:

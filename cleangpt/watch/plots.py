@@ -68,8 +68,16 @@ def run_plots(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
     steps, accuracy = _column(rows, "val/accuracy")
     if steps:
         figure, (axis,) = new_figure(7, 4)
-        axis.plot(steps, np.array(accuracy) * 100, color=BLUE, linewidth=2, marker="o", markersize=3)
-        axis.set(title="Exact match on validation", xlabel="optimizer step", ylabel="%", ylim=(-2, 102))
+        axis.plot(
+            steps, np.array(accuracy) * 100, color=BLUE, linewidth=2, marker="o", markersize=3, label="validation"
+        )
+        title = "Exact match on validation"
+        seen, known = _column(rows, "train/accuracy")
+        if seen:
+            axis.plot(seen, np.array(known) * 100, color=GREY, linewidth=2, label="training samples")
+            axis.legend(frameon=False)
+            title = "Exact match"
+        axis.set(title=title, xlabel="optimizer step", ylabel="%", ylim=(-2, 102))
         made.append(save_figure(figure, folder / "accuracy.png"))
     names = {key: title for key, title in SCHEDULE.items() if any(key in row for row in rows)}
     if names:

@@ -67,13 +67,13 @@ def test_every_key_whose_null_stands_for_another_value_says_from_which():
 def derived_sources() -> list[str]:
     from cleangpt.basics.schema import keys
 
-    return [*keys(experiment.Config), "task.sequence_length", "task.tokenizer.vocab_size"]
+    return [*keys(experiment.Config), "task.sequence_length", "task.tokenizer.vocab_size", "task.position_rows"]
 
 
 def test_what_follows_from_what_follows_is_filled_in_too():
     config = experiment.parse(toy("model=llama", "optimizer=muon", **{"schedule.lr.end": None}))
     assert {"schedule.lr.begin", "schedule.lr.end", "model.ffn_dim"} <= set(left_open(config))
-    done = filled(config, {"task.sequence_length": 7, "task.tokenizer.vocab_size": 9})
+    done = filled(config, {"task.sequence_length": 7, "task.tokenizer.vocab_size": 9, "task.position_rows": 0})
     assert left_open(done) == []
     assert (done.model.block_size, done.model.vocab_size) == (7, 9)
     assert done.schedule.lr.end == done.schedule.lr.begin == config.optimizer.lr

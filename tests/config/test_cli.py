@@ -13,6 +13,8 @@ from cleangpt.config import command_line
 from cleangpt.config.experiment import Config
 from cleangpt.config.programs import BenchConfig, ScoreConfig
 
+DIGITS = "`dataset.digits` must be a whole number of at least 1 up to 1000 or a list of a whole number, not 0"
+
 GROUPS = ["dataset", "experiment", "logger", "model", "optimizer", "schedule", "sweep"]
 TWO = (*TORCHRUN, "--nproc-per-node=2")
 
@@ -37,7 +39,7 @@ def test_every_mistake_is_named_once_without_torch_or_a_run_directory(light):
         "+dataset.digitz=2": "`dataset.digitz` is not a key: did you mean `dataset.digits`?",
         "++trian.batch_size=2": "`trian.batch_size` is not a key: did you mean `train.batch_size`?",
         "steps=4": "`steps` is not a key: did you mean `train.steps`?",
-        "dataset.digits=0": "`dataset.digits` must be a whole number of at least 1 up to 20, not 0",
+        "dataset.digits=0": DIGITS,
         "train.steps=-5": "`train.steps` must be a whole number of at least 1, not -5",
         "train.batch_size=1e2": "`train.batch_size` must be a whole number of at least 1, not 100.0",
         "optimizer.lr=fast": "`optimizer.lr` must be a number above 0, not fast",
@@ -120,7 +122,7 @@ def test_a_misspelled_group_is_told_the_right_one(word, group):
 def test_a_preset_of_the_user_is_found_and_judged_like_the_command_line(light):
     own = preset(light.folder, "mine", {"train": {"stepz": 3, "steps": 0}, "modle": {"n_layer": 2}})
     assert sorted(refused(light("train.py", *own, "dataset.digits=0"))) == [
-        "`dataset.digits` must be a whole number of at least 1 up to 20, not 0",
+        DIGITS,
         "`modle.n_layer` is not a key: did you mean `model.n_layer`?",
         "`train.steps` must be a whole number of at least 1, not 0",
         "`train.stepz` is not a key: did you mean `train.steps`?",

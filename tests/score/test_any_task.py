@@ -174,7 +174,7 @@ def test_a_task_that_says_only_what_it_must_is_scored(method):
 def test_samples_without_answers_are_scored_by_their_loss():
     task = Counting()
     small = {"n_embd": 16, "n_layer": 1, "n_head": 2, "block_size": 6, "vocab_size": 10}
-    model = build(GPT(**toy("model=gpt")["model"] | small))
+    model = build(GPT(**toy("model=gpt")["model"] | {"position_rows": 20} | small))
     model.initialise(torch.Generator().manual_seed(0))
     found = evaluate.validate(judge(model), task)
     assert set(found) == {"val/loss", "val/perplexity", "val/certainty"}

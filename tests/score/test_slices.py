@@ -11,7 +11,7 @@ from cleangpt.machine.distributed import World
 from cleangpt.score import exact_match as scoring
 from cleangpt.score import of_task
 from cleangpt.score.evaluate import wilson
-from cleangpt.tasks.lab import figures as decimal
+from cleangpt.tasks.lab.operations.multiply import Operation as Multiply
 
 # ---- what counts as right
 
@@ -276,4 +276,4 @@ def test_the_number_of_a_slice_is_that_of_carries():
     a, b = task.pairs("train", np.arange(task.size("train")))
     carrying = int((a * b >= 10).sum())
     assert {row["carries"]: row["problems"] for row in score["by_carries"]} == {0: len(a) - carrying, 1: carrying}
-    assert decimal.multiply(np.array([[9]]), np.array([[9]]))[1].tolist() == [[8, 0]]
+    assert Multiply()._product(np.array([[9]]), np.array([[9]]))[1].tolist() == [[8, 0]]

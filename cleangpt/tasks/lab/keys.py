@@ -24,7 +24,7 @@ class Keys(held_out.HeldOut):
         ge=2, le=1_000_000, description="base of the digits; as large as the modulus: a number is a token"
     )
     operands: int = Field(ge=1, le=20, description="numbers or strings in a problem")
-    digits: Annotated[int, Field(ge=1, le=1000)] | list[Annotated[int, Field(ge=1, le=1000)]] = Field(
+    digits: Annotated[int, Field(ge=1, le=1000)] | list[int] = Field(
         description="digits of an operand, at most; or [1,10], at least and at most"
     )
     digits_b: int | None = Field(ge=1, le=1000, description="digits of the second operand, at most; null: as many")
@@ -34,8 +34,10 @@ class Keys(held_out.HeldOut):
     mixture: list[dict[str, Any]] | None = Field(
         description="problems to train on, drawn in parts, as {weight: 1, digits: 2, where: {carries: 0}}; null: alike"
     )
-    exclude_operands: list[int] = Field(description="numbers that no problem to train on has")
-    exclude_digits: list[list[int]] = Field(description="digits that no number to train on has: [power, digit] each")
+    exclude_operands: list[int] | None = Field(description="numbers that no problem to train on has; null: none")
+    exclude_digits: list[list[int]] | None = Field(
+        description="digits that no number to train on has, [power, digit] each; null: none"
+    )
     source: str | None = Field(min_length=1, description="a file with a problem in each line; null: they are made")
     format: FormatName = Field(description="how a problem is written")
     padded: bool | Literal["operands", "answer"] = Field(description="numbers are filled with zeros to one length")
@@ -103,7 +105,7 @@ class Keys(held_out.HeldOut):
     @field_validator("digits")
     @classmethod
     def _a_number_or_a_range(cls, digits: int | list[int], info: ValidationInfo) -> int | list[int]:
-        if isinstance(digits, list) and (len(digits) != 2 or digits[0] > digits[1]):
+        if isinstance(digits, list) and not (len(digits) == 2 and 1 <= digits[0] <= digits[1] <= 1000):
             raise ValueError(f"must be a number or [least, most], not {digits}")
         return digits
 

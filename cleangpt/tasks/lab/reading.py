@@ -43,14 +43,22 @@ class Reader:
             parts = [digits[start : start + width] for start in range(0, len(digits), width)]
         return self.question(*(self.number(part[::-1] if s.reversed_operands else part) for part in parts))
 
-    def read_answer(self, tokens: list[int]) -> str:
-        """Write the answer that tokens give. What is no number is shown as it is."""
+    def written(self, tokens: list[int]) -> list[int]:
+        """Leave the end of an answer, and what comes behind it, away."""
         end, pad = self.how.ids[self.how.end], self.how.ids[self.how.pad]
         if end in tokens:
             tokens = tokens[: tokens.index(end)]
         while tokens and tokens[-1] == pad:
             tokens = tokens[:-1]
-        whole, tokens = tokens, self.how.plain(tokens)
+        return tokens
+
+    def conclusion(self, tokens: list[int]) -> list[int]:
+        """Take the answer itself out of the tokens of an answer."""
+        return self.how.plain(self.written(tokens))
+
+    def read_answer(self, tokens: list[int]) -> str:
+        """Write the answer that tokens give. What is no number is shown as it is."""
+        whole, tokens = self.written(tokens), self.conclusion(tokens)
         digits, sign = tokens[::-1] if self.how.style.reversed_answer else tokens, ""
         if self.operation.is_signed and digits and self.how.tokens[digits[0]] in "+-":
             digits, sign = digits[1:], self.how.tokens[digits[0]].strip("+")

@@ -115,7 +115,8 @@ def source(keys: Keys, ask: Callable[[str], list[np.ndarray]], shown: Callable[[
     if keys.source is not None:
         return listed.Listed(listed.read(Path(keys.source), keys.what(), ask, shown), held_out)
     parts = [parse(part, Part) for part in keys.mixture or [{}]]
-    excluded = Excluded(tuple(keys.exclude_operands), tuple((power, digit) for power, digit in keys.exclude_digits))
+    digits = tuple((power, digit) for power, digit in keys.exclude_digits or ())
+    excluded = Excluded(tuple(keys.exclude_operands or ()), digits)
     sizes = {"val": keys.val_size or 2000, "test": keys.test_size}
     seed = derive(keys.split_seed, "drawn")
     return Drawn(_maker(keys, [draw(keys, part) for part in parts]), held_out, excluded, seed, sizes)

@@ -19,7 +19,7 @@ def read(path: Path, operation: Operation, parse: Parse, shown: Callable[[np.nda
     lines = _lines(path)
     found: dict[str, list[np.ndarray]] = {}
     for number, line in enumerate(lines, start=1):
-        question, _, answer = line.partition("=")
+        question, answer = [*re.split("=", line, maxsplit=1), ""][:2]
         if not question.strip():
             continue
         try:
@@ -40,7 +40,7 @@ def read(path: Path, operation: Operation, parse: Parse, shown: Callable[[np.nda
 def longest(path: Path) -> int:
     """Count the digits of the longest operand in a file."""
     return max(
-        (len(number) for line in _lines(path) for number in re.findall("[0-9a-z]+", line.partition("=")[0])), default=1
+        (len(number) for line in _lines(path) for number in re.findall("[0-9a-z]+", re.split("=", line)[0])), default=1
     )
 
 
