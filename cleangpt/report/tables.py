@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from cleangpt.basics.shown import write_csv
 from cleangpt.basics.words import abbreviated
+from cleangpt.report import arrival
 from cleangpt.report.collect import Run
 from cleangpt.report.columns import AXES
-from cleangpt.report.compare import Comparison, Metric
+from cleangpt.report.compare import Comparison, Group, Metric
 from cleangpt.report.differences import MISSING, SEED, order, show
 from cleangpt.report.words import show_estimate, show_interval, show_value
 from cleangpt.runs import alike
@@ -55,10 +56,22 @@ def of_groups(found: Comparison) -> Table:
         for metric in others:
             estimate = found.final(group, metric)
             row[_final(metric)] = Cell(show_estimate(estimate, metric), estimate.mean)
+        row |= _arrivals(group)
         row["tokens"] = _cell(found.mean_total(group, "tokens"), abbreviated)
         row["time"] = _cell(found.mean_total(group, "seconds"), duration)
         rows.append(row)
     return _table(rows, list(range(len(rows))))
+
+
+def _arrivals(group: Group) -> dict[str, Cell]:
+    """Say at which step half of the seeds have arrived at a share of right answers."""
+    found = {}
+    for name, share in arrival.SHARES.items():
+        arrived, step, _ = arrival.of(group.finished, share)
+        some = "" if arrived in (0, len(group.finished)) else f" ({arrived} of {len(group.finished)})"
+        words = f"{step:,.0f}{some}" if step is not None else some.strip()
+        found[f"{name} at step"] = Cell(words or MISSING, step)
+    return found
 
 
 def of_runs(found: Comparison) -> Table:
@@ -149,6 +162,10 @@ def groups_csv(found: Comparison) -> str:
             for kind, of in kinds.items():
                 estimate = vars(of(group, metric))
                 record |= {f"{kind} {metric.name} {part}": value for part, value in estimate.items()}
+        for name, share in arrival.SHARES.items() if arrival.are_known(found.runs) else ():
+            when = arrival.of(group.finished, share)
+            parts = {"runs": when.arrived, "median step": when.step, "median tokens": when.tokens}
+            record |= {f"{name} {part}": value for part, value in parts.items()}
         records.append(record | {name: found.mean_total(group, name) for name in ("tokens", "seconds")})
     return _csv(records)
 
