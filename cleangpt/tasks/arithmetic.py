@@ -14,10 +14,10 @@ import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
 from cleangpt.basics.errors import UserError
-from cleangpt.basics.seeds import scramble
+from cleangpt.basics.seeds import Permutation, derive, scramble
 from cleangpt.tasks import held_out
 from cleangpt.tasks.contract import Batch, Question
-from cleangpt.tasks.lab import figures, positions
+from cleangpt.tasks.lab import figures, packed, positions
 from cleangpt.tasks.lab.keys import Keys, span
 from cleangpt.tasks.lab.reading import Reader
 from cleangpt.tasks.lab.sources import choose, strata
@@ -54,7 +54,12 @@ class Settings(Keys):
 
     @property
     def sequence_length(self) -> int:
-        return self.how().length(self.widths) - 1
+        problem = self.how().length(self.widths) - 1
+        return problem if self.layout == "rows" else max(problem, self.packed_window)
+
+    @property
+    def packed_window(self) -> int:
+        return self.window or 4 * self.how().length(choose.width(self))
 
     @property
     def position_rows(self) -> int:
@@ -154,7 +159,25 @@ class Task(PairTask):
         return [figures.written(figures.digits_of(x, width, base)) for x in values]
 
     def batch(self, split: str, index: np.ndarray, epoch_keys: np.ndarray | None = None) -> Batch:
-        return self.encode(self.problems(split, index), epoch_keys if split == "train" else None, index)
+        keys = epoch_keys if split == "train" else None
+        if keys is None or self.settings.layout == "rows":
+            return self.encode(self.problems(split, index), keys, index)
+        window, confine = self.settings.packed_window, self.settings.confine
+        count = packed.problems_in(window, self.how.shortest(self.settings.operands))
+        place, whole = np.asarray(index)[:, None] * count + np.arange(count), super().size("train")
+        for key in np.unique(keys):  # each epoch shuffles the problems, of which b+a would stand beside a+b
+            here = keys == key
+            place[here] = Permutation(whole, derive(int(key), "packed"))(place[here] % whole)
+        rows = self.encode(self.problems(split, place.reshape(-1)))
+        return packed.windows(rows, count, window, scramble(scramble(index, 1) ^ keys.astype(np.uint64), 2), confine)
+
+    def size(self, split: str) -> int:
+        """Count the samples of a split: in training, windows of a text may be less than problems."""
+        size = super().size(split)
+        if split == "train" and self.settings.layout == "packed":
+            shortest = self.how.shortest(self.settings.operands)
+            return max(1, size // packed.problems_in(self.settings.packed_window, shortest))
+        return size
 
     def sample(self, split: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
         s = self.settings

@@ -274,6 +274,37 @@ def test_random_positions_rise_and_stay_within_their_range(kind):
     assert not np.array_equal(batch.positions, of.batch("train", np.arange(300), 7 + np.arange(300)).positions)
 
 
+# ---- windows
+
+PACKED = [{}, BARE, {"digits": [1, 4], "lengths": "pair", **BARE}, {"train_size": 50}, {"loss": "all", "confine": True}]
+
+
+@pytest.mark.parametrize("changes", PACKED, ids=str)
+def test_windows_are_right_problems_end_to_end_that_begin_anywhere(changes):
+    of = task(layout="packed", window=60, **changes)
+    batch = of.batch("train", np.arange(150), np.zeros(150, np.int64))
+    assert batch.inputs.shape == (150, of.sequence_length) == (150, 60)
+    beginnings, seen = set(), set()
+    for row in range(150):
+        text = of.tokenizer.decode([*batch.inputs[row], batch.targets[row, -1]])
+        problems = text.split("\n")
+        beginnings.add(len(problems[0]))
+        for problem in problems[1:-1]:
+            question, answer = problem.split("=")
+            answer = answer[::-1] if of.settings.reversed else answer
+            assert sum(map(int, question.split("+"))) == int(answer)
+            seen.add(question)
+        for place in range(1 + text.index("\n"), 60):  # of targets: of the first problem nobody knows what it lacks
+            line = text[text.rindex("\n", 0, place) + 1 : place]  # of the same problem, up to there
+            assert batch.loss_weights[row, place - 1] == (bool(line) if of.settings.loss == "all" else "=" in line)
+        if of.settings.confine:
+            before = [text[:place].count("\n") for place in range(60)]
+            assert np.array_equal(batch.documents[row] - batch.documents[row, 0], before)
+    assert len(beginnings) > 3
+    held_out = {question.text for split in ("val", "test") for question in asked(of, split, 3000)}
+    assert not held_out & {"+".join(str(int(number)) for number in question.split("+")) for question in seen}
+
+
 # ---- what makes no sense
 
 WRONG = [

@@ -109,6 +109,12 @@ class Format(ABC):
             self._lengths[key] = self.question_length(widths) + self.answer_length(widths)
         return self._lengths[key]
 
+    def shortest(self, operands: int) -> int:
+        """Count the tokens of the shortest problem."""
+        zeros = [np.zeros((1, 1), np.int64)] * operands
+        line = self.write(zeros)
+        return int((line.question >= 0).sum() + (line.answer >= 0).sum())
+
     # ---- what formats are made of
 
     def digits_asked(self, widths: list[int]) -> int:

@@ -51,6 +51,9 @@ class Keys(held_out.HeldOut):
     space: str = Field(max_length=1, description="what stands around operator and =; empty: nothing")
     end_token: bool = Field(description="an end token follows the answer")
     vocabulary: Literal["usual", "used"] = Field(description="tokens: the usual ones, or only those that are used")
+    layout: Literal["rows", "packed"] = Field(description="training samples: a problem each, or windows of a text")
+    window: int | None = Field(ge=2, description="tokens of a window; null: four times the longest problem")
+    confine: bool = Field(description="in a window, attention stays within a problem")
     positions: Literal["natural", "random_start", "randomized", "coupled", "abacus"] = Field(
         description="which position the model is told of a token"
     )
@@ -130,6 +133,8 @@ class Keys(held_out.HeldOut):
     @field_validator("position_range")
     @classmethod
     def _enough_positions(cls, position_range: int | None, info: ValidationInfo) -> int | None:
+        if info.data.get("layout") == "packed" and info.data.get("positions", "natural") != "natural":
+            raise ValueError("has no meaning with dataset.layout=packed, whose positions are natural")
         if position_range is not None and info.data.get("positions") == "natural":
             raise ValueError("has no meaning with dataset.positions=natural: leave it null")
         return position_range
