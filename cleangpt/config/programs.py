@@ -34,8 +34,26 @@ class BenchConfig(Config):
         return against
 
 
+class AskConfig(Section):
+    """Ways to ask a trained model."""
+
+    prefix: str = Field(description="what stands before each problem")
+    temperature: float = Field(ge=0, description="0: the likeliest answer; above: the chance to draw a right one")
+    top_k: int | None = Field(ge=1, description="draw among so many of the likeliest tokens; null: all")
+    samples: int = Field(ge=1, description="tries: the chance that one of them is right comes too")
+
+    @field_validator("samples", "top_k")
+    @classmethod
+    def _of_what_is_drawn(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value not in (None, 1) and info.data.get("temperature") == 0:
+            raise ValueError("needs ask.temperature above 0: at 0 every answer is the likeliest one")
+        return value
+
+
 class ScoreConfig(Section):
     """The keys of conf/score.yaml."""
+
+    verbatim: ClassVar = ("run", "data", "ask.prefix")
 
     run: str = Field(min_length=1, description="a run directory, one of its snapshots, best/ or final/, or latest")
     suite: Literal["own", "lm-eval"] = Field(description="on the task it was trained for, or by lm-evaluation-harness")
@@ -46,6 +64,8 @@ class ScoreConfig(Section):
         min_length=1, description="test, val, train, or a set of the task; null: test, or val without one"
     )
     data: str | None = Field(min_length=1, description="another folder of prepared text to score on; null: the run's")
+    sets: list[str] | None = Field(description="further sets of the task to score, [] for none; null: all")
+    ask: AskConfig
     limit: int | None = Field(ge=1, description="how many; null: all, or a large fixed sample of a huge set")
     method: Literal["auto", "forced", "generate"] = Field(
         description="one forward pass a problem, or real decoding; auto: the fast one where it is exact"

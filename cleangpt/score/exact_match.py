@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from cleangpt.basics.seeds import scramble
+from cleangpt.score import asking
+from cleangpt.score.asking import Ask
 from cleangpt.score.evaluate import ALONE, Judge, Watch, wilson
 from cleangpt.tasks.contract import AT_ONCE, COMPLETE, Batch, Question, TaskWithAnswers
 from cleangpt.terminal import patience
@@ -23,6 +25,7 @@ PROOF = 256  # problems on which each scoring compares the fast way with real de
 FIRST = 20_000  # problems of a first look, where there are more than twice as many
 CONCLUSIONS = 1000  # answers of which the conclusion alone is judged, since that takes real decoding
 SHOWN = 20  # wrong answers that are kept in full
+AS_TRAINED = Ask()
 MOST_ROWS = 25  # of a table by two properties
 
 
@@ -55,13 +58,26 @@ def choose(task: TaskWithAnswers, split: str, limit: int | None) -> Sample:
 
 
 def score(
-    task: TaskWithAnswers, judge: Judge, split: str, limit: int | None, method: str, watch: Watch = ALONE
+    task: TaskWithAnswers,
+    judge: Judge,
+    split: str,
+    limit: int | None,
+    method: str,
+    watch: Watch = ALONE,
+    ask: Ask = AS_TRAINED,
+    sets: list[str] | None = None,
 ) -> dict[str, Any]:
-    """Score a model on a split, whole and in slices, and on the further sets of its task."""
+    """Score a model on a split, whole and in slices, and on further sets of its task; None: on all of them."""
     began = time.monotonic()
+    task, further = asking.behind(task, ask.prefix, judge), task.sets if sets is None else sets
     found = _score(task, judge, split, limit, method, watch)
-    if split not in task.sets and task.sets:
-        found["sets"] = {name: _score(task, judge, name, limit, method, watch) for name in task.sets}
+    if ask.draws:
+        sample = choose(task, split, limit)
+        found["asked"] = asking.passes(task, judge, split, sample.index, sample.weights, ask)
+    if ask.prefix:
+        found["prefix"] = ask.prefix
+    if split not in task.sets and further:
+        found["sets"] = {name: _score(task, judge, name, limit, method, watch) for name in further}
     return {**found, "seconds": time.monotonic() - began}
 
 
@@ -289,6 +305,21 @@ def _table(title: str, names: list[str], rows: list[dict[str, Any]]) -> Table:
     return made
 
 
+def _asked(found: dict[str, Any]) -> list[Table]:
+    """Lay out the chances of right answers that are drawn."""
+    among = f", among the {found['top_k']} likeliest tokens" if found["top_k"] else ""
+    made = Table(title=f"Answers drawn at temperature {found['temperature']:g}{among}", title_justify="left")
+    for name in ("tries", "chance of a right one", "drawn to compare", "of them right", "as computed"):
+        made.add_column(name, justify="right")
+    drawn = found["drawn"]
+    for tries in sorted({1, found["samples"]}):
+        compared = ["", "", ""]
+        if tries == 1:
+            compared = [f"{drawn['answers']:,}", f"{drawn['right']:.2%}", f"{drawn['computed']:.2%}"]
+        made.add_row(str(tries), f"{found[f'pass@{tries}']:.3%}", *compared)
+    return [made]
+
+
 def _cut(score: dict[str, Any]) -> Iterator[tuple[str, list[str], list[dict[str, Any]]]]:
     """Yield the slices of a score: their name, the keys that they are cut by, and their rows."""
     for name, rows in score.items():
@@ -311,6 +342,7 @@ def tables(task: TaskWithAnswers, score: dict[str, Any]) -> list[Table]:
     universe = f"{score['universe']:,}" if score["universe"] < 10**12 else f"{score['universe']:.3g}"
     part = "set" if score["split"] in task.sets else "split"
     title = f"{task.title}, {whole} {universe} problems of the {score['split']} {part}"
+    asked = _asked(score["asked"]) if "asked" in score else []
     by_one, by_two = [], []
     for name, keys, cut in _cut(score):
         made = _table(words.get(f"by_{name}", f"By {name.replace('_', ' ')}"), keys, cut)
@@ -319,7 +351,7 @@ def tables(task: TaskWithAnswers, score: dict[str, Any]) -> list[Table]:
         elif len(cut) <= MOST_ROWS:
             by_two.append(made)
     by_position = _table(f"By token of the answer, {score['position_kind']}", ["position"], score["by_position"])
-    found = [_table(title, ["of"], rows), *by_one, by_position, *by_two]
+    found = [_table(title, ["of"], rows), *asked, *by_one, by_position, *by_two]
     if score["wrong"]:
         wrong = Table(title="The first wrong answers", title_justify="left", title_style="bold")
         for name in ("question", "right", "given"):

@@ -15,13 +15,17 @@ def _scorer(task: Task) -> ModuleType:
     return exact_match if task.has_answers else language
 
 
-def score(task: Task, judge: Judge, split: str, limit: int | None, method: str, watch: Watch = ALONE) -> dict[str, Any]:
+def score(
+    task: Task, judge: Judge, split: str, limit: int | None, method: str, watch: Watch = ALONE, **more: Any
+) -> dict[str, Any]:
     """Score a model on a split of its task, as a plain dict; `watch` is told how far it is.
+
+    `more` is for problems only: how they are asked, and which further sets are scored.
 
     Whoever prints and stores the score reads split, method, complete, problems or windows, seconds,
     forced_equals_decoded.
     """
-    return _scorer(task).score(task, judge, split, limit, method, watch)
+    return _scorer(task).score(task, judge, split, limit, method, watch, **more)
 
 
 def tables(task: Task, score: dict[str, Any]) -> list[Table]:
@@ -56,6 +60,8 @@ def draw(task: Task, score: dict[str, Any], folder: Path, label: str) -> list[Pa
 
 def _name(score: dict[str, Any], label: str) -> str:
     name = f"{score['split']}_{label}"
+    if "asked" in score or "prefix" in score:
+        name += "_asked"
     if score["method"] != "forced":
         name += f"_{score['method']}"
     return name if score["complete"] else f"{name}_{score.get('problems') or score['windows']}"

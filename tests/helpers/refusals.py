@@ -13,7 +13,8 @@ from helpers.configs import toy
 from helpers.limits import within
 
 SCORE = {"run": "latest", "split": "test", "data": None, "limit": None, "method": "auto", "device": "auto"}
-SCORE |= {"suite": "own", "tasks": None, "fewshot": None, "include": None}
+SCORE |= {"suite": "own", "tasks": None, "fewshot": None, "include": None, "sets": None}
+SCORE |= {"ask": {"prefix": "", "temperature": 0.0, "top_k": None, "samples": 1}}
 
 
 def mistakes(data, schema=Config) -> list[str]:
