@@ -1,4 +1,4 @@
-"""Exact scores on questions with one right answer, cut into slices, as a dict, tables and pictures.
+"""Exact scores on questions with one right answer, cut into slices, as a dict.
 
 A question is known by its index in its split; what lies behind it is the task's own.
 """
@@ -6,18 +6,16 @@ A question is known by its index in its split; what lies behind it is the task's
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cleangpt.basics.seeds import scramble
-from cleangpt.score import asking
+from cleangpt.score import asking, layout
 from cleangpt.score.asking import Ask
 from cleangpt.score.evaluate import ALONE, Judge, Watch, wilson
 from cleangpt.tasks.contract import AT_ONCE, COMPLETE, Batch, Question, TaskWithAnswers
 from cleangpt.terminal import patience
-from cleangpt.terminal.narrow import Table
 from cleangpt.tokens.tokenizers import smallest_type
 
 SAMPLE = 100_000  # problems that stand for a split which is too large to be looked at whole
@@ -26,7 +24,6 @@ FIRST = 20_000  # problems of a first look, where there are more than twice as m
 CONCLUSIONS = 1000  # answers of which the conclusion alone is judged, since that takes real decoding
 SHOWN = 20  # wrong answers that are kept in full
 AS_TRAINED = Ask()
-MOST_ROWS = 25  # of a table by two properties
 
 
 class Disagreement(Exception):
@@ -91,7 +88,7 @@ def _score(
         proved = None if method == "generate" else prove(task, judge, sample, right)
     wrong = _wrong(task, judge, sample, right)
     judge.gather(np.empty(0))  # nobody was asked to stop in the middle of that
-    slices = Slices(right, sample.weights)
+    slices, places = Slices(right, sample.weights), task.positions(split, sample.index)
     found = {
         "task": task.settings.name,
         **task.facts(split),
@@ -104,10 +101,12 @@ def _score(
         **{f"by_{name}": slices.by(name, values) for name, values in task.slices(split, sample.index).items()},
         "by_position": [
             {"position": name, **Slices(right_at[np.arange(len(right)), column], sample.weights).of(column >= 0)}
-            for name, column in task.positions(split, sample.index).items()
+            for name, column in places.items()
         ],
         "position_kind": "as decoded" if method == "generate" else "given the right answer so far",
     }
+    first = np.where(right, -1, right_at.argmin(axis=1))  # the token of a wrong answer that goes wrong first
+    found["first_errors"] = {name: int(((first == column) & (column >= 0)).sum()) for name, column in places.items()}
     if task.concludes:
         found["answer_only"] = _loosely(task, judge, sample)
     leaked = task.leaked(split, sample.index)
@@ -136,7 +135,7 @@ def _verdicts(task: TaskWithAnswers, judge: Judge, sample: Sample, method: str, 
         found = _divided(task, judge, few, method, watch)
         about = {"of": "all", **Slices(np.all(found, axis=1), few.weights).of(np.ones(FIRST, bool))}
         title = f"A first look: {FIRST:,} of {len(sample.index):,} problems, a {task.words.get('sample', 'sample')}"
-        watch.show(_table(title, ["of"], [about]))
+        watch.show(layout.table(title, ["of"], [about]))
         place = {index: n for n, index in enumerate(sample.index.tolist())}
         there = np.array([place.get(index, -1) for index in few.index.tolist()], np.int64)
         right_at[there[there >= 0]], unknown[there[there >= 0]] = found[there >= 0], False
@@ -286,105 +285,3 @@ def show(task: TaskWithAnswers, judge: Judge, count: int) -> list[str]:
     """Write a few samples with the model's answers, a line each."""
     batch = task.batch("val", np.arange(min(count, task.val_size)))
     return [question.verdict(given) for question, given in _answers(task, judge, batch)]
-
-
-# --------------------------------------------------------------------------------------------------------------
-# For people
-
-
-def _table(title: str, names: list[str], rows: list[dict[str, Any]]) -> Table:
-    made = Table(title=title, title_justify="left", title_style="bold")
-    for name in [*names, "problems", "correct", "exact match", "95% interval"]:
-        made.add_column(name, justify="right", overflow="fold", no_wrap=name not in names)
-    for row in rows:
-        if row["problems"]:
-            low, high = row["interval"]
-            interval = f"{low * 100:.3f} to {high:.3%}"
-            cells = (f"{row['problems']:,}", f"{row['correct']:,}", f"{row['accuracy']:.3%}", interval)
-            made.add_row(*(str(row[name]) for name in names), *cells)
-    return made
-
-
-def _asked(found: dict[str, Any]) -> list[Table]:
-    """Lay out the chances of right answers that are drawn."""
-    among = f", among the {found['top_k']} likeliest tokens" if found["top_k"] else ""
-    made = Table(title=f"Answers drawn at temperature {found['temperature']:g}{among}", title_justify="left")
-    for name in ("tries", "chance of a right one", "drawn to compare", "of them right", "as computed"):
-        made.add_column(name, justify="right")
-    drawn = found["drawn"]
-    for tries in sorted({1, found["samples"]}):
-        compared = ["", "", ""]
-        if tries == 1:
-            compared = [f"{drawn['answers']:,}", f"{drawn['right']:.2%}", f"{drawn['computed']:.2%}"]
-        made.add_row(str(tries), f"{found[f'pass@{tries}']:.3%}", *compared)
-    return [made]
-
-
-def _cut(score: dict[str, Any]) -> Iterator[tuple[str, list[str], list[dict[str, Any]]]]:
-    """Yield the slices of a score: their name, the keys that they are cut by, and their rows."""
-    for name, rows in score.items():
-        if name.startswith("by_") and name != "by_position" and rows:
-            keys = list(rows[0])
-            yield name.removeprefix("by_"), keys[: keys.index("problems")], rows
-
-
-def tables(task: TaskWithAnswers, score: dict[str, Any]) -> list[Table]:
-    """Lay out a score: the whole, by one property, by token of the answer, by two properties, wrong answers."""
-    words = task.words
-    whole = "all" if score["complete"] else f"a {words.get('sample', 'sample')} of the"
-    rows = [{"of": "all", **{k: score[k] for k in ("problems", "correct", "accuracy", "interval")}}]
-    leak = score.get("leak")
-    if leak and leak["mirrored_in_training"] and score["split"] != "train":
-        rows += [{"of": words.get(name, name), **leak[name]} for name in ("leaked", "clean")]
-    if "answer_only" in score:
-        rows.append({"of": "the conclusion alone", **score["answer_only"]})
-    rows += [{"of": name, **inner} for name, inner in score.get("sets", {}).items()]
-    universe = f"{score['universe']:,}" if score["universe"] < 10**12 else f"{score['universe']:.3g}"
-    part = "set" if score["split"] in task.sets else "split"
-    title = f"{task.title}, {whole} {universe} problems of the {score['split']} {part}"
-    asked = _asked(score["asked"]) if "asked" in score else []
-    by_one, by_two = [], []
-    for name, keys, cut in _cut(score):
-        made = _table(words.get(f"by_{name}", f"By {name.replace('_', ' ')}"), keys, cut)
-        if len(keys) == 1:
-            by_one.append(made)
-        elif len(cut) <= MOST_ROWS:
-            by_two.append(made)
-    by_position = _table(f"By token of the answer, {score['position_kind']}", ["position"], score["by_position"])
-    found = [_table(title, ["of"], rows), *asked, *by_one, by_position, *by_two]
-    if score["wrong"]:
-        wrong = Table(title="The first wrong answers", title_justify="left", title_style="bold")
-        for name in ("question", "right", "given"):
-            wrong.add_column(name, justify="right", overflow="fold")
-        for row in score["wrong"]:
-            wrong.add_row(row["question"], row["right"], repr(row["given"]).strip("'"))
-        found.append(wrong)
-    for inner in score.get("sets", {}).values():
-        found += tables(task, inner)
-    return found
-
-
-def plots(task: TaskWithAnswers, score: dict[str, Any], folder: Path, name: str) -> list[Path]:
-    """Draw each cut by two properties as a picture, and all by a single one together."""
-    from cleangpt.watch.plots import heat_map, points
-
-    words, found = task.words, []
-    panels: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-    for cut, keys, rows in _cut(score):
-        labels = [words.get(key, key) for key in keys]
-        if len(keys) == 1:
-            end = task.trained_to.get(keys[0])
-            beyond = end is not None and rows[-1][keys[0]] > end
-            label = f"{labels[0]}, trained to {end}" if beyond else labels[0]
-            panels[label] = [(str(row[keys[0]]), row) for row in rows]
-        else:
-            path = folder / f"{name}_{words.get(f'{cut}.png', f'{cut}.png')}"
-            cells = {(row[keys[0]], row[keys[1]]): row["accuracy"] for row in rows}
-            ends = [task.trained_to.get(key) for key in keys]
-            found.append(heat_map(path, cells, labels[0], labels[1], "Exact match", (ends[0], ends[1])))
-    label = f"token of the answer,\n{score['position_kind']}"
-    panels[label] = [(row["position"], row) for row in score["by_position"]]
-    found.append(points(folder / f"{name}_slices.png", panels, "Accuracy, with 95% intervals"))
-    for inner_name, inner in score.get("sets", {}).items():
-        found += plots(task, inner, folder, f"{name}_{inner_name}")
-    return found

@@ -5,7 +5,7 @@ from types import ModuleType
 from typing import Any
 
 from cleangpt.basics import files
-from cleangpt.score import exact_match, language
+from cleangpt.score import exact_match, language, layout
 from cleangpt.score.evaluate import ALONE, Judge, Watch
 from cleangpt.tasks.contract import Task
 from cleangpt.terminal.narrow import Table
@@ -30,7 +30,7 @@ def score(
 
 def tables(task: Task, score: dict[str, Any]) -> list[Table]:
     """Lay out a score as tables for a person."""
-    return _scorer(task).tables(task, score)
+    return (layout if task.has_answers else language).tables(task, score)
 
 
 def headline(task: Task, score: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def save(score: dict[str, Any], folder: Path, label: str) -> Path:
 
 def draw(task: Task, score: dict[str, Any], folder: Path, label: str) -> list[Path]:
     """Draw a score as pictures beside its JSON; their paths."""
-    return _scorer(task).plots(task, score, folder, _name(score, label))
+    return (layout if task.has_answers else language).plots(task, score, folder, _name(score, label))
 
 
 def _name(score: dict[str, Any], label: str) -> str:

@@ -10,7 +10,7 @@ from helpers.sums import arithmetic
 from cleangpt.basics.errors import UserError
 from cleangpt.config import experiment
 from cleangpt.models.build import build
-from cleangpt.score import asking, exact_match
+from cleangpt.score import asking, exact_match, layout
 from cleangpt.score.asking import Ask
 
 
@@ -68,7 +68,7 @@ def test_a_score_says_both_chances_and_what_was_drawn(asked):
     assert found["pass@1"] == pytest.approx(chance.mean())
     assert found["pass@6"] == pytest.approx((1 - (1 - chance) ** 6).mean())
     assert found["drawn"]["right"] == pytest.approx(chance.mean(), abs=0.12)
-    assert exact_match.tables(task, score)
+    assert layout.tables(task, score)
 
 
 def test_chances_that_sampling_contradicts_give_no_score(asked, monkeypatch):

@@ -91,6 +91,21 @@ def test_wrong_answers_are_shown_as_the_model_gives_them():
     assert score["wrong"][0]["given"] == "21"
 
 
+def test_first_errors_count_the_tokens_at_which_wrong_answers_go_wrong():
+    task = arithmetic(digits=2)
+    says = flawed(task, 0.3)
+    score = of_task.score(task, rote(task, says), "test", None, "forced")
+    expected = dict.fromkeys((row["position"] for row in score["by_position"]), 0)
+    for a, b in zip(*task.pairs("test", np.arange(task.size("test"))), strict=True):
+        if (told := says.get((int(a), int(b)))) is not None:
+            right = written(task.settings, int(a), int(b))[1]
+            place = next((k for k, (given, token) in enumerate(zip(told, right, strict=True)) if given != token), None)
+            if place is not None:
+                expected["end" if place == 3 else f"10^{place}"] += 1
+    assert score["first_errors"] == expected
+    assert sum(expected.values()) == score["problems"] - score["correct"] > 0
+
+
 def test_only_the_first_wrong_answers_are_kept():
     task = arithmetic(digits=2)
     a, b = task.pairs("test", np.arange(task.size("test")))

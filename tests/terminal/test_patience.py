@@ -253,6 +253,7 @@ def _printed(tables: list, width: int = 80) -> str:
 @pytest.mark.parametrize("name", ["adder", "multiplier"])
 def test_the_tables_of_a_score_fit_80_columns(digits, name, monkeypatch):
     from cleangpt.score import exact_match as scoring
+    from cleangpt.score import layout
 
     class Knows:
         """Right but for a few."""
@@ -274,7 +275,7 @@ def test_the_tables_of_a_score_fit_80_columns(digits, name, monkeypatch):
             found[::100] += 1
             return found
 
-        def decode(self, prompts, new_tokens):
+        def decode(self, prompts, new_tokens, positions=None):
             return np.full((len(prompts), new_tokens), 12)
 
     monkeypatch.setattr(scoring, "prove", lambda *_: 256)
@@ -285,7 +286,7 @@ def test_the_tables_of_a_score_fit_80_columns(digits, name, monkeypatch):
     many = {"problems": 1_000_000, "correct": 1_000_000, "accuracy": 1.0, "interval": [0.99999, 1.0]}
     score |= many
     score["leak"] = {"mirrored_in_training": 9, "leaked": many, "clean": many}
-    text = _printed(scoring.tables(task, score))
+    text = _printed(layout.tables(task, score))
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("1,000,000") >= 6
