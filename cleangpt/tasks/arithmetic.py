@@ -225,8 +225,8 @@ class Task(PairTask):
         if epoch_keys is not None and index is not None:
             keys = scramble(scramble(index, 1) ^ epoch_keys.astype(np.uint64), 2)
         line = self.how.write(operands, keys)
-        places = positions.of(self.settings.positions, self.how, line, self.position_rows, keys)
         longest = self.how.length([operand.shape[1] for operand in operands])
+        places = positions.of(self.settings.positions, self.how, line, longest, self.position_rows, keys)
         return Batch.of(line.question, line.answer, self.tokenizer.pad, self.settings.loss, places, longest)
 
     # ---- for people

@@ -51,10 +51,12 @@ class Batch:
     ) -> "Batch":
         """Write questions (n, P) and answers (n, A), tokens or -1, in rows: a -1 moves behind the end as padding.
 
-        With `loss="all"` the questions are learned too. `columns` says how long the longest row can be, where that is
-        less than P + A.
+        With `loss="all"` the questions are learned too. `columns` says how long the longest row of any batch can be,
+        where that is not P + A.
         """
         tokens = np.concatenate([questions, answers], axis=1)  # (n, L)
+        if columns is not None and tokens.shape[1] < columns:
+            tokens = np.pad(tokens, ((0, 0), (0, columns - tokens.shape[1])), constant_values=-1)
         is_answer = np.zeros(tokens.shape, bool)
         is_answer[:, questions.shape[1] :] = True
         real = tokens >= 0

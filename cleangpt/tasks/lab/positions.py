@@ -35,14 +35,14 @@ def needed(kind: str, how: Format, widths: list[int]) -> int:
     return question + answer - 1
 
 
-def of(kind: str, how: Format, line: Line, rows: int, keys: np.ndarray | None) -> np.ndarray | None:
-    """Give the tokens of written problems their positions (n, P + A); None: natural ones.
+def of(kind: str, how: Format, line: Line, columns: int, rows: int, keys: np.ndarray | None) -> np.ndarray | None:
+    """Give the tokens of written problems, in so many columns, their positions (n, columns); None: natural ones.
 
     `rows` is the number of positions that there are. With keys (n,), one a sample, there are random offsets.
     """
     if kind == "natural":
         return None
-    n, columns = len(line.question), line.question.shape[1] + line.answer.shape[1]
+    n = len(line.question)
     asked = (line.question >= 0).sum(axis=1)
     if kind in ("random_start", "randomized"):
         if kind == "random_start":
@@ -63,7 +63,7 @@ def of(kind: str, how: Format, line: Line, rows: int, keys: np.ndarray | None) -
     question = np.take_along_axis(question, order, axis=1)
     place = np.arange(columns)
     step = np.clip(place - asked[:, None], 0, line.answer.shape[1] - 1)
-    padded = np.pad(question, ((0, 0), (0, line.answer.shape[1])))
+    padded = np.pad(question[:, :columns], ((0, 0), (0, max(0, columns - question.shape[1]))))
     return np.where(place < asked[:, None], padded, np.take_along_axis(steps, step, axis=1))
 
 

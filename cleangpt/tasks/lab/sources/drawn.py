@@ -61,10 +61,13 @@ class Maker:
         self.shares = np.cumsum([draw.weight for draw in self.draws])
         self.shares /= self.shares[-1]
 
-    def make(self, keys: np.ndarray) -> list[np.ndarray]:
-        """Draw a problem for each key (n,), whatever its conditions are: figures (n, W) for each operand."""
+    def part(self, keys: np.ndarray) -> np.ndarray:
+        """Choose for each key (n,) which of the draws its problem is of, by their weights."""
+        return np.searchsorted(self.shares, uniforms(derive(0, "draw"), keys), side="right")
+
+    def make(self, keys: np.ndarray, which: np.ndarray) -> list[np.ndarray]:
+        """Draw a problem of a draw for each key (n,), whatever its conditions are: figures (n, W) for each operand."""
         found = [np.full((len(keys), width), figures.NONE) for width in self.widths]
-        which = np.searchsorted(self.shares, uniforms(derive(0, "draw"), keys), side="right")
         for number, draw in enumerate(self.draws):
             here = np.flatnonzero(which == number)
             if len(here):
@@ -72,15 +75,14 @@ class Maker:
                     whole[here] = part
         return found
 
-    def fits(self, keys: np.ndarray, operands: list[np.ndarray]) -> np.ndarray:
-        """Tell which problems (n,) meet the conditions of the draw that they come from."""
-        fits = np.ones(len(keys), bool)
+    def fits(self, which: np.ndarray, operands: list[np.ndarray]) -> np.ndarray:
+        """Tell which problems (n,) meet the conditions of the draw that they are of."""
+        fits = np.ones(len(which), bool)
         if self.largest is not None:
             for operand in operands:
                 fits &= (figures.values_of(operand, self.operation.base) < self.largest).astype(bool)
         if any(draw.where for draw in self.draws):
             values = flat(self.operation.cuts(operands))
-            which = np.searchsorted(self.shares, uniforms(derive(0, "draw"), keys), side="right")
             for number, draw in enumerate(self.draws):
                 for name, (low, high) in draw.where.items():
                     fits &= (which != number) | ((values[name] >= low) & (values[name] <= high))
@@ -182,11 +184,11 @@ class Drawn:
             return [operand[item] for operand in self.held(split)]
         keys = scramble(item, derive(self.seed, "samples"))
         found = [np.empty((len(item), width), np.int64) for width in self.maker.widths]
-        missing = np.arange(len(item))
+        missing, which = np.arange(len(item)), self.maker.part(keys)  # which stays, however often it is drawn
         for attempt in range(TRIES):
             mine = scramble(keys[missing], attempt)
-            drawn = self.maker.make(mine)
-            good = self.maker.fits(mine, drawn) & self.may_be_trained(drawn)
+            drawn = self.maker.make(mine, which[missing])
+            good = self.maker.fits(which[missing], drawn) & self.may_be_trained(drawn)
             for whole, part in zip(found, drawn, strict=True):
                 whole[missing[good]] = part[good]
             missing = missing[~good]
@@ -212,23 +214,27 @@ class Drawn:
 
 
 def distinct(maker: Maker, size: int, key: int, allowed: Callable[[list[np.ndarray]], np.ndarray]) -> list[np.ndarray]:
-    """Draw up to `size` different problems that are allowed: fewer only where there seem to be no more."""
+    """Draw up to `size` different problems that are allowed: fewer only where there seem to be no more.
+
+    Each of several draws has its share of them.
+    """
     seen: set[bytes] = set()
     kept: list[list[np.ndarray]] = [[] for _ in range(maker.operands)]
-    number, barren = 0, 0
-    while len(seen) < size and barren < BARREN:
-        keys = scramble(np.arange(number, number + 4096), key)
-        number += 4096
-        drawn = maker.make(keys)
-        good = np.flatnonzero(maker.fits(keys, drawn) & allowed(drawn))
-        rows = np.concatenate([operand[good] for operand in drawn], axis=1).astype(np.int32)
-        before = len(seen)
-        for place, row in zip(good, rows, strict=True):
-            if len(seen) < size and (name := row.tobytes()) not in seen:
-                seen.add(name)
-                for whole, operand in zip(kept, drawn, strict=True):
-                    whole.append(operand[place])
-        barren = 0 if len(seen) > before else barren + 1
+    for draw, share in enumerate(maker.shares):
+        number, barren, wanted = 0, 0, round(size * share)
+        while len(seen) < wanted and barren < BARREN:
+            keys = scramble(np.arange(number, number + 4096), derive(key, draw))
+            number, before = number + 4096, len(seen)
+            which = np.full(len(keys), draw)
+            drawn = maker.make(keys, which)
+            good = np.flatnonzero(maker.fits(which, drawn) & allowed(drawn))
+            rows = np.concatenate([operand[good] for operand in drawn], axis=1).astype(np.int32)
+            for place, row in zip(good, rows, strict=True):
+                if len(seen) < wanted and (name := row.tobytes()) not in seen:
+                    seen.add(name)
+                    for whole, operand in zip(kept, drawn, strict=True):
+                        whole.append(operand[place])
+            barren = 0 if len(seen) > before else barren + 1
     return [np.array(rows).reshape(-1, width).astype(np.int64) for rows, width in zip(kept, maker.widths, strict=True)]
 
 
