@@ -36,7 +36,8 @@ def adopt(asked: Asked[Config]) -> Config:
             f"`init_from={config.init_from}` brings its own architecture ({'; '.join(wrong)}): leave that out"
         )
     there |= {key: here[key] for key in free if here.get(key) is not None}
-    if "position_rows" in there and here.get("position_rows") is None:
+    natural = getattr(config.dataset, "positions", "natural") == "natural"
+    if natural and "position_rows" in there and here.get("position_rows") is None:
         there["position_rows"] = there["block_size"]
     most = weights.longest_context
     if most is not None and there["block_size"] > most:

@@ -20,7 +20,7 @@ from cleangpt.tasks.contract import Batch, Question
 from cleangpt.tasks.lab import figures, packed, positions
 from cleangpt.tasks.lab.keys import Keys, span
 from cleangpt.tasks.lab.reading import Reader
-from cleangpt.tasks.lab.sources import choose, strata
+from cleangpt.tasks.lab.sources import choose, parts, strata
 from cleangpt.tasks.lab.sources.universe import PairTask, Universe
 from cleangpt.tokens.tokenizers import Characters
 
@@ -33,13 +33,20 @@ class Settings(Keys):
     def _make_sense(cls, sets: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
         with contextlib.suppress(AttributeError):  # a key that it takes has a mistake of its own
             keys = cls.model_construct(**info.data, sets=sets)
-            if wrong := choose.mistakes(keys):
+            if wrong := parts.mistakes(keys):
                 raise ValueError("or dataset.mixture can't be used: " + "; ".join(wrong))
             how = keys.how()
             if why := how.why_not(how.operation, keys.operands, how.style):
                 raise ValueError(f"can't be written: dataset.format={keys.format} {why}")
             if why := positions.why_not(keys.positions, how):
                 raise ValueError(f"can't be told of: dataset.positions={keys.positions} {why}")
+            needed = positions.needed(keys.positions, how, keys.widths)
+            if keys.position_range is not None and keys.position_range < needed:
+                raise ValueError(f"and training need {needed} positions: set dataset.position_range to that or more")
+            if how.most_digits is not None and how.answer_width(keys.widths) > how.most_digits:
+                raise ValueError(
+                    f"can't be written: dataset.format={keys.format} is for {how.most_digits} digits at most"
+                )
         return sets
 
     def universe(self) -> choose.Source:
@@ -79,8 +86,13 @@ class Task(PairTask):
         self.reader = Reader(settings, self.how, settings.widths)
         self.named: dict[str, list[np.ndarray]] = {}  # further sets, made when they are asked for
         self.operation = self.how.operation
+        if not self.count("val"):
+            raise UserError(
+                "`dataset.val_fraction` leaves nothing for val among the problems that are asked for: raise it"
+            )
         self.tokenizer = Characters(self.how.tokens, end=self.how.end, pad=self.how.pad)
         self.position_rows = settings.position_rows
+        self.positions_needed = positions.needed(settings.positions, self.how, settings.widths)
         self.concludes = self.how.marker is not None
 
     @cached_property
@@ -226,7 +238,8 @@ class Task(PairTask):
             keys = scramble(scramble(index, 1) ^ epoch_keys.astype(np.uint64), 2)
         line = self.how.write(operands, keys)
         longest = self.how.length([operand.shape[1] for operand in operands])
-        places = positions.of(self.settings.positions, self.how, line, longest, self.position_rows, keys)
+        most = self.positions_needed
+        places = positions.of(self.settings.positions, self.how, line, longest, most, self.position_rows, keys)
         return Batch.of(line.question, line.answer, self.tokenizer.pad, self.settings.loss, places, longest)
 
     # ---- for people
@@ -246,4 +259,5 @@ class Task(PairTask):
 
     def ask(self, text: str) -> Question:
         """Read a problem as a person types it; refuse what the model could not have learned."""
-        return self.questions(self.encode(self.reader.operands(text)))[0]
+        operands = zip(self.reader.operands(text), self.settings.widths, strict=True)
+        return self.questions(self.encode([figures.widened(x, width) for x, width in operands]))[0]

@@ -19,6 +19,7 @@ from cleangpt.basics.errors import UserError
 from cleangpt.basics.seeds import Permutation, derive
 from cleangpt.tokens.tokenizers import Tokenizer
 
+ENDLESS = 1 << 50  # training samples, from which on nobody counts them
 COMPLETE = 1_000_000  # a held-out set of questions up to this size is looked at whole
 AT_ONCE = 1 << 12  # samples in one batch where many are looked at
 GUESSED_FROM = 1 << 12  # training samples that tell how often each token comes

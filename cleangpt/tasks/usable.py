@@ -10,8 +10,8 @@ RESERVED = {"position", "problems", "correct", "accuracy", "interval"}  # what a
 
 
 def refuse_unusable(task: TaskWithAnswers) -> None:
-    """Refuse samples that a model can't read or nobody can judge, by a few of each split: for authors of tasks."""
-    for split in ("train", "val", "test"):
+    """Refuse samples that a model can't read or nobody can judge, by a few of each split and set."""
+    for split in ("train", "val", "test", *task.sets):
         if not (count := min(task.size(split), LOOKED_AT)):
             continue
         batch, length = task.batch(split, np.arange(count)), task.sequence_length

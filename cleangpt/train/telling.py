@@ -11,6 +11,7 @@ from cleangpt.machine import distributed
 from cleangpt.optimizers import schedule
 from cleangpt.optimizers.settings import ScheduleConfig
 from cleangpt.runs import record
+from cleangpt.tasks.contract import ENDLESS
 from cleangpt.terminal.patience import duration
 from cleangpt.train.loop import Trainer
 from cleangpt.train.verdict import Verdict
@@ -25,7 +26,8 @@ def introduce(trainer: Trainer, parameters: dict[str, int], snapshot_folder: Pat
     trained = f", {parameters['trained']:,} of them trained" if frozen else ""
     origin = f", from {config.init_from}" if config.init_from and snapshot_folder is None else ""
     say(f"{model.name}: {parameters['total']:,} parameters{trained}, {shape}{origin}")
-    sizes = f"{counted(task.size('train'), 'sample')} to train on, {task.val_size:,} to validate"
+    samples = counted(task.size("train"), "sample") if task.size("train") < ENDLESS else "samples without end"
+    sizes = f"{samples} to train on, {task.val_size:,} to validate"
     say(f"{config.dataset.name}: {sizes}, {counted(task.sequence_length, 'token')} each")
     place = f"{trainer.compute.name}, {trainer.compute.dtype_name}, {counted(world.size, 'process')}"
     say(f"{place}; run directory {trainer.run.shown()}")
@@ -115,7 +117,8 @@ def farewell(trainer: Trainer, status: str, summary: dict[str, Any], judged: Ver
         say(sentence)
     tokens = f"{counted(summary['tokens'], 'token')} in {duration(summary['seconds'])}"
     say(f"Done: {counted(state.step, 'step')}, {tokens}, {summary['tokens_per_second']:,.0f} tokens a second.")
-    say(f"{min(1.0, summary['epochs']):.1%} of the training samples were seen, {summary['epochs']:.3g} times.")
+    if trainer.task.size("train") < ENDLESS:
+        say(f"{min(1.0, summary['epochs']):.1%} of the training samples were seen, {summary['epochs']:.3g} times.")
     run, shown = trainer.run, trainer.run.shown()
     best = f"best/ (step {state.best_step})" if state.best else f"final/ (step {state.step})"
     names = (("card.md", run.card), ("plots/", run.plots), ("metrics.jsonl", run.metrics))

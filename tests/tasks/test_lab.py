@@ -274,6 +274,34 @@ def test_random_positions_rise_and_stay_within_their_range(kind):
     assert not np.array_equal(batch.positions, of.batch("train", np.arange(300), 7 + np.arange(300)).positions)
 
 
+BY_KEY = [
+    *({"positions": kind, "padded": p} for kind in ("coupled", "abacus", "random_start") for p in (True, False)),
+    {"positions": "randomized"},
+    {"format": "hints"},
+    {"format": "detailed", "positions": "random_start"},
+]
+
+
+@pytest.mark.parametrize("changes", BY_KEY, ids=str)
+def test_a_sample_does_not_depend_on_what_else_is_in_its_batch(changes):
+    more = {} if changes.get("format") == "hints" else {"position_range": 900}
+    of = task(digits=[1, 8], lengths="pair", **more, **changes)
+    keys = np.full(64, 9)
+    for split in ("train", "val"):
+        whole = of.batch(split, np.arange(64), keys)
+        for row in range(64):
+            alone = of.batch(split, np.array([row]), keys[:1])
+            assert np.array_equal(whole.inputs[row], alone.inputs[0])
+            if whole.positions is not None:
+                assert np.array_equal(whole.positions[row], alone.positions[0])
+    for question in asked(of, "val", 20):
+        again = of.ask(question.text)
+        assert again.tokens == question.tokens
+        if question.positions is not None:
+            length = len(question.tokens + question.right)
+            assert again.positions[:length] == question.positions[:length]
+
+
 # ---- windows
 
 PACKED = [{}, BARE, {"digits": [1, 4], "lengths": "pair", **BARE}, {"train_size": 50}, {"loss": "all", "confine": True}]
@@ -327,6 +355,31 @@ WRONG = [
     ({"sets": {"far": {"digits": [5, 2]}}}, "must be a number or [least, most]"),
     ({"mixture": [{"lengths": "long"}]}, "lengths must be value, length, pair"),
     ({"padded": False, "symbols": False}, "must be true with dataset.padded=false"),
+    ({"operator": "5"}, "is a digit or the end too"),
+    ({"equals": "+"}, "is dataset.operator too"),
+    ({"start": "="}, "is dataset.equals too"),
+    ({"equals": " "}, "is a space, which fills rows up"),
+    ({"format": "hints", "operator": "a"}, "is a hint too"),
+    ({"operator": "", "padded": False}, "only padded operands tell where they end"),
+    ({"equals": "", "padded": False}, "only padded operands tell where they end"),
+    ({"base": 37, "digits": 1}, "where a number is one token"),
+    ({"base": 97, "modulus": 97, "digits": 2}, "where a number is one token"),
+    ({"format": "hints", "digits": 60}, "is for 52 digits at most"),
+    ({"positions": "coupled", "position_range": 3}, "need 7 positions"),
+    ({"exclude_digits": [[-1, 5]]}, "write [power, digit]"),
+    ({"exclude_digits": [[5]]}, "write [power, digit]"),
+    ({"mixture": [{"digits": [1, 2], "lengths": [1, 1, 1]}]}, "must be 2 weights"),
+    ({"mixture": [{"digits": 0}]}, "from 1 to 1000"),
+    ({"mixture": []}, "has no part"),
+    ({"sets": {"far": {"digits": 100_000}}}, "from 1 to 1000"),
+    ({"sets": {"far": {"where": {"carries": [2, 1]}}}}, "must be a number or [least, most]"),
+    ({"sets": {"../x": {"digits": 3}}}, "which names files"),
+    ({"sets": {"far": {"digits": 3, "each": 3, "size": 9}}}, "leave one out"),
+    ({"operation": "copy", "operands": 1, "digits_b": 2, "padded": False}, "no meaning with one operand"),
+    (
+        {"operation": "divide", "modulus": 97, "base": 97, "digits": 1, "split": "ordered", "sets": {"z": {"size": 9}}},
+        "is for all pairs of numbers",
+    ),
 ]
 
 
@@ -344,6 +397,7 @@ def test_what_the_model_could_not_have_learned_is_refused():
         ({"modulus": 97, "digits": 2}, "98+1", "numbers below 97"),
         ({"base": 2}, "102+1", "digits below 2"),
         ({"operation": "copy", "operands": 1, "padded": False}, "1+2", "knows copies only"),
+        ({"operation": "divide", "modulus": 7, "base": 7, "digits": 1, "split": "ordered"}, "5/0", "has no answer"),
     ):
         with pytest.raises(UserError) as error:
             task(**changes).ask(text)

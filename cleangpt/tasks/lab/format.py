@@ -64,6 +64,7 @@ class Format(ABC):
     """A way to write problems of an operation."""
 
     marker: str | None = None  # stands before the answer itself, where there is more; None: there is not
+    most_digits: ClassVar[int | None] = None  # of a number; None: any number
     by_step: ClassVar[bool] = True  # which digit the k-th token of an answer is, is known before it is written
 
     def __init__(self, operation: Operation, style: Style, usual: bool = True):

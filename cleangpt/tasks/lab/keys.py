@@ -6,7 +6,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from cleangpt.tasks import held_out
 from cleangpt.tasks.lab import choices
-from cleangpt.tasks.lab.format import Format, Style
+from cleangpt.tasks.lab.format import DIGITS, Format, Style
 from cleangpt.tasks.lab.operation import Operation
 
 if TYPE_CHECKING:
@@ -98,6 +98,35 @@ class Keys(held_out.HeldOut):
             raise ValueError("must be true with dataset.padded=false: without either, 1 12 and 11 2 read the same")
         return symbols
 
+    @field_validator("space")
+    @classmethod
+    def _told_apart(cls, space: str, info: ValidationInfo) -> str:
+        if not {"base", "operation", "symbols", "padded", "operands"} <= info.data.keys() or not info.data["symbols"]:
+            return space
+        operation = choices.load("operation", info.data["operation"])
+        operator = info.data.get("operator")
+        operator = operation.symbol if operator is None else operator
+        used = {
+            "operator": operator,
+            "equals": info.data.get("equals"),
+            "start": info.data.get("start"),
+            "space": space,
+        }
+        taken = dict.fromkeys([*DIGITS[: info.data["base"]], "\n"], "a digit or the end")
+        if info.data.get("format") == "hints":
+            taken |= dict.fromkeys("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", "a hint")
+        for name, symbol in used.items():
+            if symbol and symbol == " " and name != "space":
+                raise ValueError(f"does not fit: dataset.{name} is a space, which fills rows up")
+            if symbol and symbol in taken:
+                raise ValueError(f"does not fit: dataset.{name}={symbol!r} is {taken[symbol]} too")
+            taken |= {symbol: f"dataset.{name}"} if symbol else {}
+        needed = {"operator": operator if info.data["operands"] > 1 else "-", "equals": info.data.get("equals")}
+        if info.data["padded"] in (False, "answer") and not all(needed.values()):
+            name = next(name for name, symbol in needed.items() if not symbol)
+            raise ValueError(f"does not fit: dataset.{name} is empty, and only padded operands tell where they end")
+        return space
+
     @field_validator("end_token")
     @classmethod
     def _terminated(cls, end_token: bool, info: ValidationInfo) -> bool:
@@ -110,6 +139,11 @@ class Keys(held_out.HeldOut):
     def _a_number_or_a_range(cls, digits: int | list[int], info: ValidationInfo) -> int | list[int]:
         if isinstance(digits, list) and not (len(digits) == 2 and 1 <= digits[0] <= digits[1] <= 1000):
             raise ValueError(f"must be a number or [least, most], not {digits}")
+        base, modulus = info.data.get("base", 10), info.data.get("modulus")
+        if base > len(DIGITS) and (digits != 1 or modulus is None or modulus > base):
+            raise ValueError(
+                f"must be 1 with dataset.base={base}, where a number is one token, and dataset.modulus at most {base}"
+            )
         return digits
 
     @field_validator("lengths")

@@ -74,7 +74,10 @@ class Reader:
     def operands(self, text: str) -> list[np.ndarray]:
         """Read a problem as a person types it; refuse what the model could not have learned."""
         symbol, count = self.operation.symbol, self.keys.operands
-        usual = {"*": "[*×x]"}.get(symbol, re.escape(symbol))
+        usual = re.escape(symbol)
+        if symbol == "*":
+            usual = "[*×x]" if self.keys.base <= DIGITS.index("x") else "[*×]"
+        text = text.lower() if 10 < self.keys.base <= len(DIGITS) else text
         number = "([0-9]+)" if self.keys.base <= 10 or self.keys.base > len(DIGITS) else "([0-9a-z]+)"
         found = re.fullmatch(r"\s*" + rf"\s*{usual}\s*".join([number] * count) + r"\s*=?\s*", text)
         if not found:
@@ -82,7 +85,10 @@ class Reader:
             example = self.question(*shown[:count])
             what = self.operation.plural
             raise UserError(f"this model knows {what} only, and {text!r} is none: write it like {example}")
-        return [self._figures(part, width) for part, width in zip(found.groups(), self.widths, strict=True)]
+        operands = [self._figures(part, width) for part, width in zip(found.groups(), self.widths, strict=True)]
+        if symbol == "/" and not operands[1].any():
+            raise UserError(f"{text!r} has no answer: ask for another divisor than 0")
+        return operands
 
     def _figures(self, text: str, width: int) -> np.ndarray:
         """Read one operand (1, W); a UserError where it is longer or larger than any that was learned."""

@@ -16,7 +16,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class Format(Base):
-    by_step = False
+    by_step, most_digits = False, len(LETTERS)
 
     def extra(self) -> list[str]:
         return list(LETTERS)
@@ -32,7 +32,7 @@ class Format(Base):
     def write(self, operands: list[np.ndarray], keys: np.ndarray | None = None) -> Line:
         tokens, powers = self.number(self.operation.answer(operands), self.answer_padding(operands))
         question, numbers, places = self.question(operands)
-        n, most = len(question), max(powers.max(initial=0), places.max(initial=0)) + 1
+        n, most = len(question), self.answer_width([operand.shape[1] for operand in operands])
         offset = np.zeros(n, np.int64)
         if keys is not None:
             offset = (scramble(keys, derive(4, "hints")) % np.uint64(max(1, len(LETTERS) - most + 1))).astype(np.int64)

@@ -129,15 +129,20 @@ class Maker:
         shares = np.cumsum(lengths) / np.sum(lengths)
         return low + np.minimum(np.searchsorted(shares, chance, side="right"), high - low)
 
-    def reaches(self, operands: list[np.ndarray]) -> np.ndarray:
-        """Tell which problems (n,) have the lengths of some that are drawn."""
-        found = np.zeros(len(operands[0]), bool)
+    def reaches(self, operands: list[np.ndarray], ordered: bool) -> np.ndarray:
+        """Tell which problems (n,) have the lengths of some that are drawn, in this order of operands or in any."""
+        lengths = np.stack([figures.counts(operand) for operand in operands])
+        found = np.zeros(lengths.shape[1], bool)
         for draw in self.draws:
-            inside = np.ones(len(found), bool)
-            for number, operand in enumerate(operands):
-                low, high = draw.second if number == 1 and draw.second else draw.digits
-                inside &= (figures.counts(operand) >= low) & (figures.counts(operand) <= high)
-            found |= inside
+            low, high = draw.digits
+            inside = (lengths >= low) & (lengths <= high)
+            if draw.second is None or len(operands) < 2:
+                found |= inside.all(axis=0)
+                continue
+            low, high = draw.second
+            as_second = (lengths >= low) & (lengths <= high)
+            for number in [1] if ordered else range(len(operands)):
+                found |= as_second[number] & np.delete(inside, number, axis=0).all(axis=0)
         return found
 
 
@@ -194,7 +199,10 @@ class Drawn:
             missing = missing[~good]
             if not len(missing):
                 return found
-        raise ConfigError(["no problem to train on was found: dataset.mixture or what is excluded leaves too few"])
+        wrong = (
+            "no problem to train on was found in many tries: what dataset.digits, dataset.modulus, dataset.mixture and "
+        )
+        raise ConfigError([f"{wrong}dataset.exclude_… ask for hardly fits together"])
 
     def may_be_trained(self, operands: list[np.ndarray]) -> np.ndarray:
         """Tell which problems (n,) are neither held out nor excluded."""
@@ -202,7 +210,7 @@ class Drawn:
 
     def is_apart(self, operands: list[np.ndarray]) -> np.ndarray:
         """Tell which problems (n,) are never trained on nor validated: those of the test, and those beyond."""
-        return (self.held_out.place(operands) == 2) | ~self.maker.reaches(operands)
+        return (self.held_out.place(operands) == 2) | ~self.maker.reaches(operands, self.held_out.ordered)
 
     def held(self, split: str) -> list[np.ndarray]:
         if split not in self.fixed:

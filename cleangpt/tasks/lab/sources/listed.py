@@ -27,9 +27,10 @@ def read(path: Path, operation: Operation, parse: Parse, shown: Callable[[np.nda
         except UserError as error:
             raise UserError(f"{path}, line {number}: {error}") from None
         right = shown(operation.answer(operands)[0])
-        if answer.strip() and answer.strip() != right:
+        said = answer.strip() if operation.strings else answer.strip().lstrip("0") or answer.strip()[:1]
+        if said and said != right:
             raise UserError(f"{path}, line {number}: {line.strip()!r} is wrong, it is {right}")
-        found.setdefault(question.strip(), operands)
+        found.setdefault(" ".join(str(operand[operand >= 0].tolist()) for operand in operands), operands)
     if not found:
         raise UserError(f"{path} holds no problem: write one in each line, as 12+7=19")
     width = max(operand.shape[1] for operands in found.values() for operand in operands)
@@ -46,7 +47,7 @@ def longest(path: Path) -> int:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text().splitlines()
+        return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} can't be read ({error}): name a text file with a problem in each line") from None
 

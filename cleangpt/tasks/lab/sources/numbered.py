@@ -17,6 +17,19 @@ class Numbered(held_out.Numbers):
             self.firsts.append(self.firsts[-1] + base**length)
         super().__init__(self.firsts[-1], split_seed, val_fraction, test_fraction)
 
+    def is_apart(self, operands: list[np.ndarray]) -> np.ndarray:
+        """Tell which strings (n,) are neither trained on nor validated."""
+        (text,) = operands
+        length = figures.counts(text)
+        apart = length > self.longest
+        inside = ~apart
+        values = figures.values_of(text[inside, : self.longest], self.base)
+        number = np.array(self.firsts, values.dtype)[length[inside] - 1] + values
+        start, size = self.cuts["test"]
+        place = self.order.inverse(number)
+        apart[inside] = ((place >= start) & (place < start + size)).astype(bool)
+        return apart
+
     def problems(self, split: str, item: np.ndarray) -> list[np.ndarray]:
         """Look up the one operand (n, longest) of these items of a split."""
         number = self.items(split, item)
