@@ -203,6 +203,9 @@ def test_a_file_with_a_mistake_is_refused_by_its_line(tmp_path, text, words):
     with pytest.raises(UserError) as error:
         task(source=str(path))
     assert words in str(error.value)
+    path.write_text("1+2\n3+4\n")
+    with pytest.raises(ConfigError, match=r"has no meaning with dataset\.source"):
+        task(source=str(path), exclude_operands=[5])
     with pytest.raises((UserError, ConfigError), match="can't be read"):
         task(source=str(tmp_path / "none.txt"))
 
