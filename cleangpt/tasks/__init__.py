@@ -10,10 +10,8 @@ the entry point group `cleangpt.tasks`. A task knows nothing of what is done wit
     strings.py      strings over an alphabet, by number
     copy.py         strings that are said again
     sort.py         digits that are put in order
-    arithmetic.py   sums and products
-    pairs.py        pairs of numbers, cut into train, val and test: `PairTask`
-    digits.py       decimal arithmetic on whole batches
-    strata.py       a fixed sample of a huge split, with short and long numbers
+    arithmetic.py   arithmetic, put together from what lies in lab/
+    lab/            what is asked, how it is written, which problems
     text.py         windows of prepared text
 """
 
