@@ -53,7 +53,7 @@ class AskConfig(Section):
 class ScoreConfig(Section):
     """The keys of conf/score.yaml."""
 
-    verbatim: ClassVar = ("run", "data", "ask.prefix")
+    verbatim: ClassVar = ("ask.prefix",)
 
     run: str = Field(min_length=1, description="a run directory, one of its snapshots, best/ or final/, or latest")
     suite: Literal["own", "lm-eval"] = Field(description="on the task it was trained for, or by lm-evaluation-harness")

@@ -111,15 +111,15 @@ def _on_its_task(
     sets = task.sets if isinstance(task, TaskWithAnswers) else []
     if wrong := sorted(set(settings.sets or ()) - set(sets)):
         raise UserError(f"`sets` names {wrong[0]}, which the task does not have: it has {', '.join(sets) or 'none'}")
-    asked = settings.ask.model_dump()
-    if not task.has_answers and asked != Ask().__dict__:
+    ask = Ask(settings.ask.prefix, settings.ask.temperature, settings.ask.top_k, settings.ask.samples)
+    if not task.has_answers and ask != Ask():
         raise UserError("`ask` is for problems with one right answer, and this run learned text: leave it out")
     if split not in (there := ["test", "val", "train", *sets]):
         raise UserError(f"`split` is {split}, which {task.settings.name} does not have: there are {', '.join(there)}")
     with Stop() as stop:
         judging = judge()
         judging.stop = stop
-        more = {"ask": Ask(**asked), "sets": settings.sets} if task.has_answers else {}
+        more = {"ask": ask, "sets": settings.sets} if task.has_answers else {}
         found = of_task.score(task, judging, split, settings.limit, settings.method, watch=Watch(show), **more)
 
     def write(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.seeds import Permutation, derive, scramble
+from cleangpt.basics.words import counted
 from cleangpt.tasks import held_out
 from cleangpt.tasks.contract import Batch, Question
 from cleangpt.tasks.lab import figures, packed, positions
@@ -45,7 +46,7 @@ class Settings(Keys):
                 raise ValueError(f"and training need {needed} positions: set dataset.position_range to that or more")
             if how.most_digits is not None and how.answer_width(keys.widths) > how.most_digits:
                 raise ValueError(
-                    f"can't be written: dataset.format={keys.format} is for {how.most_digits} digits at most"
+                    f"can't be written: dataset.format={keys.format} is for at most {counted(how.most_digits, 'digit')}"
                 )
         return sets
 

@@ -165,6 +165,7 @@ def ran(tmp_path_factory):
         commands[task] = ["train.py", f"dataset={task}", *commands["gpt_tiny"][1:4], "train.steps=3", "device=cpu"]
     falls = "train.stop_when={metric:val/loss,at_most:1,times:1}"
     commands["adamw"] = [*commands["gpt_tiny"], "optimizer=adamw", falls]
+    commands["packed"] = [*commands["gpt_tiny"], "dataset.layout=packed"]
     diverge = ["schedule=constant", "optimizer=adamw", "optimizer.lr=1e38"]
     diverge += ["train.nonfinite=skip", "train.nonfinite_limit=1"]
     commands["logs"] = [*commands["gpt_tiny"], "logger.wandb=true"]

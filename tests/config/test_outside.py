@@ -162,7 +162,7 @@ def test_files_of_ones_own_come_before_ours_in_every_program(outside):
     (conf / "template" / "loud.yaml").write_text("pattern: '{text}!'\n")
     shown = yaml.safe_load(outside("train.py", "experiment=mine", "--cfg", "job").stdout)
     assert (shown["train"]["steps"], shown["schedule"]["lr"]["style"]) == (7, "linear")
-    assert " leak, mine, " in " ".join(outside("train.py", "--help").stdout.split())
+    assert " lee_addition, mine, " in " ".join(outside("train.py", "--help").stdout.split())
     assert "pattern: '{text}!'" in outside("sample.py", "template=loud", "--cfg", "job").stdout
     assert "steps: 7" in outside("bench.py", "experiment=mine", "--cfg", "job").stdout
     assert "times" in outside("data/prepare.py", "dataset=time").stderr

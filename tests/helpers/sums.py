@@ -4,7 +4,7 @@ import numpy as np
 
 from cleangpt.basics.schema import parse
 from cleangpt.tasks.arithmetic import Settings, Task
-from cleangpt.tasks.contract import Batch
+from cleangpt.tasks.contract import Batch, Question
 
 ADDER = {
     "name": "adder",
@@ -54,6 +54,17 @@ def settings(**changes) -> Settings:
 
 def arithmetic(**changes) -> Task:
     return Task(settings(**changes))
+
+
+def laboratory(**changes) -> Task:
+    """A task of dataset=arithmetic: sums of three digits, but for the changes."""
+    return Task(settings(name="arithmetic", **changes))
+
+
+def questions_of(task: Task, split: str, count: int = 200) -> list[Question]:
+    """The first questions of a split, with keys of an epoch."""
+    index = np.arange(min(count, task.size(split)))
+    return task.questions(task.batch(split, index, index))
 
 
 def encode(task: Task, a: np.ndarray, b: np.ndarray) -> Batch:

@@ -173,11 +173,21 @@ def test_a_tokenizer_that_begins_every_text_is_obeyed():
 
 
 def test_a_score_by_the_harness_is_written_into_the_run(place, no_network, monkeypatch, capsys):
-    from cleangpt.config.programs import ScoreConfig
+    from cleangpt.config.programs import AskConfig, ScoreConfig
     from cleangpt.score.run import score
 
     settings = {"run": str(place / "ours"), "suite": "lm-eval", "tasks": "toy_choice", "include": str(place / "tasks")}
-    settings |= {"fewshot": 2, "limit": 5, "split": None, "data": None, "method": "auto", "device": "cpu"}
+    ask = AskConfig(prefix="", temperature=0.0, top_k=None, samples=1)
+    settings |= {
+        "sets": None,
+        "ask": ask,
+        "fewshot": 2,
+        "limit": 5,
+        "split": None,
+        "data": None,
+        "method": "auto",
+        "device": "cpu",
+    }
     assert score(ScoreConfig(**settings)) == 0
     found = json.loads((place / "ours" / "score" / "lm-eval_toy_choice_ours.json").read_text())
     assert found["samples"]["toy_choice"]["effective"] == 5

@@ -11,7 +11,7 @@ from cleangpt.config.experiment import LoggerConfig
 from cleangpt.report import write
 from cleangpt.runs.rundir import RunDir
 from cleangpt.sample import conversation
-from cleangpt.score import exact_match as scoring
+from cleangpt.score import layout
 from cleangpt.sweeps.jobs import Job, Outcome
 from cleangpt.sweeps.table import Board
 from cleangpt.terminal import narrow
@@ -41,7 +41,7 @@ def test_no_cell_of_a_table_is_cut_and_no_word_broken(width):
         {"run": n, "problems": 1000 + n, "correct": 999, "accuracy": 0.999, "interval": [0.97724, 0.99998]}
         for n in range(3)
     ]
-    text = printed(scoring._table("2-digit sums, all 1,499 problems of the test split, and more", ["run"], rows), width)
+    text = printed(layout.table("2-digit sums, all 1,499 problems of the test split, and more", ["run"], rows), width)
     assert is_within(text, width)
     words = re.findall(r"[^\s┏┳┓┃┡╇┩│└┴┘━─]+", text)
     assert {"run", "problems", "correct", "exact", "match", "interval", "1,000", "1,002", "99.900%"} <= set(words)
