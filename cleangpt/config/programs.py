@@ -37,7 +37,7 @@ class BenchConfig(Config):
 class AskConfig(Section):
     """Ways to ask a trained model."""
 
-    prefix: str = Field(description="what stands before each problem")
+    prefix: str = Field(description=r"what stands before each problem; \n is the end of a line")
     temperature: float = Field(ge=0, description="0: the likeliest answer; above: the chance to draw a right one")
     top_k: int | None = Field(ge=1, description="draw among so many of the likeliest tokens; null: all")
     samples: int = Field(ge=1, description="tries: the chance that one of them is right comes too")

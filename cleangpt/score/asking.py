@@ -23,7 +23,8 @@ from cleangpt.score.evaluate import Judge, first_that_counts, on_device
 from cleangpt.tasks.contract import AT_ONCE, Batch, TaskWithAnswers
 
 DRAWN = 200  # problems on which answers are drawn
-UNLIKELY = 5.0  # standard deviations between what is computed and what is drawn, beyond which there is no score
+UNLIKELY = 5.0  # standard deviations between the answers computed and drawn, beyond which there is no score
+FEW = 3  # answers more or less, which are no matter of deviations where right ones are rare
 
 
 class Disagreement(Exception):
@@ -104,8 +105,8 @@ def passes(
     chosen = np.argsort(scramble(np.arange(len(index)), task.key("asked")))[:DRAWN]
     drawn = distributed.from_main(lambda: _drawn(task, judge, split, index[chosen], ask))
     tries = ask.samples * len(chosen)
-    spread = math.sqrt((chance[chosen] * (1 - chance[chosen])).sum() * ask.samples) / tries
-    if abs(drawn.sum() / tries - chance[chosen].mean()) > UNLIKELY * spread + 1e-3:
+    spread = math.sqrt((chance[chosen] * (1 - chance[chosen])).sum() * ask.samples)
+    if abs(drawn.sum() - ask.samples * chance[chosen].sum()) > UNLIKELY * spread + FEW:
         raise Disagreement(
             f"of {tries} drawn answers {drawn.sum() / tries:.2%} are right, where {chance[chosen].mean():.2%} were "
             "computed: no score is given. Please report this"
@@ -137,8 +138,8 @@ def chances(judge: Judge, batch: Batch, ask: Ask) -> np.ndarray:
     since = first_that_counts(batch)
     inputs, targets = on_device(batch.inputs, judge.device), on_device(batch.targets, judge.device)
     found = []
-    for rows in judge._parts(*inputs.shape):
-        told = judge._places(batch, rows)
+    for rows in judge.parts(*inputs.shape):
+        told = judge.places(batch, rows)
         logits = judge.model.forward(inputs[rows], since=since, **told).float()
         likely = _log_chances(logits, ask).gather(-1, targets[rows, since:, None])[..., 0].double()
         assert batch.answer is not None

@@ -55,12 +55,10 @@ class Judge:
         """Yield in parts: likeliest tokens, their targets, the losses; each (n, T - `first_that_counts`)."""
         since = first_that_counts(batch)
         inputs, targets = on_device(batch.inputs, self.device), on_device(batch.targets, self.device)
-        for rows in self._parts(*inputs.shape):
+        for rows in self.parts(*inputs.shape):
             within = None if batch.documents is None else on_device(batch.documents[rows], self.device)
             # never torch.compile's
-            logits = self.model.forward(
-                inputs[rows], documents=within, since=since, **self._places(batch, rows)
-            ).float()
+            logits = self.model.forward(inputs[rows], documents=within, since=since, **self.places(batch, rows)).float()
             wanted = targets[rows, since:]
             losses = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
             yield logits.argmax(dim=-1), wanted, losses.view_as(wanted)
@@ -76,14 +74,14 @@ class Judge:
         found = np.full(batch.targets.shape, -1, np.int64)
         since = first_that_counts(batch)
         shared, group = shared_beginning(batch.inputs, since if batch.positions is None else 0)
-        for rows in self._parts(*batch.inputs.shape):
+        for rows in self.parts(*batch.inputs.shape):
             cache, here = None, inputs[rows]
             if shared:
                 first, belongs = np.unique(group[rows], return_index=True, return_inverse=True)[1:]
                 cache = self.model.new_cache(len(first), inputs.shape[1])
                 self.model.hidden(here[torch.from_numpy(first).to(self.device), :shared], cache)
                 cache.keep(torch.from_numpy(belongs).to(self.device))
-            told = self._places(batch, rows)
+            told = self.places(batch, rows)
             logits = self.model.forward(here[:, shared:], cache=cache, since=since - shared, **told)
             found[rows, since:] = logits.argmax(dim=-1).cpu().numpy()
             if shared and (again := _close(logits)).any():
@@ -91,7 +89,7 @@ class Judge:
                 found[rows, since:][again.cpu().numpy()] = better.cpu().numpy()
         return found
 
-    def _parts(self, count: int, length: int) -> Iterator[slice]:
+    def parts(self, count: int, length: int) -> Iterator[slice]:
         """Yield the rows to read at once, to a model in evaluation mode, until it is time to stop."""
         was_training = self.model.training
         self.model.eval()
@@ -102,14 +100,14 @@ class Judge:
             yield slice(start, start + at_once)
         self.model.train(was_training)
 
-    def _places(self, batch: Batch, rows: slice) -> dict[str, Tensor]:
+    def places(self, batch: Batch, rows: slice) -> dict[str, Tensor]:
         """Name the positions of rows of a batch, where it says them."""
         return {} if batch.positions is None else {"positions": on_device(batch.positions[rows, :-1], self.device)}
 
     def decode(self, prompts: np.ndarray, new_tokens: int, positions: np.ndarray | None = None) -> np.ndarray:
         """Go on with prompts (n, P) of one length by real greedy decoding: (n, new_tokens)."""
         found = np.full((len(prompts), new_tokens), -1, np.int64)
-        for rows in self._parts(len(prompts), prompts.shape[1] + new_tokens):
+        for rows in self.parts(len(prompts), prompts.shape[1] + new_tokens):
             tokens = torch.from_numpy(np.ascontiguousarray(prompts[rows])).to(self.device)
             places = None if positions is None else positions[rows]
             found[rows] = generate.greedy(self.model, tokens, new_tokens, places).cpu().numpy()

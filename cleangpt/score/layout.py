@@ -58,8 +58,9 @@ def tables(task: TaskWithAnswers, score: dict[str, Any]) -> list[Table]:
         rows.append({"of": "the conclusion alone", **score["answer_only"]})
     rows += [{"of": name, **inner} for name, inner in score.get("sets", {}).items()]
     universe = f"{score['universe']:,}" if score["universe"] < 10**12 else f"{score['universe']:.3g}"
-    part = "set" if score["split"] in task.sets else "split"
-    title = f"{task.title}, {whole} {universe} problems of the {score['split']} {part}"
+    title = f"{task.title}, {whole} {universe} problems of the {score['split']} split"
+    if score["split"] in task.sets:
+        title = f"The set {score['split']}: {whole} {universe} problems"
     asked = _asked(score["asked"]) if "asked" in score else []
     by_one, by_two = [], []
     for name, keys, cut in _cut(score):

@@ -111,7 +111,8 @@ def _on_its_task(
     sets = task.sets if isinstance(task, TaskWithAnswers) else []
     if wrong := sorted(set(settings.sets or ()) - set(sets)):
         raise UserError(f"`sets` names {wrong[0]}, which the task does not have: it has {', '.join(sets) or 'none'}")
-    ask = Ask(settings.ask.prefix, settings.ask.temperature, settings.ask.top_k, settings.ask.samples)
+    prefix = settings.ask.prefix.replace("\\n", "\n")  # as a command line writes it
+    ask = Ask(prefix, settings.ask.temperature, settings.ask.top_k, settings.ask.samples)
     if not task.has_answers and ask != Ask():
         raise UserError("`ask` is for problems with one right answer, and this run learned text: leave it out")
     if split not in (there := ["test", "val", "train", *sets]):

@@ -6,6 +6,7 @@ on when a+b is held out; `split: ordered` splits (a, b) itself, as others do, an
 """
 
 import contextlib
+import hashlib
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from cleangpt.tasks.contract import Batch, Question
 from cleangpt.tasks.lab import figures, packed, positions
 from cleangpt.tasks.lab.keys import Keys, span
 from cleangpt.tasks.lab.reading import Reader
-from cleangpt.tasks.lab.sources import choose, parts, strata
+from cleangpt.tasks.lab.sources import choose, listed, parts, strata
 from cleangpt.tasks.lab.sources.universe import PairTask, Universe
 from cleangpt.tokens.tokenizers import Characters
 
@@ -124,6 +125,13 @@ class Task(PairTask):
 
     def facts(self, split: str) -> dict[str, Any]:
         return {"digits": self.settings.digits, "split": split, "split_by": self.settings.split}
+
+    def fingerprint(self) -> dict[str, str]:
+        """Tell the problems of a file from others, which it may hold when a run is resumed."""
+        if not isinstance(self.universe, listed.Listed):
+            return {}
+        rows = np.concatenate([operand.astype(np.int64) for operand in self.universe.operands], axis=1)
+        return {"problems": hashlib.sha256(rows.tobytes()).hexdigest()}
 
     def problems(self, split: str, index: np.ndarray) -> list[np.ndarray]:
         """Look up the operands of these samples of a split, as figures."""

@@ -79,6 +79,20 @@ def test_chances_that_sampling_contradicts_give_no_score(asked, monkeypatch):
         exact_match.score(task, of, "test", None, "auto", ask=Ask(temperature=1.0, samples=50))
 
 
+def test_a_rare_right_answer_is_no_contradiction(asked, monkeypatch):
+    task, of = asked
+    count = task.size("test")
+    monkeypatch.setattr(asking, "chances", lambda judge, batch, ask: np.full(len(batch.inputs), 1e-5))
+    lucky = np.zeros(count)
+    lucky[:2] = 1
+    monkeypatch.setattr(asking, "_drawn", lambda *_: lucky)
+    found = asking.passes(task, of, "test", np.arange(count), np.ones(count), Ask(temperature=1.0))
+    assert found["drawn"]["right"] == 2 / count
+    lucky[:6] = 1
+    with pytest.raises(asking.Disagreement):
+        asking.passes(task, of, "test", np.arange(count), np.ones(count), Ask(temperature=1.0))
+
+
 def test_a_prefix_stands_before_each_problem_and_real_decoding_agrees(asked):
     task, of = asked
     before = asking.behind(task, "+\n", of)

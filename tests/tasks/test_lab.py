@@ -176,6 +176,7 @@ WRONG = [
     ({"mixture": [{"lengths": "long"}]}, "lengths must be value, length, pair"),
     ({"padded": False, "symbols": False}, "must be true with dataset.padded=false"),
     ({"operator": "5"}, "is a digit or the end too"),
+    ({"start": "7", "symbols": False}, "is a digit or the end too"),
     ({"equals": "+"}, "is dataset.operator too"),
     ({"start": "="}, "is dataset.equals too"),
     ({"equals": " "}, "is a space, which fills rows up"),

@@ -186,6 +186,11 @@ def test_problems_of_a_file_are_held_out_by_what_they_ask(tmp_path):
     place = {text: split for split in found for text in found[split]}
     assert all(place[f"{a}+{b}"] == place[f"{b}+{a}"] for a, b in pairs)
     assert len(found["test"]) == pytest.approx(0.15 * 1600, abs=60)
+    before = of.fingerprint()
+    assert before == task(source=str(path), digits=2).fingerprint()
+    path.write_text(path.read_text() + "40+40\n")
+    assert task(source=str(path), digits=2).fingerprint() != before
+    assert task().fingerprint() == {}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The keys of arithmetic: what is asked, how it is written, which problems, and what is held out."""
 
+from string import ascii_letters
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -101,8 +102,8 @@ class Keys(held_out.HeldOut):
     @field_validator("space")
     @classmethod
     def _told_apart(cls, space: str, info: ValidationInfo) -> str:
-        if not {"base", "operation", "symbols", "padded", "operands"} <= info.data.keys() or not info.data["symbols"]:
-            return space
+        if not {"base", "operation", "symbols", "padded", "operands"} <= info.data.keys():
+            return space  # a key that it takes has a mistake of its own
         operation = choices.load("operation", info.data["operation"])
         operator = info.data.get("operator")
         operator = operation.symbol if operator is None else operator
@@ -112,9 +113,11 @@ class Keys(held_out.HeldOut):
             "start": info.data.get("start"),
             "space": space,
         }
+        if not info.data["symbols"]:
+            used = {"start": used["start"]}  # all that is written then
         taken = dict.fromkeys([*DIGITS[: info.data["base"]], "\n"], "a digit or the end")
         if info.data.get("format") == "hints":
-            taken |= dict.fromkeys("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", "a hint")
+            taken |= dict.fromkeys(ascii_letters, "a hint")
         for name, symbol in used.items():
             if symbol and symbol == " " and name != "space":
                 raise ValueError(f"does not fit: dataset.{name} is a space, which fills rows up")
@@ -122,7 +125,7 @@ class Keys(held_out.HeldOut):
                 raise ValueError(f"does not fit: dataset.{name}={symbol!r} is {taken[symbol]} too")
             taken |= {symbol: f"dataset.{name}"} if symbol else {}
         needed = {"operator": operator if info.data["operands"] > 1 else "-", "equals": info.data.get("equals")}
-        if info.data["padded"] in (False, "answer") and not all(needed.values()):
+        if info.data["symbols"] and info.data["padded"] in (False, "answer") and not all(needed.values()):
             name = next(name for name, symbol in needed.items() if not symbol)
             raise ValueError(f"does not fit: dataset.{name} is empty, and only padded operands tell where they end")
         return space

@@ -8,6 +8,11 @@ import numpy as np
 
 from cleangpt.tasks.lab import figures
 
+CARRIES = {  # how tables call the slices of what carries
+    "by_carries": "By number of carries",
+    "by_longest_carry_run": "By longest run of carries",
+    "run": "longest run of carries",
+}
 Slices = Mapping[str, np.ndarray | dict[str, np.ndarray]]
 
 
@@ -43,7 +48,7 @@ class Operation(ABC):
 
     def of_values(self, values: list[np.ndarray]) -> np.ndarray:
         """Compute it on integers (n,), for a modulus."""
-        raise NotImplementedError
+        raise AssertionError("only operations that are `modular` are asked for this")
 
     def slices(self, operands: list[np.ndarray]) -> Slices:
         """Name whole numbers (n,) by which a score is cut, as `TaskWithAnswers.slices` does."""

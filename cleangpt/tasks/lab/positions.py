@@ -14,8 +14,6 @@ import numpy as np
 from cleangpt.basics.seeds import derive, scramble
 from cleangpt.tasks.lab.format import SYMBOL, Format, Line
 
-KINDS = ("natural", "random_start", "randomized", "coupled", "abacus")
-
 
 def why_not(kind: str, how: Format) -> str | None:
     """Say why these positions can't be given, as the end of a sentence that begins with their name."""

@@ -4,6 +4,8 @@ The index hints of Zhou et al., "What Algorithms can Transformers Learn?", 2024.
 random one, so that the model meets those that only longer numbers have.
 """
 
+from string import ascii_letters
+
 import numpy as np
 
 from cleangpt.basics.seeds import derive, scramble
@@ -12,7 +14,7 @@ from cleangpt.tasks.lab.format import SYMBOL, Line, Style
 from cleangpt.tasks.lab.format import Format as Base
 from cleangpt.tasks.lab.operation import Operation
 
-LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LETTERS = ascii_letters
 
 
 class Format(Base):

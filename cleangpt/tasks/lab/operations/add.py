@@ -10,12 +10,7 @@ from cleangpt.tasks.lab.operation import Slices
 
 class Operation(operation.Operation):
     symbol, plural, most, modular = "+", "sums", None, True
-    words: ClassVar = {
-        "by_carries": "By number of carries",
-        "by_longest_carry_run": "By longest run of carries",
-        "run": "longest run of carries",
-        "by_cascade": "By longest cascade of a carry through nines",
-    }
+    words: ClassVar = {**operation.CARRIES, "by_cascade": "By longest cascade of a carry through nines"}
 
     def figures(self, operands: list[np.ndarray]) -> np.ndarray:
         return figures.written(self._settled(operands)[0])

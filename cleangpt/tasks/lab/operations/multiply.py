@@ -11,11 +11,7 @@ from cleangpt.tasks.lab.operation import Slices
 
 class Operation(operation.Operation):
     symbol, plural, most, modular = "*", "products", None, True
-    words: ClassVar = {
-        "by_carries": "By number of carries",
-        "by_longest_carry_run": "By longest run of carries",
-        "run": "longest run of carries",
-    }
+    words: ClassVar = operation.CARRIES
 
     def figures(self, operands: list[np.ndarray]) -> np.ndarray:
         numbers = [np.maximum(x, 0) for x in operands]

@@ -14,7 +14,7 @@ from cleangpt.basics.seeds import derive, scramble, uniforms
 from cleangpt.tasks.lab import figures
 from cleangpt.tasks.lab.operation import Operation
 
-ENDLESS = 1 << 60  # samples to train on: more than anyone can
+SAMPLES = 1 << 60  # samples to train on: more than anyone can
 TRIES = 1000  # draws of a problem under conditions, before it counts as impossible
 BARREN = 30  # draws in a row of a whole batch that find nothing new for a fixed set
 
@@ -181,7 +181,7 @@ class Drawn:
         self.fixed: dict[str, list[np.ndarray]] = {}
 
     def count(self, split: str) -> int:
-        return ENDLESS if split == "train" else len(self.held(split)[0])
+        return SAMPLES if split == "train" else len(self.held(split)[0])
 
     def problems(self, split: str, item: np.ndarray) -> list[np.ndarray]:
         """Return the operands of these items of a split."""
