@@ -64,14 +64,18 @@ class Judge:
             yield logits.argmax(dim=-1), wanted, losses.view_as(wanted)
 
     @torch.inference_mode()
-    def predictions(self, batch: Batch) -> np.ndarray:
+    def predictions(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Return the likeliest token (n, T) at each place, given the right ones before it; -1 before any answer.
+
+        With it comes by how much (n, T) the logit of the right token is above those of all others.
 
         A beginning that rows which follow each other share is read once: a third of all tokens of sorted sums. This
         changes the rounding, so rows in which a choice was close are read again one by one.
         """
         inputs = on_device(batch.inputs, self.device)
+        targets = on_device(batch.targets, self.device)
         found = np.full(batch.targets.shape, -1, np.int64)
+        margins = np.full(batch.targets.shape, np.inf, np.float32)
         since = first_that_counts(batch)
         shared, group = shared_beginning(batch.inputs, since if batch.positions is None else 0)
         for rows in self.parts(*batch.inputs.shape):
@@ -83,11 +87,11 @@ class Judge:
                 cache.keep(torch.from_numpy(belongs).to(self.device))
             told = self.places(batch, rows)
             logits = self.model.forward(here[:, shared:], cache=cache, since=since - shared, **told)
-            found[rows, since:] = logits.argmax(dim=-1).cpu().numpy()
             if shared and (again := _close(logits)).any():
-                better = self.model.forward(here[again], since=since).argmax(dim=-1)
-                found[rows, since:][again.cpu().numpy()] = better.cpu().numpy()
-        return found
+                logits[again] = self.model.forward(here[again], since=since)
+            found[rows, since:] = logits.argmax(dim=-1).cpu().numpy()
+            margins[rows, since:] = _margins(logits, targets[rows, since:]).cpu().numpy()
+        return found, margins
 
     def parts(self, count: int, length: int) -> Iterator[slice]:
         """Yield the rows to read at once, to a model in evaluation mode, until it is time to stop."""
@@ -214,6 +218,12 @@ def _close(logits: Tensor) -> Tensor:
     """Tell (n,) whether at any place of logits (n, T, V) two tokens are as likely, but for rounding."""
     best = logits.topk(2, dim=-1).values
     return (best[..., 0] - best[..., 1] < HAIR * best.abs().amax(dim=-1).clamp(min=1)).any(dim=1)
+
+
+def _margins(logits: Tensor, targets: Tensor) -> Tensor:
+    """Compute by how much (n, T) the logit of the right token is above those of all others."""
+    right = targets[..., None]
+    return logits.gather(-1, right)[..., 0] - logits.scatter(-1, right, -math.inf).amax(dim=-1)
 
 
 def on_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:

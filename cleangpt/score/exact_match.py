@@ -82,7 +82,8 @@ def _score(
     task: TaskWithAnswers, judge: Judge, split: str, limit: int | None, method: str, watch: Watch
 ) -> dict[str, Any]:
     sample = choose(task, split, limit)
-    right_at = _verdicts(task, judge, sample, method, watch)  # (n, answer tokens) True beyond a short answer
+    # (n, answer tokens) True beyond a short answer, and how far each is from another verdict
+    right_at, margins = _verdicts(task, judge, sample, method, watch)
     right = np.all(right_at, axis=1)
     with patience.doing("Comparing with real decoding", voice=watch.voice):
         proved = None if method == "generate" else prove(task, judge, sample, right)
@@ -107,6 +108,8 @@ def _score(
     }
     first = np.where(right, -1, right_at.argmin(axis=1))  # the token of a wrong answer that goes wrong first
     found["first_errors"] = {name: int(((first == column) & (column >= 0)).sum()) for name, column in places.items()}
+    if method != "generate" and right.any():
+        found["least_margin"] = _least(task, sample, np.where(right, margins, np.inf))
     if task.concludes:
         found["answer_only"] = _loosely(task, judge, sample)
     leaked = task.leaked(split, sample.index)
@@ -126,34 +129,54 @@ def _loosely(task: TaskWithAnswers, judge: Judge, sample: Sample) -> dict[str, A
     return Slices(judge.gather(np.array(right, bool)), sample.weights[order]).of(np.ones(len(order), bool))
 
 
-def _verdicts(task: TaskWithAnswers, judge: Judge, sample: Sample, method: str, watch: Watch) -> np.ndarray:
-    """Judge the tokens of the answers (n, W), on every rank. Of many problems a fixed part comes first, to be shown."""
+def _least(task: TaskWithAnswers, sample: Sample, margins: np.ndarray) -> dict[str, Any]:
+    """Name the right answer that is the nearest to a wrong one: by how much its least likely token is ahead."""
+    at = int(margins.argmin())
+    (question,) = task.questions(task.batch(sample.split, sample.index[at : at + 1]))
+    return {"logits": float(margins[at]), "question": question.text, "right": question.read(question.right)}
+
+
+def _verdicts(
+    task: TaskWithAnswers, judge: Judge, sample: Sample, method: str, watch: Watch
+) -> tuple[np.ndarray, np.ndarray]:
+    """Judge the tokens of the answers (n, W) and find their least margins (n,), on every rank.
+
+    Of many problems a fixed part comes first, to be shown.
+    """
     right_at = np.zeros((len(sample.index), task.answer_length), bool)
+    margins = np.zeros(len(sample.index), np.float32)
     unknown = np.ones(len(sample.index), bool)
     if watch.show and len(sample.index) > 2 * FIRST:
         few = Sample(sample.split, *task.sample(sample.split, FIRST), sample.universe, False)
-        found = _divided(task, judge, few, method, watch)
+        found, ahead = _divided(task, judge, few, method, watch)
         about = {"of": "all", **Slices(np.all(found, axis=1), few.weights).of(np.ones(FIRST, bool))}
         title = f"A first look: {FIRST:,} of {len(sample.index):,} problems, a {task.words.get('sample', 'sample')}"
         watch.show(layout.table(title, ["of"], [about]))
         place = {index: n for n, index in enumerate(sample.index.tolist())}
         there = np.array([place.get(index, -1) for index in few.index.tolist()], np.int64)
-        right_at[there[there >= 0]], unknown[there[there >= 0]] = found[there >= 0], False
-    right_at[unknown] = _divided(task, judge, sample.part(unknown), method, watch)
-    return right_at
+        known = there[there >= 0]
+        right_at[known], margins[known], unknown[known] = found[there >= 0], ahead[there >= 0], False
+    right_at[unknown], margins[unknown] = _divided(task, judge, sample.part(unknown), method, watch)
+    return right_at, margins
 
 
-def _divided(task: TaskWithAnswers, judge: Judge, sample: Sample, method: str, watch: Watch) -> np.ndarray:
-    """Judge the tokens of the answers (n, W), a share in each process."""
+def _divided(
+    task: TaskWithAnswers, judge: Judge, sample: Sample, method: str, watch: Watch
+) -> tuple[np.ndarray, np.ndarray]:
+    """Judge the tokens of the answers (n, W) and find their least margins (n,), a share in each process."""
     share = judge.share(len(sample.index))
     mine = sample.part(slice(share.start, share.stop))
     with patience.doing("Scoring", len(sample.index), "problems", watch.voice) as progress:
         right = np.empty((len(mine.index), task.answer_length), bool)
+        margins = np.zeros(len(mine.index), np.float32)
         for rows in _parts(np.arange(len(mine.index)) if method == "generate" else _alike(task, mine)):
             batch = task.batch(sample.split, mine.index[rows])
-            right[rows] = (_generated if method == "generate" else _teacher_forced)(judge, batch, task.answer_length)
+            if method == "generate":
+                right[rows] = _generated(judge, batch, task.answer_length)
+            else:
+                right[rows], margins[rows] = _teacher_forced(judge, batch, task.answer_length)
             progress.advance(len(rows) * judge.world.size)
-    return judge.gather(right)
+    return judge.gather(right), judge.gather(margins)
 
 
 def _parts(order: np.ndarray) -> Iterator[np.ndarray]:
@@ -168,11 +191,12 @@ def _alike(task: TaskWithAnswers, sample: Sample) -> np.ndarray:
     return np.lexsort(np.concatenate(tokens).T[::-1]) if tokens else np.empty(0, np.int64)
 
 
-def _teacher_forced(judge: Judge, batch: Batch, width: int) -> np.ndarray:
-    """Tell (n, W) which tokens of the answers are the likeliest ones, given those before."""
+def _teacher_forced(judge: Judge, batch: Batch, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tell (n, W) which tokens of the answers are the likeliest ones, given those before, and the least margin (n,)."""
     assert batch.answer is not None
-    found = (judge.predictions(batch) == batch.targets) | ~batch.answer
-    return _answer_part(found, batch.answer, width)
+    likeliest, margins = judge.predictions(batch)
+    found = (likeliest == batch.targets) | ~batch.answer
+    return _answer_part(found, batch.answer, width), np.where(batch.answer, margins, np.inf).min(axis=1)
 
 
 def _generated(judge: Judge, batch: Batch, width: int) -> np.ndarray:

@@ -78,6 +78,16 @@ def tables(task: TaskWithAnswers, score: dict[str, Any]) -> list[Table]:
         for name, count in first.items():
             errors.add_row(name, f"{count:,}")
         found.append(errors)
+    if near := score.get("least_margin"):
+        least = Table(
+            title="The right answer that was nearest to a wrong one, in logits",
+            title_justify="left",
+            title_style="bold",
+        )
+        for name in ("question", "right", "ahead"):
+            least.add_column(name, justify="right")
+        least.add_row(near["question"], near["right"], f"{near['logits']:.3f}")
+        found.append(least)
     if score["wrong"]:
         wrong = Table(title="The first wrong answers", title_justify="left", title_style="bold")
         for name in ("question", "right", "given"):

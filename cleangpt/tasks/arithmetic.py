@@ -8,6 +8,7 @@ on when a+b is held out; `split: ordered` splits (a, b) itself, as others do, an
 import contextlib
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -96,6 +97,7 @@ class Task(PairTask):
         self.position_rows = settings.position_rows
         self.positions_needed = positions.needed(settings.positions, self.how, settings.widths)
         self.concludes = self.how.marker is not None
+        self.in_order = settings.changes
 
     @cached_property
     def words(self) -> dict[str, str]:  # type: ignore[override]
@@ -186,10 +188,11 @@ class Task(PairTask):
         window, confine = self.settings.packed_window, self.settings.confine
         count = packed.problems_in(window, self.how.shortest(self.settings.operands))
         place, whole = np.asarray(index)[:, None] * count + np.arange(count), super().size("train")
-        for key in np.unique(keys):  # each epoch shuffles the problems, of which b+a would stand beside a+b
+        for key in () if self.in_order else np.unique(keys):  # each shuffles the problems: b+a would stand beside a+b
             here = keys == key
             place[here] = Permutation(whole, derive(int(key), "packed"))(place[here] % whole)
-        rows = self.encode(self.problems(split, place.reshape(-1)))
+        place = place.reshape(-1)
+        rows = self.encode(self.problems(split, place), np.repeat(keys, count), place)
         return packed.windows(rows, count, window, scramble(scramble(index, 1) ^ keys.astype(np.uint64), 2), confine)
 
     def size(self, split: str) -> int:
@@ -245,11 +248,18 @@ class Task(PairTask):
         keys = None
         if epoch_keys is not None and index is not None:
             keys = scramble(scramble(index, 1) ^ epoch_keys.astype(np.uint64), 2)
-        line = self.how.write(operands, keys)
+        line = self.how.write(operands, keys, index if keys is not None and self.in_order else None)
         longest = self.how.length([operand.shape[1] for operand in operands])
         most = self.positions_needed
         places = positions.of(self.settings.positions, self.how, line, longest, most, self.position_rows, keys)
-        return Batch.of(line.question, line.answer, self.tokenizer.pad, self.settings.loss, places, longest)
+        counts = None
+        if self.settings.loss == "conclusion":
+            counts = np.concatenate([np.zeros(line.question.shape, bool), self.how.concludes(line.answer)], axis=1)
+        batch = Batch.of(line.question, line.answer, self.tokenizer.pad, self.settings.loss, places, longest, counts)
+        if self.settings.average == "tokens":
+            return batch
+        assert batch.loss_weights is not None
+        return replace(batch, loss_weights=batch.loss_weights / batch.loss_weights.sum(axis=1, keepdims=True))
 
     # ---- for people
 

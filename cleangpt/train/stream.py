@@ -1,6 +1,7 @@
 """Make sample k of a run, and the samples that a process computes.
 
-An epoch is a seeded permutation that is computed index by index, so sample k is a pure function of (seed, k).
+An epoch is a seeded permutation that is computed index by index, so sample k is a pure function of (seed, k). Of
+samples that change as training goes on there is one epoch without end, in their order.
 Micro-step m takes the samples from m × batch_size on, each process its share of them: any number of processes
 sees the same samples in the same order, and the whole state of the data is m.
 """
@@ -62,6 +63,8 @@ class Stream:
 
     def indices(self, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Map samples k of the run to samples of the training set, and to the keys of their epochs."""
+        if self.task.in_order:
+            return k, np.full(k.shape, derive(self.seed, "epoch", 0), np.int64)
         epoch, place = k // self.size, k % self.size
         index, keys = np.empty(k.shape, np.int64), np.empty(k.shape, np.int64)
         for e in np.unique(epoch):

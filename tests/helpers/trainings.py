@@ -102,7 +102,7 @@ def verdicts(judge: evaluate.Judge, task: Any) -> tuple[np.ndarray, np.ndarray]:
     batch = task.batch("train", np.arange(task.size("train")))
     since = evaluate.first_that_counts(batch)
     answers = batch.targets[:, since:]
-    forced = judge.predictions(batch)[:, since:]
+    forced = judge.predictions(batch)[0][:, since:]
     decoded = judge.decode(batch.inputs[:, : since + 1], answers.shape[1])
     assert len(np.unique(forced, axis=0)) > 3, "it should answer differently to different questions"
     return (forced == answers).all(axis=1), (decoded == answers).all(axis=1)

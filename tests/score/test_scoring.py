@@ -104,7 +104,7 @@ def test_what_is_read_once_for_many_problems_gives_what_reading_all_of_each_give
     shared, _ = evaluate.shared_beginning(batch.inputs, evaluate.first_that_counts(batch))
     assert (shared > 0) == (changes.get("loss") != "all"), "the example should share what its loss leaves out"
     whole = model.model.eval().forward(torch.from_numpy(np.ascontiguousarray(batch.inputs))).argmax(dim=-1).numpy()
-    assert np.array_equal(model.predictions(batch)[batch.answer], whole[batch.answer])
+    assert np.array_equal(model.predictions(batch)[0][batch.answer], whole[batch.answer])
 
 
 def test_rows_share_what_leaves_the_least_to_read():
@@ -120,7 +120,7 @@ def test_a_choice_by_a_hairs_breadth_is_left_to_the_plain_reading(monkeypatch):
     task = arithmetic(digits=1)
     model = half_trained(task.settings, "llama").model
     batch = encode(task, *(x.reshape(-1) for x in np.indices((10, 10))))
-    right = judge(model).predictions(batch)
+    right = judge(model).predictions(batch)[0]
     exact = model.forward
 
     def rounded(tokens, cache=None, **more):
@@ -132,8 +132,8 @@ def test_a_choice_by_a_hairs_breadth_is_left_to_the_plain_reading(monkeypatch):
     monkeypatch.setattr(evaluate, "HAIR", 0.2)
     with monkeypatch.context() as careless:
         careless.setattr(evaluate, "HAIR", 0.0)
-        assert not np.array_equal(judge(model).predictions(batch), right), "the noise should turn some choice"
-    assert np.array_equal(judge(model).predictions(batch), right)
+        assert not np.array_equal(judge(model).predictions(batch)[0], right), "the noise should turn some choice"
+    assert np.array_equal(judge(model).predictions(batch)[0], right)
 
 
 @pytest.mark.parametrize("method", ["forced", "generate"])
@@ -196,16 +196,16 @@ class Flatterer(Judge):
     """Claims that all is predicted right."""
 
     def predictions(self, batch):
-        return batch.targets
+        return batch.targets, np.ones(batch.targets.shape)
 
 
 class Detractor(Judge):
     """Claims of one problem that it is predicted wrong."""
 
     def predictions(self, batch):
-        predicted = super().predictions(batch)
+        predicted, margins = super().predictions(batch)
         predicted[57] += 1
-        return predicted
+        return predicted, margins
 
 
 def test_forced_predictions_that_lie_are_found_out():

@@ -41,7 +41,7 @@ def test_samples_that_are_trained_on_are_fixed_and_judged_exactly(tmp_path):
     task = trainer.task
     index = Permutation(task.size("train"), task.key("evaluated"))(np.arange(50))
     batch = task.batch("train", index)
-    right = np.all((trainer.judge.predictions(batch) == batch.targets) | ~batch.answer, axis=1)
+    right = np.all((trainer.judge.predictions(batch)[0] == batch.targets) | ~batch.answer, axis=1)
     assert logged[-1]["train/accuracy"] == right.mean()
     weight = losses = 0.0
     for rows_of, (_, _, found) in zip([slice(0, 50)], trainer.judge.teacher_forced(batch), strict=True):

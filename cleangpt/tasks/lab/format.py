@@ -1,11 +1,12 @@
 """The contract of formats: how a problem is written as tokens, and what each token stands for."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from cleangpt.basics.seeds import derive, uniforms
 from cleangpt.tasks.lab import figures
 from cleangpt.tasks.lab.operation import Operation
 
@@ -13,6 +14,7 @@ END, PAD = "\n", " "
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 USUAL = ["+", "*", "=", END, PAD]
 NO_TOKEN = -1  # in a column that a row leaves out
+SMOOTHING = 4.0  # one token more is left out with a chance of exp(-4), two with exp(-8), and so on
 SYMBOL = -1  # what stands for no digit: an operator, a sign, an end
 
 
@@ -29,6 +31,7 @@ class Style:
     pad_answer: bool = False
     reversed_operands: bool = False
     reversed_answer: bool = False
+    removal: tuple[int, int] | None = None  # problems before the first token is left out, and from one to the next
 
     def symbols(self) -> list[str]:
         """List the symbols that are written, each once."""
@@ -66,6 +69,7 @@ class Format(ABC):
     marker: str | None = None  # stands before the answer itself, where there is more; None: there is not
     most_digits: ClassVar[int | None] = None  # of a number; None: any number
     by_step: ClassVar[bool] = True  # which digit the k-th token of an answer is, is known before it is written
+    removable: ClassVar[bool] = False  # whether training can leave out what stands before the answer
 
     def __init__(self, operation: Operation, style: Style, usual: bool = True):
         self.operation, self.style = operation, style
@@ -83,8 +87,20 @@ class Format(ABC):
         return None
 
     @abstractmethod
-    def write(self, operands: list[np.ndarray], keys: np.ndarray | None = None) -> Line:
-        """Write problems with their right answers. In training there are keys (n,), for what a format draws."""
+    def write(
+        self, operands: list[np.ndarray], keys: np.ndarray | None = None, samples: np.ndarray | None = None
+    ) -> Line:
+        """Write problems with their right answers.
+
+        In training there are keys (n,) for what a format draws, and the numbers of the samples (n,) where they change.
+        """
+
+    def concludes(self, answer: np.ndarray) -> np.ndarray:
+        """Tell which tokens of answers (n, A) are the answer itself."""
+        if self.marker is None:
+            return np.ones(answer.shape, bool)
+        marked = answer == self.ids[self.marker]
+        return np.cumsum(marked, axis=1) - marked > 0
 
     def plain(self, tokens: list[int]) -> list[int]:
         """Take the answer itself out of the tokens of an answer, its end left out."""
@@ -197,9 +213,10 @@ class Format(ABC):
 
 
 class Scratchpad(Format):
-    """A sum of two numbers with what has to be written down before it."""
+    """A result of two numbers with what has to be written down before it."""
 
     SYMBOLS: ClassVar[str]  # that it needs
+    OF: ClassVar[tuple[str, str]] = ("add", "sums")  # the operation that it is for, and its results
     marker, by_step = ".", False
 
     def extra(self) -> list[str]:
@@ -207,26 +224,43 @@ class Scratchpad(Format):
 
     @classmethod
     def why_not(cls, operation: Operation, operands: int, style: Style) -> str | None:
-        if operation.symbol != "+" or operands != 2 or operation.modulus is not None:
-            return "is for sums of two numbers: set dataset.operation=add and dataset.operands=2"
+        name, results = cls.OF
+        if operation.plural != results or operands != 2 or operation.modulus is not None:
+            return f"is for {results} of two numbers: set dataset.operation={name} and dataset.operands=2"
         return None
 
     @abstractmethod
     def steps(self, operands: list[np.ndarray]) -> list[np.ndarray]:
-        """Write what comes before the sum: columns of tokens (n,), with the marker last."""
+        """Write what comes before the result: columns of tokens (n,), with the marker last."""
 
-    def write(self, operands: list[np.ndarray], keys: np.ndarray | None = None) -> Line:
+    def write(
+        self, operands: list[np.ndarray], keys: np.ndarray | None = None, samples: np.ndarray | None = None
+    ) -> Line:
         answer, powers = self.number(self.operation.answer(operands), self.answer_padding(operands))
         before = np.stack(self.steps(operands), axis=1)
+        if self.style.removal:
+            before = self.shortened(before, keys, samples)
         tokens = np.concatenate([before, answer], axis=1)
         places = np.concatenate([np.full(before.shape, SYMBOL), powers], axis=1)
         question, numbers, own = self.question(operands)
         tokens, places = self.closed(tokens, places)
         return Line(question, tokens, numbers, own, places)
 
+    def shortened(self, before: np.ndarray, keys: np.ndarray | None, samples: np.ndarray | None) -> np.ndarray:
+        """Leave out the first of these tokens (n, S), as many as it is time for, or all but the marker."""
+        there, marked = before >= 0, before == self.ids[self.marker]
+        if samples is None or keys is None or self.style.removal is None:
+            return np.where(marked, before, NO_TOKEN)
+        after, every = self.style.removal
+        removed = np.where(samples < after, 0, 1 + (samples - after) // every)
+        ahead = -np.log(uniforms(derive(4, "removal"), keys)) / SMOOTHING  # a few are ahead of their time
+        removed = removed + ahead.astype(np.int64) * (removed > 0)
+        return np.where(there & ((np.cumsum(there, axis=1) > removed[:, None]) | marked), before, NO_TOKEN)
+
     def answer_length(self, widths: list[int]) -> int:
         nines = [np.full((1, width), self.operation.base - 1) for width in widths]
-        return int((self.write(nines).answer >= 0).sum())
+        whole = type(self)(self.operation, replace(self.style, removal=None))
+        return int((whole.write(nines).answer >= 0).sum())
 
     def text(self, words: str, there: np.ndarray) -> list[np.ndarray]:
         """Write a few symbols, a column each, in the rows (n,) that have them."""

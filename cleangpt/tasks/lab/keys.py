@@ -41,6 +41,10 @@ class Keys(held_out.HeldOut):
     )
     source: str | None = Field(min_length=1, description="a file with a problem in each line; null: they are made")
     format: FormatName = Field(description="how a problem is written")
+    remove_after: int | None = Field(
+        ge=0, description="problems after which training leaves out the first token of format=icot; null: none"
+    )
+    remove_every: int = Field(ge=1, description="problems from one token that is left out to the next")
     padded: bool | Literal["operands", "answer"] = Field(description="numbers are filled with zeros to one length")
     reversed: bool | Literal["operands", "all"] = Field(
         description="the answer is written lowest digit first; or the operands are, or both"
@@ -64,7 +68,10 @@ class Keys(held_out.HeldOut):
     sets: dict[str, Any] | None = Field(
         description="further sets to score, as {longer: {digits: [11, 20], each: 100}}; null: none"
     )
-    loss: Literal["answer", "all"] = Field(description="tokens that are trained on")
+    loss: Literal["answer", "conclusion", "all"] = Field(
+        description="tokens that are trained on; the conclusion is what stands behind a scratchpad"
+    )
+    average: Literal["tokens", "problems"] = Field(description="the loss is a mean over all tokens, or over problems")
     split: Literal["unordered", "ordered"] = Field(description="hold out pairs, or ordered pairs, which leaks")
     split_seed: held_out.Seed
     val_fraction: held_out.ValFraction
@@ -167,6 +174,23 @@ class Keys(held_out.HeldOut):
             raise ValueError("must be ordered with dataset.operation=divide, whose operands can't change places")
         return split
 
+    @field_validator("remove_every")
+    @classmethod
+    def _something_to_remove(cls, remove_every: int, info: ValidationInfo) -> int:
+        if (name := info.data.get("format")) and info.data.get("remove_after") is not None:
+            if not choices.load("format", name).removable:
+                raise ValueError(f"and dataset.remove_after have no meaning with dataset.format={name}: leave them out")
+            if info.data.get("source") is not None:
+                raise ValueError("and dataset.remove_after need problems that are drawn, not dataset.source")
+        return remove_every
+
+    @field_validator("loss")
+    @classmethod
+    def _has_a_conclusion(cls, loss: str, info: ValidationInfo) -> str:
+        if loss == "conclusion" and (name := info.data.get("format")) and choices.load("format", name).marker is None:
+            raise ValueError(f"is conclusion, and dataset.format={name} has nothing before it: set answer")
+        return loss
+
     @field_validator("position_range")
     @classmethod
     def _enough_positions(cls, position_range: int | None, info: ValidationInfo) -> int | None:
@@ -194,8 +218,14 @@ class Keys(held_out.HeldOut):
             pad_answer=self.padded in (True, "answer"),
             reversed_operands=self.reversed in ("operands", "all"),
             reversed_answer=self.reversed in (True, "all"),
+            removal=None if self.remove_after is None else (self.remove_after, self.remove_every),
         )
         return choices.load("format", self.format)(operation, style, usual=self.vocabulary == "usual")
+
+    @property
+    def changes(self) -> bool:
+        """Tell whether samples change as training goes on."""
+        return self.remove_after is not None or any("since" in part or "until" in part for part in self.mixture or ())
 
     @property
     def most(self) -> int:

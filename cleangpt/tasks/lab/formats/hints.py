@@ -31,7 +31,9 @@ class Format(Base):
             return "has no letter for a sign: set dataset.operation=add, or a modulus"
         return None
 
-    def write(self, operands: list[np.ndarray], keys: np.ndarray | None = None) -> Line:
+    def write(
+        self, operands: list[np.ndarray], keys: np.ndarray | None = None, samples: np.ndarray | None = None
+    ) -> Line:
         tokens, powers = self.number(self.operation.answer(operands), self.answer_padding(operands))
         question, numbers, places = self.question(operands)
         n, most = len(question), self.answer_width([operand.shape[1] for operand in operands])

@@ -7,7 +7,9 @@ from cleangpt.tasks.lab.format import Line
 
 
 class Format(format.Format):
-    def write(self, operands: list[np.ndarray], keys: np.ndarray | None = None) -> Line:
+    def write(
+        self, operands: list[np.ndarray], keys: np.ndarray | None = None, samples: np.ndarray | None = None
+    ) -> Line:
         answer = self.operation.answer(operands)
         tokens, powers = self.closed(*self.number(answer, self.answer_padding(operands)))
         question, numbers, places = self.question(operands)

@@ -23,7 +23,8 @@ def draw(keys: Keys, part: parts.Part) -> Draw:
     lengths = keys.lengths if part.lengths is None else part.lengths
     if part.lengths is None and part.digits is not None and isinstance(lengths, list):
         lengths = "pair"  # weights are of the lengths that they were given for
-    return Draw(digits, lengths, (1, second) if second else None, where, part.weight)  # type: ignore[arg-type]
+    turns = (part.since, part.until) if isinstance(part, parts.Trained) else ()
+    return Draw(digits, lengths, (1, second) if second else None, where, part.weight, *turns)  # type: ignore[arg-type]
 
 
 def source(keys: Keys, ask: Callable[[str], list[np.ndarray]], shown: Callable[[np.ndarray], str]) -> Source:

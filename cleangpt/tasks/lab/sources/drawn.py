@@ -28,6 +28,8 @@ class Draw:
     second: tuple[int, int] | None = None  # digits of the second operand, where that has its own
     where: dict[str, tuple[int, int]] = field(default_factory=dict)  # slices, from and to
     weight: float = 1.0  # of this draw among several
+    since: int = 0  # the sample of training that it begins with
+    until: int | None = None  # the sample that it ends before; None: it never ends
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,20 @@ class Maker:
         first = max(draw.digits[1] for draw in self.draws)
         second = max((draw.second or draw.digits)[1] for draw in self.draws)
         self.widths = [first, second, *[first] * operands][:operands]
-        self.shares = np.cumsum([draw.weight for draw in self.draws])
-        self.shares /= self.shares[-1]
+        turns = {0} | {draw.since for draw in self.draws} | {draw.until for draw in self.draws if draw.until}
+        self.turns = np.array(sorted(turns))  # samples at which draws begin or end
+        self.shares = np.stack([self._shares(turn) for turn in self.turns])  # (turns, draws)
 
-    def part(self, keys: np.ndarray) -> np.ndarray:
-        """Choose for each key (n,) which of the draws its problem is of, by their weights."""
-        return np.searchsorted(self.shares, uniforms(derive(0, "draw"), keys), side="right")
+    def _shares(self, sample: int) -> np.ndarray:
+        """Sum up the weights of the draws that there are at a sample: shares of 1, each with all before it."""
+        there = [draw.since <= sample and (draw.until is None or sample < draw.until) for draw in self.draws]
+        shares = np.cumsum([draw.weight * on for draw, on in zip(self.draws, there, strict=True)])
+        return shares / (shares[-1] or 1.0)
+
+    def part(self, keys: np.ndarray, samples: np.ndarray) -> np.ndarray:
+        """Choose for each key (n,) which of the draws its problem is of, by their weights at that sample (n,)."""
+        shares = self.shares[np.searchsorted(self.turns, samples, side="right") - 1]
+        return (shares <= uniforms(derive(0, "draw"), keys)[:, None]).sum(axis=1)
 
     def make(self, keys: np.ndarray, which: np.ndarray) -> list[np.ndarray]:
         """Draw a problem of a draw for each key (n,), whatever its conditions are: figures (n, W) for each operand."""
@@ -189,7 +199,7 @@ class Drawn:
             return [operand[item] for operand in self.held(split)]
         keys = scramble(item, derive(self.seed, "samples"))
         found = [np.empty((len(item), width), np.int64) for width in self.maker.widths]
-        missing, which = np.arange(len(item)), self.maker.part(keys)  # which stays, however often it is drawn
+        missing, which = np.arange(len(item)), self.maker.part(keys, item)  # which stays, however often it is drawn
         for attempt in range(TRIES):
             mine = scramble(keys[missing], attempt)
             drawn = self.maker.make(mine, which[missing])
@@ -224,11 +234,11 @@ class Drawn:
 def distinct(maker: Maker, size: int, key: int, allowed: Callable[[list[np.ndarray]], np.ndarray]) -> list[np.ndarray]:
     """Draw up to `size` different problems that are allowed: fewer only where there seem to be no more.
 
-    Each of several draws has its share of them.
+    Each of several draws has its share of them, if it is there at the end of training.
     """
     seen: set[bytes] = set()
     kept: list[list[np.ndarray]] = [[] for _ in range(maker.operands)]
-    for draw, share in enumerate(maker.shares):
+    for draw, share in enumerate(maker.shares[-1]):
         number, barren, wanted = 0, 0, round(size * share)
         while len(seen) < wanted and barren < BARREN:
             keys = scramble(np.arange(number, number + 4096), derive(key, draw))

@@ -16,13 +16,20 @@ Digits = int | list[int]
 
 
 class Part(Section):
-    """A part of a mixture. What is left out is as in the rest of the dataset."""
+    """Problems of one kind. What is left out is as in the rest of the dataset."""
 
     digits: Digits | None = None
     digits_b: int | None = Field(default=None, ge=1, le=1000)
     lengths: str | list[float] | None = None
     where: dict[str, int | list[int]] = Field(default_factory=dict)
     weight: float = Field(default=1.0, gt=0)
+
+
+class Trained(Part):
+    """A part of a mixture to train on."""
+
+    since: int = Field(default=0, ge=0)  # samples
+    until: int | None = Field(default=None, ge=1)
 
 
 class Named(Part):
@@ -33,9 +40,9 @@ class Named(Part):
     source: str | None = None  # a file
 
 
-def of_mixture(keys: Keys) -> list[Part]:
+def of_mixture(keys: Keys) -> list[Trained]:
     """Read the parts that are trained on."""
-    return [parse(part, Part) for part in keys.mixture or [{}]]
+    return [parse(part, Trained) for part in keys.mixture or [{}]]
 
 
 def of_set(keys: Keys, name: str) -> Named:
@@ -46,7 +53,7 @@ def of_set(keys: Keys, name: str) -> Named:
 def is_numbered(keys: Keys) -> bool:
     """Tell whether all problems can be numbered, so that an epoch is every problem once."""
     alike = isinstance(keys.digits, int) and keys.digits <= UNIVERSE and keys.lengths == "value"
-    plain = keys.mixture is None and not keys.exclude_operands and not keys.exclude_digits
+    plain = keys.mixture is None and not keys.exclude_operands and not keys.exclude_digits and not keys.changes
     strings = keys.what().strings
     pairs = keys.operands == 2 and not strings
     return alike and plain and keys.source is None and keys.digits_b is None and (keys.operands == 1 or pairs)
@@ -56,7 +63,7 @@ def mistakes(keys: Keys) -> list[str]:
     """Name what is wrong with the keys that say which problems there are, a sentence each."""
     found: list[str] = []
     groups: list[tuple[str, Any, type[Part]]]
-    groups = [(f"dataset.mixture.{n}", part, Part) for n, part in enumerate(keys.mixture or [])]
+    groups = [(f"dataset.mixture.{n}", part, Trained) for n, part in enumerate(keys.mixture or [])]
     groups += [(f"dataset.sets.{name}", part, Named) for name, part in (keys.sets or {}).items()]
     for where, data, kind in groups:
         if not isinstance(data, dict):
@@ -75,7 +82,7 @@ def mistakes(keys: Keys) -> list[str]:
             found.append(f"`dataset.sets` holds {name}, which is a split of its own")
         elif not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
             found.append(f"`dataset.sets` holds {name!r}, which names files: use letters, digits, _ and -")
-    return found + _do_not_fit(keys)
+    return found or _do_not_fit(keys) + _gaps(keys)
 
 
 def _do_not_fit(keys: Keys) -> list[str]:
@@ -95,6 +102,22 @@ def _do_not_fit(keys: Keys) -> list[str]:
     for pair in keys.exclude_digits or []:
         if len(pair) != 2 or pair[0] < 0 or not 0 <= pair[1] < keys.base:
             found.append(f"dataset.exclude_digits holds {pair}: write [power, digit], as [2, 5] for 500 to 599")
+    return found
+
+
+def _gaps(keys: Keys) -> list[str]:
+    """Say what is wrong with the times of the parts of a mixture."""
+    if not keys.changes:
+        return []
+    trained, found = of_mixture(keys), []
+    if keys.train_size is not None:
+        found.append("dataset.train_size has no meaning where samples change as training goes on: leave it null")
+    for n, part in enumerate(trained):
+        if part.until is not None and part.until <= part.since:
+            found.append(f"`dataset.mixture.{n}`: until must be more than since, which is {part.since}")
+    for turn in sorted({0, *(part.until for part in trained if part.until is not None)}):
+        if not any(part.since <= turn and (part.until is None or turn < part.until) for part in trained):
+            found.append(f"dataset.mixture has no part to train on from sample {turn} on: give one since={turn}")
     return found
 
 
