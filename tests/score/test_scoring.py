@@ -63,7 +63,7 @@ def test_one_pass_gives_the_verdicts_of_real_decoding_on_every_problem(name, cha
     model = half_trained(task.settings, name)
     samples = [scoring.choose(task, split, None) for split in SPLITS]
     forced, decoded = (
-        np.concatenate([scoring._divided(task, model, sample, method, ALONE).all(axis=1) for sample in samples])
+        np.concatenate([scoring._divided(task, model, sample, method, ALONE)[0].all(axis=1) for sample in samples])
         for method in ("forced", "generate")
     )
     assert np.array_equal(forced, decoded)

@@ -16,6 +16,7 @@ from cleangpt.tasks.lab.operation import Operation
 
 SAMPLES = 1 << 60  # samples to train on: more than anyone can
 TRIES = 1000  # draws of a problem under conditions, before it counts as impossible
+AT_ONCE = 4096  # draws
 BARREN = 30  # draws in a row of a whole batch that find nothing new for a fixed set
 
 
@@ -200,15 +201,19 @@ class Drawn:
         keys = scramble(item, derive(self.seed, "samples"))
         found = [np.empty((len(item), width), np.int64) for width in self.maker.widths]
         missing, which = np.arange(len(item)), self.maker.part(keys, item)  # which stays, however often it is drawn
-        for attempt in range(TRIES):
-            mine = scramble(keys[missing], attempt)
-            drawn = self.maker.make(mine, which[missing])
-            good = self.maker.fits(which[missing], drawn) & self.may_be_trained(drawn)
+        attempt = 0
+        while len(missing) and attempt < TRIES:
+            several = min(TRIES - attempt, 1 + AT_ONCE // len(missing))  # of the few that are hard to find
+            mine = np.concatenate([scramble(keys[missing], attempt + k) for k in range(several)])
+            kind = np.tile(which[missing], several)
+            drawn = self.maker.make(mine, kind)
+            good = (self.maker.fits(kind, drawn) & self.may_be_trained(drawn)).reshape(several, -1)
+            done, first = good.any(axis=0), good.argmax(axis=0) * len(missing) + np.arange(len(missing))
             for whole, part in zip(found, drawn, strict=True):
-                whole[missing[good]] = part[good]
-            missing = missing[~good]
-            if not len(missing):
-                return found
+                whole[missing[done]] = part[first[done]]
+            missing, attempt = missing[~done], attempt + several
+        if not len(missing):
+            return found
         wrong = (
             "no problem to train on was found in many tries: what dataset.digits, dataset.modulus, dataset.mixture and "
         )
