@@ -64,7 +64,9 @@ class ScoreConfig(Section):
         min_length=1, description="test, val, train, or a set of the task; null: test, or val without one"
     )
     data: str | None = Field(min_length=1, description="another folder of prepared text to score on; null: the run's")
-    sets: list[str] | None = Field(description="further sets of the task to score, [] for none; null: all")
+    sets: list[str] | dict[str, Any] | None = Field(
+        description="further sets of the task to score, [] for none, or other ones, as in dataset.sets; null: all"
+    )
     ask: AskConfig
     limit: int | None = Field(ge=1, description="how many; null: all, or a large fixed sample of a huge set")
     method: Literal["auto", "forced", "generate"] = Field(

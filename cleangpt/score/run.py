@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cleangpt import tasks
-from cleangpt.basics import extras, files
+from cleangpt.basics import extras, files, schema
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.words import counted, seconds
 from cleangpt.config import composition
@@ -50,6 +50,8 @@ def score(settings: ScoreConfig) -> int:
         snapshot.refuse_damage(opened.folder)
 
     trained = read_config(opened.folder / "config.json")
+    if isinstance(settings.sets, dict):
+        trained = _with_sets(trained, settings.sets)
     with session.together(settings.device, "float32") as (compute, world):
         console = Console(highlight=False, soft_wrap=True, quiet=not world.is_main)
 
@@ -120,13 +122,29 @@ def _on_its_task(
     with Stop() as stop:
         judging = judge()
         judging.stop = stop
-        more = {"ask": ask, "sets": settings.sets} if task.has_answers else {}
+        chosen = None if isinstance(settings.sets, dict) else settings.sets
+        more = {"ask": ask, "sets": chosen} if task.has_answers else {}
         found = of_task.score(task, judging, split, settings.limit, settings.method, watch=Watch(show), **more)
 
     def write(folder: Path) -> list[Path]:
         return [of_task.save(found, folder, label), *of_task.draw(task, found, folder, label)]
 
     return Scored(found, lambda: of_task.tables(task, found), write)
+
+
+def _with_sets(trained: Config | Imported, sets: dict[str, Any]) -> Config:
+    """Ask a run for other further sets than its own, whose problems may be longer."""
+    if not isinstance(trained, Config) or "sets" not in type(trained.dataset).model_fields:
+        raise UserError("`sets` describes sets of arithmetic, which this run did not learn: leave it out")
+    dataset, model = schema.parse({**trained.dataset.model_dump(), "sets": sets}, type(trained.dataset)), trained.model
+    needed, longest = dataset.sequence_length, model.longest_context  # type: ignore[attr-defined]
+    if longest is not None and needed > longest:
+        raise UserError(
+            f"`sets` has problems of {needed} tokens, and the model learned {longest} positions: name shorter ones, or "
+            "train with them as dataset.sets, or with another model.positions"
+        )
+    model = model.model_copy(update={"block_size": max(needed, model.block_size)})
+    return trained.model_copy(update={"dataset": dataset, "model": model})
 
 
 def _task_to_score(trained: Config | Imported, data: str | None, folder: Path) -> Task:

@@ -79,11 +79,32 @@ def test_one_pass_gives_the_verdicts_of_real_decoding_on_every_problem(name, cha
 
 
 @pytest.mark.parametrize("changes", FORMATS, ids=str)
+def test_the_least_margin_is_that_of_the_right_answer_nearest_to_a_wrong_one(changes):
+    task = arithmetic(digits=1, **changes)
+    model = half_trained(task.settings, "gpt")
+    score = of_task.score(task, model, "train", None, "forced")
+    batch = task.batch("train", np.arange(task.size("train")))
+    logits = model.model.eval().forward(torch.from_numpy(np.ascontiguousarray(batch.inputs))).detach().numpy()
+    ahead = {}
+    for row, question in enumerate(task.questions(batch)):
+        gaps = []
+        for place in np.flatnonzero(batch.answer[row]):
+            others = np.delete(logits[row, place], batch.targets[row, place])
+            gaps.append(float(logits[row, place, batch.targets[row, place]] - others.max()))
+        if min(gaps) > 0:
+            ahead[question.text] = min(gaps)
+    assert len(ahead) == score["correct"] > 5
+    least = min(ahead, key=ahead.get)
+    assert score["least_margin"]["question"] == least
+    assert score["least_margin"]["logits"] == pytest.approx(ahead[least], abs=1e-4)
+
+
+@pytest.mark.parametrize("changes", FORMATS, ids=str)
 def test_both_methods_give_one_score(changes):
     task = arithmetic(digits=1, **changes)
     model = half_trained(task.settings, "llama")
     forced, generated = (of_task.score(task, model, "train", None, method) for method in ("forced", "generate"))
-    kinds = ("method", "forced_equals_decoded", "by_position", "position_kind", "seconds")
+    kinds = ("method", "forced_equals_decoded", "by_position", "position_kind", "seconds", "least_margin")
     assert {k: v for k, v in forced.items() if k not in kinds} == {k: v for k, v in generated.items() if k not in kinds}
     assert (forced["method"], generated["method"]) == ("forced", "generate")
     assert forced["forced_equals_decoded"] == forced["problems"]

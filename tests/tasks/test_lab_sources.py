@@ -172,6 +172,12 @@ def test_conditions_that_nothing_meets_are_refused_and_do_not_hang():
         task(mixture=[{"digits": 2, "where": {"carries": 9}}])
 
 
+def test_what_is_rare_is_found():
+    of = task(digits=5, mixture=[{}, {"where": {"cascade": [3, 5]}, "weight": 0.1}], test_size=10, val_size=10)
+    cascades = of.slices("train", np.arange(600))["cascade"]
+    assert (cascades >= 3).sum() == pytest.approx(600 / 11, abs=30), "one in a thousand without a mixture"
+
+
 # ---- files
 
 

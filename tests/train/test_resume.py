@@ -27,6 +27,15 @@ SETTINGS = {
         "train.steps=30",
     ),
     "gpt in small pieces": ("model=gpt_tiny", "model.n_embd=16", "train.micro_batch_size=3", "model.dropout=0.1"),
+    "samples that change": (
+        "dataset=arithmetic",
+        "dataset.operation=multiply",
+        "dataset.digits=2",
+        "dataset.format=icot",
+        "dataset.remove_after=40",
+        "dataset.remove_every=20",
+        "dataset.mixture=[{digits: 1, until: 80}, {digits: 2}]",
+    ),
     "few lines, clipping and norms": ("train.log_every=12", "train.grad_clip=1.3", "logger.norms=7"),
 }
 

@@ -174,6 +174,13 @@ class Keys(held_out.HeldOut):
             raise ValueError("must be ordered with dataset.operation=divide, whose operands can't change places")
         return split
 
+    @field_validator("train_size")
+    @classmethod
+    def _as_many_as_training_takes(cls, train_size: int | None, info: ValidationInfo) -> int | None:
+        if train_size is not None and cls.model_construct(**info.data).changes:
+            raise ValueError("has no meaning where samples change as training goes on: leave it null")
+        return train_size
+
     @field_validator("remove_every")
     @classmethod
     def _something_to_remove(cls, remove_every: int, info: ValidationInfo) -> int:

@@ -15,9 +15,9 @@ from cleangpt.tasks.lab import figures
 from cleangpt.tasks.lab.operation import Operation
 
 SAMPLES = 1 << 60  # samples to train on: more than anyone can
-TRIES = 1000  # draws of a problem under conditions, before it counts as impossible
+TRIES = 1 << 20  # draws under conditions that find nothing, before these count as impossible
 AT_ONCE = 4096  # draws
-BARREN = 30  # draws in a row of a whole batch that find nothing new for a fixed set
+BARREN = 128  # draws in a row of a whole batch that find nothing new for a fixed set
 
 
 @dataclass(frozen=True)
@@ -201,9 +201,9 @@ class Drawn:
         keys = scramble(item, derive(self.seed, "samples"))
         found = [np.empty((len(item), width), np.int64) for width in self.maker.widths]
         missing, which = np.arange(len(item)), self.maker.part(keys, item)  # which stays, however often it is drawn
-        attempt = 0
-        while len(missing) and attempt < TRIES:
-            several = min(TRIES - attempt, 1 + AT_ONCE // len(missing))  # of the few that are hard to find
+        attempt = tries = 0
+        while len(missing) and tries < TRIES:
+            several = 1 + AT_ONCE // len(missing)  # of the few that are hard to find
             mine = np.concatenate([scramble(keys[missing], attempt + k) for k in range(several)])
             kind = np.tile(which[missing], several)
             drawn = self.maker.make(mine, kind)
@@ -211,6 +211,7 @@ class Drawn:
             done, first = good.any(axis=0), good.argmax(axis=0) * len(missing) + np.arange(len(missing))
             for whole, part in zip(found, drawn, strict=True):
                 whole[missing[done]] = part[first[done]]
+            tries = 0 if done.any() else tries + len(mine)
             missing, attempt = missing[~done], attempt + several
         if not len(missing):
             return found

@@ -110,8 +110,6 @@ def _gaps(keys: Keys) -> list[str]:
     if not keys.changes:
         return []
     trained, found = of_mixture(keys), []
-    if keys.train_size is not None:
-        found.append("dataset.train_size has no meaning where samples change as training goes on: leave it null")
     for n, part in enumerate(trained):
         if part.until is not None and part.until <= part.since:
             found.append(f"`dataset.mixture.{n}`: until must be more than since, which is {part.since}")
