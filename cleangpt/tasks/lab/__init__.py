@@ -1,7 +1,7 @@
 """The laboratory of arithmetic: three questions with one small file for each answer.
 
     operations/     what is asked: a sum, a product, the larger number, a string backwards, …
-    formats/        how it is written: plainly, with a scratchpad, with hints
+    formats/        how it is written: plainly, with a scratchpad, with hints, with rows that go
     sources/        which problems: all of a universe, some drawn by key, those of a file
     keys.py         the keys of all that
     figures.py      numbers and strings as digits, on whole batches

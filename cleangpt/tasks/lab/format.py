@@ -31,6 +31,7 @@ class Style:
     pad_answer: bool = False
     reversed_operands: bool = False
     reversed_answer: bool = False
+    one_length: bool = False  # all rows are equally long
     removal: tuple[int, int] | None = None  # problems before the first token is left out, and from one to the next
 
     def symbols(self) -> list[str]:
@@ -39,18 +40,22 @@ class Style:
         return list(dict.fromkeys(symbol for symbol in there if symbol))
 
 
-def vocabulary(style: Style, operation: Operation, more: list[str], usual: bool) -> tuple[list[str], str, str]:
+def vocabulary(
+    style: Style, operation: Operation, more: list[str], usual: bool
+) -> tuple[list[str], str | None, str | None]:
     """List the tokens of a format, those of digits first: their texts, the end and the padding.
 
-    With `usual` they begin as those of sums and products do, of which either needs only a part.
+    With `usual` they begin as those of sums and products do, of which either needs only a part; else there is no end and
+    no padding where no row needs one.
     """
     base = operation.base
     tokens = list(DIGITS[:base]) if base <= len(DIGITS) else [str(value) for value in range(base)]
     signs = ["-", *["+"][: style.pad_answer]] if operation.is_signed else []
-    pad = PAD if style.space != PAD else "_"
+    end, pad = style.end or END, PAD if style.space != PAD else "_"
     tokens += USUAL if usual else []
-    tokens += [symbol for symbol in dict.fromkeys([*style.symbols(), *signs, *more, END, pad]) if symbol not in tokens]
-    return tokens, style.end or END, pad
+    last = [*([end] if style.end or usual else []), *([pad] if not style.one_length or usual else [])]
+    tokens += [symbol for symbol in dict.fromkeys([*style.symbols(), *signs, *more, *last]) if symbol not in tokens]
+    return tokens, end if end in tokens else None, pad if pad in tokens else None
 
 
 class Line(NamedTuple):

@@ -215,6 +215,7 @@ class Keys(held_out.HeldOut):
         """Make the format."""
         operation = self.what()
         one_length = isinstance(self.digits, int) and self.lengths == "value"
+        plain = self.format == "plain" and not (self.mixture or self.sets or self.source)
         style = Style(
             operator=(operation.symbol if self.operator is None else self.operator) if self.symbols else "",
             equals=self.equals if self.symbols else "",
@@ -225,6 +226,7 @@ class Keys(held_out.HeldOut):
             pad_answer=self.padded in (True, "answer"),
             reversed_operands=self.reversed in ("operands", "all"),
             reversed_answer=self.reversed in (True, "all"),
+            one_length=one_length and plain and self.padded is True and not operation.strings,
             removal=None if self.remove_after is None else (self.remove_after, self.remove_every),
         )
         return choices.load("format", self.format)(operation, style, usual=self.vocabulary == "usual")

@@ -45,7 +45,7 @@ class Reader:
 
     def written(self, tokens: list[int]) -> list[int]:
         """Leave the end of an answer, and what comes behind it, away."""
-        end, pad = self.how.ids[self.how.end], self.how.ids[self.how.pad]
+        end, pad = (self.how.ids.get(symbol or "") for symbol in (self.how.end, self.how.pad))
         if end in tokens:
             tokens = tokens[: tokens.index(end)]
         while tokens and tokens[-1] == pad:
