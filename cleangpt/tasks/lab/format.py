@@ -45,8 +45,8 @@ def vocabulary(
 ) -> tuple[list[str], str | None, str | None]:
     """List the tokens of a format, those of digits first: their texts, the end and the padding.
 
-    With `usual` they begin as those of sums and products do, of which either needs only a part; else there is no end and
-    no padding where no row needs one.
+    With `usual` they begin as those of sums and products do, of which either needs only a part; else there is no end
+    and no padding where no row needs one.
     """
     base = operation.base
     tokens = list(DIGITS[:base]) if base <= len(DIGITS) else [str(value) for value in range(base)]
