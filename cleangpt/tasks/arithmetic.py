@@ -85,8 +85,8 @@ class Task(PairTask):
 
     def __init__(self, settings: Settings, context: int | None = None):
         super().__init__(settings)
-        self.how = settings.how()
-        self.reader = Reader(settings, self.how, settings.widths)
+        self.how, self.widths = settings.how(), settings.widths
+        self.reader = Reader(settings, self.how, self.widths)
         self.named: dict[str, list[np.ndarray]] = {}  # further sets, made when they are asked for
         self.operation = self.how.operation
         if not self.count("val"):
@@ -95,7 +95,7 @@ class Task(PairTask):
             )
         self.tokenizer = Characters(self.how.tokens, end=self.how.end, pad=self.how.pad)
         self.position_rows = settings.position_rows
-        self.positions_needed = positions.needed(settings.positions, self.how, settings.widths)
+        self.positions_needed = positions.needed(settings.positions, self.how, self.widths)
         self.concludes = self.how.marker is not None
         self.in_order = settings.changes
 
@@ -123,7 +123,7 @@ class Task(PairTask):
 
     @property
     def answer_length(self) -> int:
-        return self.how.answer_length(self.settings.widths)
+        return self.how.answer_length(self.widths)
 
     def facts(self, split: str) -> dict[str, Any]:
         return {"digits": self.settings.digits, "split": split, "split_by": self.settings.split}
@@ -223,7 +223,7 @@ class Task(PairTask):
         line = self.how.write(self.problems(split, index))
         order = np.argsort(line.answer < 0, axis=1, kind="stable")
         tokens, powers = (np.take_along_axis(x, order, axis=1) for x in (line.answer, line.answer_powers))
-        widths = self.settings.widths if split in self.sets else choose.width(self.settings)
+        widths = self.widths if split in self.sets else choose.width(self.settings)
         digits = self.how.answer_width(widths) - self.operation.is_signed
         backwards = self.how.style.reversed_answer
         found = {}
@@ -278,5 +278,5 @@ class Task(PairTask):
 
     def ask(self, text: str) -> Question:
         """Read a problem as a person types it; refuse what the model could not have learned."""
-        operands = zip(self.reader.operands(text), self.settings.widths, strict=True)
+        operands = zip(self.reader.operands(text), self.widths, strict=True)
         return self.questions(self.encode([figures.widened(x, width) for x, width in operands]))[0]

@@ -274,9 +274,10 @@ class TaskWithAnswers(Task):
         assert batch.answer is not None
         tokens = np.concatenate([batch.inputs[:, :1], batch.targets], axis=1)  # (n, T + 1)
         found: list[Question] = []
+        most = self.answer_length
         for row, targets, answer in zip(tokens.tolist(), batch.targets, batch.answer, strict=True):
             prompt = row[: int(answer.argmax()) + 1]
-            longest = min(self.answer_length, len(row) - len(prompt))
+            longest = min(most, len(row) - len(prompt))
             right = targets[answer].tolist()
             places = None if batch.positions is None else batch.positions[len(found)].tolist()
             found.append(Question(self.read_question(prompt), prompt, right, longest, self.read_answer, places))

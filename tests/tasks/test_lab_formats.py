@@ -167,7 +167,7 @@ def test_a_sample_does_not_depend_on_what_else_is_in_its_batch(changes):
     keys = np.full(64, 9)
     for split in ("train", "val"):
         whole = of.batch(split, np.arange(64), keys)
-        for row in range(64):
+        for row in range(0, 64, 5):
             alone = of.batch(split, np.array([row]), keys[:1])
             assert np.array_equal(whole.inputs[row], alone.inputs[0])
             if whole.positions is not None:

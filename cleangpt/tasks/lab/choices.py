@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from functools import cache
 from typing import Any
 
 from cleangpt.basics import found
@@ -10,6 +11,7 @@ from cleangpt.basics.errors import UserError
 ROOMS = {"operation": "cleangpt.tasks.lab.operations", "format": "cleangpt.tasks.lab.formats"}
 
 
+@cache
 def modules(kind: str) -> dict[str, str]:
     """Map each name that can be chosen to the module that it is: those of a room, then the entry points of packages."""
     room = importlib.import_module(ROOMS[kind])
