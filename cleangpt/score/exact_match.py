@@ -108,6 +108,8 @@ def _score(
     }
     first = np.where(right, -1, right_at.argmin(axis=1))  # the token of a wrong answer that goes wrong first
     found["first_errors"] = {name: int(((first == column) & (column >= 0)).sum()) for name, column in places.items()}
+    if elsewhere := int((~right).sum()) - sum(found["first_errors"].values()):
+        found["first_errors"]["before the answer"] = elsewhere  # in a scratchpad
     if method != "generate" and right.any():
         found["least_margin"] = _least(task, sample, np.where(right, margins, np.inf))
     if task.concludes:

@@ -91,6 +91,7 @@ def score(settings: ScoreConfig) -> int:
 def _refuse_what_does_not_count(settings: ScoreConfig) -> None:
     """Refuse the keys of the other suite."""
     asked = {key: getattr(settings, key) for key in ("split", "data", "tasks", "fewshot", "include")}
+    asked |= {"sets": settings.sets, "ask": settings.ask if settings.ask.temperature or settings.ask.prefix else None}
     asked["method"] = None if settings.method == "auto" else settings.method
     theirs = ("tasks", "fewshot", "include")
     for key, value in asked.items():
@@ -126,6 +127,9 @@ def _on_its_task(
         more = {"ask": ask, "sets": chosen} if task.has_answers else {}
         found = of_task.score(task, judging, split, settings.limit, settings.method, watch=Watch(show), **more)
 
+    if isinstance(settings.sets, dict):
+        label += "_sets"  # beside what was scored on the sets of the run
+
     def write(folder: Path) -> list[Path]:
         return [of_task.save(found, folder, label), *of_task.draw(task, found, folder, label)]
 
@@ -138,9 +142,10 @@ def _with_sets(trained: Config | Imported, sets: dict[str, Any]) -> Config:
         raise UserError("`sets` describes sets of arithmetic, which this run did not learn: leave it out")
     dataset, model = schema.parse({**trained.dataset.model_dump(), "sets": sets}, type(trained.dataset)), trained.model
     needed, longest = dataset.sequence_length, model.longest_context  # type: ignore[attr-defined]
-    if longest is not None and needed > longest:
+    positions = dataset.position_rows or needed  # type: ignore[attr-defined]
+    if longest is not None and positions > longest:
         raise UserError(
-            f"`sets` has problems of {needed} tokens, and the model learned {longest} positions: name shorter ones, or "
+            f"`sets` has problems of {positions} positions, and the model learned {longest}: name shorter ones, or "
             "train with them as dataset.sets, or with another model.positions"
         )
     model = model.model_copy(update={"block_size": max(needed, model.block_size)})

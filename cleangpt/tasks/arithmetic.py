@@ -19,11 +19,12 @@ from cleangpt.basics.errors import UserError
 from cleangpt.basics.seeds import Permutation, derive, scramble
 from cleangpt.basics.words import counted
 from cleangpt.tasks import held_out
-from cleangpt.tasks.contract import Batch, Question
+from cleangpt.tasks.contract import RUN, Batch, Question
 from cleangpt.tasks.lab import figures, packed, positions
+from cleangpt.tasks.lab.format import NO_TOKEN
 from cleangpt.tasks.lab.keys import Keys, span
 from cleangpt.tasks.lab.reading import Reader
-from cleangpt.tasks.lab.sources import choose, listed, parts, strata
+from cleangpt.tasks.lab.sources import choose, drawn, listed, parts, strata
 from cleangpt.tasks.lab.sources.universe import PairTask, Universe
 from cleangpt.tokens.tokenizers import Characters
 
@@ -89,6 +90,8 @@ class Task(PairTask):
         self.reader = Reader(settings, self.how, self.widths)
         self.named: dict[str, list[np.ndarray]] = {}  # further sets, made when they are asked for
         self.operation = self.how.operation
+        if settings.changes and isinstance(self.universe, drawn.Drawn) and (rare := self.universe.rare()):
+            raise UserError(f"`dataset.mixture.{rare[0]}` asks for what is too rare to be drawn: ask for less")
         if not self.count("val"):
             raise UserError(
                 "`dataset.val_fraction` leaves nothing for val among the problems that are asked for: raise it"
@@ -96,7 +99,7 @@ class Task(PairTask):
         self.tokenizer = Characters(self.how.tokens, end=self.how.end, pad=self.how.pad)
         self.position_rows = settings.position_rows
         self.positions_needed = positions.needed(settings.positions, self.how, self.widths)
-        self.concludes = self.how.marker is not None
+        self.concludes = self.how.marker is not None and settings.loss != "conclusion"
         self.in_order = settings.changes
 
     @cached_property
@@ -123,6 +126,8 @@ class Task(PairTask):
 
     @property
     def answer_length(self) -> int:
+        if self.settings.loss == "conclusion":
+            return self.how.answer_width(self.widths) + self.settings.end_token
         return self.how.answer_length(self.widths)
 
     def facts(self, split: str) -> dict[str, Any]:
@@ -188,7 +193,7 @@ class Task(PairTask):
         window, confine = self.settings.packed_window, self.settings.confine
         count = packed.problems_in(window, self.how.shortest(self.settings.operands))
         place, whole = np.asarray(index)[:, None] * count + np.arange(count), super().size("train")
-        for key in () if self.in_order else np.unique(keys):  # each shuffles the problems: b+a would stand beside a+b
+        for key in np.unique(keys):  # each epoch shuffles the problems, of which b+a would stand beside a+b
             here = keys == key
             place[here] = Permutation(whole, derive(int(key), "packed"))(place[here] % whole)
         place = place.reshape(-1)
@@ -221,8 +226,11 @@ class Task(PairTask):
     def positions(self, split: str, index: np.ndarray) -> dict[str, np.ndarray]:
         """Find the tokens of the answers as they are written, named by the power of the base that they stand for."""
         line = self.how.write(self.problems(split, index))
-        order = np.argsort(line.answer < 0, axis=1, kind="stable")
-        tokens, powers = (np.take_along_axis(x, order, axis=1) for x in (line.answer, line.answer_powers))
+        answer = line.answer
+        if self.settings.loss == "conclusion":
+            answer = np.where(self.how.concludes(answer), answer, NO_TOKEN)
+        order = np.argsort(answer < 0, axis=1, kind="stable")
+        tokens, powers = (np.take_along_axis(x, order, axis=1) for x in (answer, line.answer_powers))
         widths = self.widths if split in self.sets else choose.width(self.settings)
         digits = self.how.answer_width(widths) - self.operation.is_signed
         backwards = self.how.style.reversed_answer
@@ -248,14 +256,17 @@ class Task(PairTask):
         keys = None
         if epoch_keys is not None and index is not None:
             keys = scramble(scramble(index, 1) ^ epoch_keys.astype(np.uint64), 2)
-        line = self.how.write(operands, keys, index if keys is not None and self.in_order else None)
-        longest = self.how.length([operand.shape[1] for operand in operands])
+        line = self.how.write(operands, keys, None if keys is None or index is None else index % RUN)
+        widths = [operand.shape[1] for operand in operands]
+        longest = self.how.length(widths)
         most = self.positions_needed
+        if keys is None:  # whatever other sets there are
+            most = positions.needed(self.settings.positions, self.how, widths)
         places = positions.of(self.settings.positions, self.how, line, longest, most, self.position_rows, keys)
-        counts = None
-        if self.settings.loss == "conclusion":
-            counts = np.concatenate([np.zeros(line.question.shape, bool), self.how.concludes(line.answer)], axis=1)
-        batch = Batch.of(line.question, line.answer, self.tokenizer.pad, self.settings.loss, places, longest, counts)
+        asked = None
+        if self.settings.loss == "conclusion":  # what stands before it is given
+            asked = np.concatenate([np.zeros(line.question.shape, bool), self.how.concludes(line.answer)], axis=1)
+        batch = Batch.of(line.question, line.answer, self.tokenizer.pad, self.settings.loss, places, longest, asked)
         if self.settings.average == "tokens":
             return batch
         assert batch.loss_weights is not None
@@ -278,5 +289,8 @@ class Task(PairTask):
 
     def ask(self, text: str) -> Question:
         """Read a problem as a person types it; refuse what the model could not have learned."""
-        operands = zip(self.reader.operands(text), self.widths, strict=True)
-        return self.questions(self.encode([figures.widened(x, width) for x, width in operands]))[0]
+        operands, widths = self.reader.operands(text), choose.width(self.settings)
+        if any(x.shape[1] > width for x, width in zip(operands, widths, strict=True)):
+            widths = self.widths  # it is one of a set
+        both = zip(operands, widths, strict=True)
+        return self.questions(self.encode([figures.widened(x, width) for x, width in both]))[0]

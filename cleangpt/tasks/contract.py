@@ -20,6 +20,7 @@ from cleangpt.basics.seeds import Permutation, derive
 from cleangpt.tokens.tokenizers import Tokenizer
 
 ENDLESS = 1 << 50  # training samples, from which on nobody counts them
+RUN = 1 << 40  # samples that a run sees, at most, where their number says what they are
 COMPLETE = 1_000_000  # a held-out set of questions up to this size is looked at whole
 AT_ONCE = 1 << 12  # samples in one batch where many are looked at
 GUESSED_FROM = 1 << 12  # training samples that tell how often each token comes
@@ -49,35 +50,35 @@ class Batch:
         loss: str = "answer",
         positions: np.ndarray | None = None,
         columns: int | None = None,
-        counts: np.ndarray | None = None,
+        answer: np.ndarray | None = None,
     ) -> "Batch":
         """Write questions (n, P) and answers (n, A), tokens or -1, in rows: a -1 moves behind the end as padding.
 
-        With `loss="all"` the questions are learned too; or `counts` says of each of these tokens (n, P + A) whether it
-        is. `columns` says how long the longest row of any batch can be, where that is not P + A.
+        With `loss="all"` the questions are learned too. `columns` says how long the longest row of any batch can be,
+        where that is not P + A, and `answer` which tokens (n, P + A) are asked for, where that is not all of A.
         """
         tokens = np.concatenate([questions, answers], axis=1)  # (n, L)
-        is_answer = np.zeros(tokens.shape, bool)
-        is_answer[:, questions.shape[1] :] = True
-        counts = is_answer | (loss == "all") if counts is None else counts
+        if (is_answer := answer) is None:
+            is_answer = np.zeros(tokens.shape, bool)
+            is_answer[:, questions.shape[1] :] = True
         if columns is not None and tokens.shape[1] < columns:
             more = ((0, 0), (0, columns - tokens.shape[1]))
             tokens = np.pad(tokens, more, constant_values=-1)
-            is_answer, counts = np.pad(is_answer, more), np.pad(counts, more)
+            is_answer = np.pad(is_answer, more)
         real = tokens >= 0
         if not real.all():
             if pad is None:
                 raise UserError("rows of different lengths need a token that fills them up: give the task a `pad`")
             order = np.argsort(~real, axis=1, kind="stable")
-            found = (tokens, is_answer, counts, real)
-            tokens, is_answer, counts, real = (np.take_along_axis(x, order, axis=1) for x in found)
+            tokens, is_answer, real = (np.take_along_axis(x, order, axis=1) for x in (tokens, is_answer, real))
             tokens = np.where(real, tokens, pad)
             is_answer &= real
-        tokens, is_answer, counts, real = (x[:, :columns] for x in (tokens, is_answer, counts & real, real))
+        tokens, is_answer, real = (x[:, :columns] for x in (tokens, is_answer, real))
+        counted = real if loss == "all" else is_answer
         return cls(
             inputs=tokens[:, :-1],
             targets=tokens[:, 1:],
-            loss_weights=counts[:, 1:].astype(np.float32),
+            loss_weights=counted[:, 1:].astype(np.float32),
             answer=is_answer[:, 1:],
             real=real[:, :-1],
             positions=None if positions is None else positions[:, :columns],
@@ -125,7 +126,7 @@ class Task(ABC):
     """Samples of any kind. They are scored by their loss, token by token, as text is."""
 
     has_answers: ClassVar[bool] = False  # whether a sample is right or wrong, so that there is an accuracy
-    in_order: bool = False  # whether training sample k is what index k says: samples that change as training goes on
+    in_order: bool = False  # whether sample k of a run is one with index % RUN = k: samples change as training goes on
     position_rows: int = 0  # positions that its batches name, beyond those of a row
     reads_disk: bool = False  # whether to make samples ahead, since reading them may take a while
     settings: TaskSettings  # in a task's own file its `Settings`

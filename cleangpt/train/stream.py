@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cleangpt.basics.seeds import Permutation, derive
 from cleangpt.machine.distributed import World
-from cleangpt.tasks.contract import Batch, Task
+from cleangpt.tasks.contract import RUN, Batch, Task
 
 CHUNK = 8192  # samples that are made at a time: many small micro-steps cost no more than one
 CHUNK_TOKENS = 1 << 20  # of long samples fewer
@@ -64,7 +64,8 @@ class Stream:
     def indices(self, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Map samples k of the run to samples of the training set, and to the keys of their epochs."""
         if self.task.in_order:
-            return k, np.full(k.shape, derive(self.seed, "epoch", 0), np.int64)
+            first = derive(self.seed, "order") % (self.size // RUN) * RUN  # each seed has samples of its own
+            return first + k, np.full(k.shape, derive(self.seed, "epoch", 0), np.int64)
         epoch, place = k // self.size, k % self.size
         index, keys = np.empty(k.shape, np.int64), np.empty(k.shape, np.int64)
         for e in np.unique(epoch):

@@ -58,7 +58,9 @@ def outlook(trainer: Trainer) -> list[str]:
     if train.early_stopping:
         found.append(f"it ends after {counted(train.early_stopping, 'evaluation')} without a better {train.best}")
     if train.test_at_end and task.size("test"):
-        found.append(f"then its best weights are scored on {counted(task.size('test'), 'test sample')}")
+        many = task.size("test") >= ENDLESS
+        test = "a part of the test samples" if many else counted(task.size("test"), "test sample")
+        found.append(f"then its best weights are scored on {test}")
     return found
 
 

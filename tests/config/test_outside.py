@@ -166,7 +166,7 @@ def test_files_of_ones_own_come_before_ours_in_every_program(outside):
     assert "pattern: '{text}!'" in outside("sample.py", "template=loud", "--cfg", "job").stdout
     assert "steps: 7" in outside("bench.py", "experiment=mine", "--cfg", "job").stdout
     assert "times" in outside("data/prepare.py", "dataset=time").stderr
-    line = "python train.py experiment=mi"
+    line = "python train.py experiment=mine"
     done = outside("train.py", "-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
     assert done.stdout.split() == ["experiment=mine"]
 

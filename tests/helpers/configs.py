@@ -46,7 +46,8 @@ def toy(*options: str, **changes: Any) -> dict[str, Any]:
 
 def small(data: dict[str, Any]) -> dict[str, Any]:
     """The changes that make a configuration small, as far as it has these keys."""
-    return {key: value for key, value in SMALL.items() if has(data, key)}
+    left = {"dataset.digits"} if data.get("dataset", {}).get("mixture") else set()  # which its conditions need
+    return {key: value for key, value in SMALL.items() if has(data, key) and key not in left}
 
 
 def has(data: Any, key: str) -> bool:

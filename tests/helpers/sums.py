@@ -21,7 +21,7 @@ ADDER = {
     "source": None,
     "format": "plain",
     "remove_after": None,
-    "remove_every": 2000,
+    "remove_every": None,
     "padded": True,
     "reversed": True,
     "symbols": True,

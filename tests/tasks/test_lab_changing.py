@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
+from helpers.rote import ALONE
 from helpers.sums import laboratory as task
 from helpers.sums import questions_of as asked
 
+from cleangpt.basics.errors import UserError
 from cleangpt.tasks.contract import Question
+from cleangpt.train.stream import Stream
 
 KEY = 7  # of an epoch
 
@@ -44,7 +48,7 @@ def learned(of, index: np.ndarray) -> list[str]:
 def test_training_leaves_out_one_token_after_another_and_scores_ask_for_the_answer_alone():
     keys = {"operation": "multiply", "format": "icot", "digits": 3, "lengths": "length", "reversed": "all"}
     of = task(**keys, padded=False, remove_after=400, remove_every=100)
-    whole = task(**keys, padded=False, remove_after=10**9)
+    whole = task(**keys, padded=False, remove_after=10**9, remove_every=1)
     index = np.arange(0, 3200, 5)
     ahead = 0
     for sample, text, full in zip(index, learned(of, index), learned(whole, index), strict=True):
@@ -70,31 +74,38 @@ def test_training_leaves_out_one_token_after_another_and_scores_ask_for_the_answ
 def test_parts_of_a_mixture_begin_and_end_with_samples():
     parts = [
         {"digits": 1, "until": 300},
+        {"digits": [4, 4], "until": 300},
         {"digits": [3, 3], "since": 200},
         {"digits": [5, 5], "since": 300, "weight": 3},
     ]
     of = task(digits=[1, 5], lengths="pair", padded=False, mixture=parts, test_size=300, val_size=300)
     lengths = np.array([len(text.split("=")[0].split("+")[0]) for text in learned(of, np.arange(2000))])
-    assert set(lengths[:200]) == {1}
-    assert set(lengths[200:300]) == {1, 3}
+    assert set(lengths[:200]) == {1, 4}
+    assert set(lengths[200:300]) == {1, 3, 4}
     assert set(lengths[300:]) == {3, 5}
     assert (lengths[300:] == 5).mean() == pytest.approx(0.75, abs=0.04)
     for split in ("val", "test"):
         assert {len(q.text.split("+")[0]) for q in asked(of, split, 300)} == {3, 5}, "what is trained on in the end"
 
 
-@pytest.mark.parametrize("parts", [None, [{"until": 900}, {"where": {"carries": [2, 5]}, "since": 600}]])
-def test_a_window_is_a_function_of_its_number(parts):
-    of = task(
-        operation="multiply", digits=2, layout="packed", format="icot", remove_after=90, remove_every=30, mixture=parts
-    )
-    index = np.arange(64)
-    whole = of.batch("train", index, np.full(64, KEY))
-    for row in index:
-        alone = of.batch("train", index[row : row + 1], np.full(1, KEY))
-        assert np.array_equal(whole.inputs[row], alone.inputs[0])
-    equals = (whole.inputs == of.tokenizer.ids["="]).sum(axis=1)
-    assert equals[-8:].mean() > equals[:8].mean(), "later windows hold more problems, which became shorter"
+def test_seeds_see_samples_of_their_own_at_the_same_place_of_their_training():
+    parts = [{"digits": 1, "until": 64}, {"digits": [3, 3], "since": 64}]
+    of = task(digits=[1, 3], lengths="pair", padded=False, mixture=parts)
+    seen = []
+    for seed in (0, 1):
+        stream = Stream(of, seed, 32, None, ALONE, torch.device("cpu"))
+        rows = [row.inputs for m in range(4) for row in stream.micro_step(m)]
+        texts = [of.tokenizer.decode(row.tolist()).split("=")[0] for row in torch.cat(rows)]
+        assert [len(text) for text in texts] == [3] * 64 + [7] * 64
+        assert len(set(texts[64:])) > 60
+        seen.append(texts)
+    assert seen[0][64:] != seen[1][64:]
+
+
+@pytest.mark.parametrize("wrong", [{"digits": 1, "where": {"carries": 9}}, {"digits": 4, "where": {"cascade": 4}}])
+def test_a_part_that_begins_later_and_cannot_be_drawn_is_refused_at_once(wrong):
+    with pytest.raises(UserError, match=r"dataset\.mixture\.1"):
+        task(digits=4, mixture=[{"digits": 2}, {**wrong, "since": 9000}], test_size=20, val_size=20)
 
 
 # ---- what is learned
@@ -112,6 +123,8 @@ def test_the_loss_is_of_the_tokens_that_it_names_and_weighs_problems_alike_if_as
     for row, question in enumerate(asked(of, "val", 40)):
         text = of.tokenizer.decode(question.tokens + question.right)
         begin = {"answer": text.index("=") + 1, "conclusion": text.index(".") + 1, "all": 1}[loss]
+        assert question.text == text[: text.index("=")]
+        assert len(question.tokens) == max(begin, text.index("=") + 1), "what stands before a conclusion is given"
         told = weights(of, question, row)
         assert "".join(token for token, _ in told).startswith(text[1:])
         share = 1.0 if average == "tokens" else 1 / (len(text) - begin)

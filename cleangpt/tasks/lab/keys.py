@@ -1,11 +1,13 @@
 """The keys of arithmetic: what is asked, how it is written, which problems, and what is held out."""
 
+import contextlib
 from string import ascii_letters
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from cleangpt.tasks import held_out
+from cleangpt.tasks.contract import RUN
 from cleangpt.tasks.lab import choices
 from cleangpt.tasks.lab.format import DIGITS, Format, Style
 from cleangpt.tasks.lab.operation import Operation
@@ -42,9 +44,9 @@ class Keys(held_out.HeldOut):
     source: str | None = Field(min_length=1, description="a file with a problem in each line; null: they are made")
     format: FormatName = Field(description="how a problem is written")
     remove_after: int | None = Field(
-        ge=0, description="problems after which training leaves out the first token of format=icot; null: none"
+        ge=0, lt=RUN, description="problems after which training leaves out the first token of format=icot; null: none"
     )
-    remove_every: int = Field(ge=1, description="problems from one token that is left out to the next")
+    remove_every: int | None = Field(ge=1, lt=RUN, description="problems from one token that is left out to the next")
     padded: bool | Literal["operands", "answer"] = Field(description="numbers are filled with zeros to one length")
     reversed: bool | Literal["operands", "all"] = Field(
         description="the answer is written lowest digit first; or the operands are, or both"
@@ -177,14 +179,17 @@ class Keys(held_out.HeldOut):
     @field_validator("train_size")
     @classmethod
     def _as_many_as_training_takes(cls, train_size: int | None, info: ValidationInfo) -> int | None:
-        if train_size is not None and cls.model_construct(**info.data).changes:
-            raise ValueError("has no meaning where samples change as training goes on: leave it null")
+        with contextlib.suppress(AttributeError, TypeError):  # a key that it takes has a mistake of its own
+            if train_size is not None and cls.model_construct(**info.data).changes:
+                raise ValueError("has no meaning where samples change as training goes on: leave it null")
         return train_size
 
     @field_validator("remove_every")
     @classmethod
-    def _something_to_remove(cls, remove_every: int, info: ValidationInfo) -> int:
-        if (name := info.data.get("format")) and info.data.get("remove_after") is not None:
+    def _something_to_remove(cls, remove_every: int | None, info: ValidationInfo) -> int | None:
+        if "remove_after" in info.data and (remove_every is None) != (info.data["remove_after"] is None):
+            raise ValueError("and dataset.remove_after belong together: set both or neither")
+        if (name := info.data.get("format")) and remove_every is not None:
             if not choices.load("format", name).removable:
                 raise ValueError(f"and dataset.remove_after have no meaning with dataset.format={name}: leave them out")
             if info.data.get("source") is not None:
@@ -196,7 +201,24 @@ class Keys(held_out.HeldOut):
     def _has_a_conclusion(cls, loss: str, info: ValidationInfo) -> str:
         if loss == "conclusion" and (name := info.data.get("format")) and choices.load("format", name).marker is None:
             raise ValueError(f"is conclusion, and dataset.format={name} has nothing before it: set answer")
+        if loss == "conclusion" and not (info.data.get("equals") and info.data.get("symbols")):
+            raise ValueError("is conclusion, which needs dataset.equals to tell a question from what stands behind it")
         return loss
+
+    @field_validator("end_token")
+    @classmethod
+    def _ends(cls, end_token: bool, info: ValidationInfo) -> bool:
+        if not end_token and (name := info.data.get("format")) and choices.load("format", name).marker is not None:
+            raise ValueError(f"must be true with dataset.format={name}: nothing else tells where its answer ends")
+        return end_token
+
+    @field_validator("layout")
+    @classmethod
+    def _in_rows(cls, layout: str, info: ValidationInfo) -> str:
+        with contextlib.suppress(AttributeError, TypeError):  # a key that it takes has a mistake of its own
+            if layout == "packed" and cls.model_construct(**info.data).changes:
+                raise ValueError("must be rows where samples change as training goes on, which counts problems")
+        return layout
 
     @field_validator("position_range")
     @classmethod
@@ -227,7 +249,7 @@ class Keys(held_out.HeldOut):
             reversed_operands=self.reversed in ("operands", "all"),
             reversed_answer=self.reversed in (True, "all"),
             one_length=one_length and plain and self.padded is True and not operation.strings,
-            removal=None if self.remove_after is None else (self.remove_after, self.remove_every),
+            removal=None if self.remove_after is None else (self.remove_after, self.remove_every or 1),
         )
         return choices.load("format", self.format)(operation, style, usual=self.vocabulary == "usual")
 

@@ -30,6 +30,8 @@ class Reader:
     def read_question(self, tokens: list[int]) -> str:
         """Write the problem that tokens ask."""
         base, s = self.keys.base, self.how.style
+        if self.keys.symbols and s.equals and (sign := self.how.ids[s.equals]) in tokens:
+            tokens = tokens[: tokens.index(sign)]  # a scratchpad may stand behind it
         if self.keys.symbols or self.keys.operands == 1:
             parts: list[list[int]] = [[]]
             for token in tokens:

@@ -1,6 +1,7 @@
 """Products with their rows as on paper, which training leaves out step by step: implicit chain of thought.
 
-12*34=84+063(147).408 with all numbers lowest digit first: 21 * 43 = 48 + 630 (741). The last sum is the answer.
+123*452=4821+05061(43371)+002460.43518 is 321 * 254, lowest digit first: 321 * 4, then 321 * 50 with the sum so far in
+brackets, then 321 * 200, and behind a point the last sum, which is the answer.
 
 Deng et al., "From Explicit CoT to Implicit CoT: Learning to Internalize CoT Step by Step", 2024.
 """

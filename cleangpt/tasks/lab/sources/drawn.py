@@ -11,11 +11,13 @@ import numpy as np
 
 from cleangpt.basics.errors import ConfigError
 from cleangpt.basics.seeds import derive, scramble, uniforms
+from cleangpt.tasks.contract import RUN
 from cleangpt.tasks.lab import figures
 from cleangpt.tasks.lab.operation import Operation
 
 SAMPLES = 1 << 60  # samples to train on: more than anyone can
-TRIES = 1 << 20  # draws under conditions that find nothing, before these count as impossible
+TRIES = 1 << 26  # draws that find nothing for samples which are not impossible, before training gives up
+LOOK = 1 << 20  # digits drawn to find out whether conditions are impossible, or nearly so
 AT_ONCE = 4096  # draws
 BARREN = 128  # draws in a row of a whole batch that find nothing new for a fixed set
 
@@ -200,10 +202,11 @@ class Drawn:
             return [operand[item] for operand in self.held(split)]
         keys = scramble(item, derive(self.seed, "samples"))
         found = [np.empty((len(item), width), np.int64) for width in self.maker.widths]
-        missing, which = np.arange(len(item)), self.maker.part(keys, item)  # which stays, however often it is drawn
+        which = self.maker.part(keys, item % RUN)  # which stays, however often it is drawn
+        missing = np.arange(len(item))
         attempt = tries = 0
         while len(missing) and tries < TRIES:
-            several = 1 + AT_ONCE // len(missing)  # of the few that are hard to find
+            several = 1 + AT_ONCE // len(missing) if attempt else 1  # of the few that are hard to find
             mine = np.concatenate([scramble(keys[missing], attempt + k) for k in range(several)])
             kind = np.tile(which[missing], several)
             drawn = self.maker.make(mine, kind)
@@ -219,6 +222,19 @@ class Drawn:
             "no problem to train on was found in many tries: what dataset.digits, dataset.modulus, dataset.mixture and "
         )
         raise ConfigError([f"{wrong}dataset.exclude_… ask for hardly fits together"])
+
+    def rare(self) -> list[int]:
+        """Number the draws of which many tries found no problem to train on."""
+        found, tries = [], max(AT_ONCE, LOOK // sum(self.maker.widths))
+        for number in range(len(self.maker.draws)):
+            for start in range(0, tries, AT_ONCE):
+                which = np.full(AT_ONCE, number)
+                drawn = self.maker.make(scramble(start + np.arange(AT_ONCE), derive(self.seed, "rare")), which)
+                if (self.maker.fits(which, drawn) & self.may_be_trained(drawn)).any():
+                    break
+            else:
+                found.append(number)
+        return found
 
     def may_be_trained(self, operands: list[np.ndarray]) -> np.ndarray:
         """Tell which problems (n,) are neither held out nor excluded."""
@@ -244,8 +260,8 @@ def distinct(maker: Maker, size: int, key: int, allowed: Callable[[list[np.ndarr
     """
     seen: set[bytes] = set()
     kept: list[list[np.ndarray]] = [[] for _ in range(maker.operands)]
-    for draw, share in enumerate(maker.shares[-1]):
-        number, barren, wanted = 0, 0, round(size * share)
+    for draw, (before, share) in enumerate(zip([0.0, *maker.shares[-1]], maker.shares[-1], strict=False)):
+        number, barren, wanted = 0, 0, round(size * share) if share > before else 0
         while len(seen) < wanted and barren < BARREN:
             keys = scramble(np.arange(number, number + 4096), derive(key, draw))
             number, before = number + 4096, len(seen)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from cleangpt.basics.errors import ConfigError
 from cleangpt.basics.schema import Section, parse
+from cleangpt.tasks.contract import RUN
 from cleangpt.tasks.lab.keys import Keys, span
 from cleangpt.tasks.lab.sources.drawn import flat
 
@@ -28,8 +29,8 @@ class Part(Section):
 class Trained(Part):
     """A part of a mixture to train on."""
 
-    since: int = Field(default=0, ge=0)  # samples
-    until: int | None = Field(default=None, ge=1)
+    since: int = Field(default=0, ge=0, lt=RUN)  # problems
+    until: int | None = Field(default=None, ge=1, lt=RUN)
 
 
 class Named(Part):
