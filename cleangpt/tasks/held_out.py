@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
+from cleangpt.basics.errors import ConfigError
 from cleangpt.basics.schema import Section
 from cleangpt.basics.seeds import Permutation, derive
 from cleangpt.tasks.contract import COMPLETE, Batch, Question, TaskWithAnswers
@@ -85,7 +86,7 @@ class HeldOut(Section):
     @field_validator("test_fraction", check_fields=False)
     @classmethod
     def _leave_some_of_each(cls, test_fraction: float, info: ValidationInfo) -> float:
-        with contextlib.suppress(AttributeError):  # a key that it takes has a mistake of its own
+        with contextlib.suppress(AttributeError, ConfigError):  # a key that it takes has a mistake of its own
             universe = cls.model_construct(**info.data, test_fraction=test_fraction).universe()
             for split in SPLITS:
                 if not universe.count(split):
@@ -96,7 +97,7 @@ class HeldOut(Section):
     @field_validator("train_size", check_fields=False)
     @classmethod
     def _enough_to_train(cls, train_size: int | None, info: ValidationInfo) -> int | None:
-        with contextlib.suppress(AttributeError):
+        with contextlib.suppress(AttributeError, ConfigError):
             available = cls.model_construct(**info.data).universe().count("train")
             if train_size is not None and train_size > available:
                 raise ValueError(f"must be at most {available}, the problems that are not held out, or null")

@@ -185,6 +185,8 @@ WRONG = [
     ({"layout": "packed", "mixture": [{"until": 5}, {"since": 5}]}, "must be rows where samples change"),
     ({"mixture": [5], "train_size": 5}, "must be a list of a group of keys"),
     ({"loss": "conclusion"}, "dataset.format=plain has nothing before it"),
+    ({"mixture": [{"where": {"carries": "x"}}]}, "`dataset.mixture.0`: carries must be a number or [least, most]"),
+    ({"mixture": [{"digits": "x"}]}, "`dataset.mixture.0`: `digits` must be a whole number"),
     ({"mixture": [{"until": 5}]}, "no part to train on from sample 5 on"),
     ({"mixture": [{"since": 5}]}, "no part to train on from sample 0 on"),
     ({"mixture": [{"since": 5, "until": 5}, {}]}, "until must be more than since"),

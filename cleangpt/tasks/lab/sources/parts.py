@@ -22,7 +22,7 @@ class Part(Section):
     digits: Digits | None = None
     digits_b: int | None = Field(default=None, ge=1, le=1000)
     lengths: str | list[float] | None = None
-    where: dict[str, int | list[int]] = Field(default_factory=dict)
+    where: dict[str, Any] = Field(default_factory=dict)  # slices: a number, or [least, most]
     weight: float = Field(default=1.0, gt=0)
 
 
@@ -142,6 +142,11 @@ def _wrong_conditions(keys: Keys, part: Part) -> list[str]:
     for name, value in part.where.items():
         if name not in names:
             found.append(f"{name} is no slice of dataset.operation={keys.operation}: {', '.join(names)}")
-        elif isinstance(value, list) and not (len(value) == 2 and value[0] <= value[1]):
+        elif not _is_range([value, value] if isinstance(value, int) else value):
             found.append(f"{name} must be a number or [least, most], not {value}")
     return found
+
+
+def _is_range(value: Any) -> bool:
+    whole = isinstance(value, list) and len(value) == 2 and all(isinstance(end, int) for end in value)
+    return whole and value[0] <= value[1]
