@@ -24,7 +24,7 @@ def draw(keys: Keys, part: parts.Part) -> Draw:
     if part.lengths is None and part.digits is not None and isinstance(lengths, list):
         lengths = "pair"  # weights are of the lengths that they were given for
     turns = (part.since, part.until) if isinstance(part, parts.Trained) else ()
-    return Draw(digits, lengths, (1, second) if second else None, where, part.weight, *turns)  # type: ignore[arg-type]
+    return Draw(digits, lengths, (1, second) if second else None, where, part.weight, *turns)
 
 
 def source(keys: Keys, ask: Callable[[str], list[np.ndarray]], shown: Callable[[np.ndarray], str]) -> Source:
