@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from cleangpt.basics import files
 
 BLUE, ORANGE, GREY = "#2f6db3", "#d9701e", "#8a8f98"
+ROOM = 60  # characters that stand below a panel of slices without touching
 SCHEDULE = {"lr": "learning rate", "weight_decay": "weight decay"}
 SCHEDULE |= {"grad_accum": "micro-steps in a step", "batch": "sequences in a step"}
 
@@ -102,7 +103,9 @@ def points(path: Path, panels: dict[str, list[tuple[str, dict[str, Any]]]], titl
         places = np.arange(len(slices))
         spread = [np.maximum(heights - low, 0), np.maximum(high - heights, 0)]
         axis.errorbar(places, heights, spread, fmt="o", color=BLUE, ecolor=GREY, capsize=4, markersize=7)
-        axis.set_xticks(places, [label for label, _ in slices], fontsize=8 if len(slices) < 12 else 6)
+        every = -(-sum(len(label) + 1 for label, _ in slices) // ROOM) or 1
+        ticks = [label for label, _ in slices][::every]
+        axis.set_xticks(places[::every], ticks, fontsize=8 if len(slices) < 12 else 6)
         axis.set_xlim(-0.6, len(slices) - 0.4)
         axis.set(xlabel=name, ylabel="%")
         axis.ticklabel_format(axis="y", useOffset=False)
