@@ -84,7 +84,7 @@ def _from_3(data: dict[str, Any]) -> None:
         _fill(data, "dataset", operator=None, equals="=", start="", space="", vocabulary="usual")
         _fill(data, "dataset", digits_b=None, lengths="value", mixture=None, exclude_operands=None, exclude_digits=None)
         _fill(data, "dataset", layout="rows", window=None, confine=False, average="tokens")
-        _fill(data, "dataset", remove_after=None, remove_every=None)
+        _fill(data, "dataset", remove_after=None, remove_every=None, padded_to=None)
         _fill(data, "dataset", source=None, positions="natural", position_range=None, sets=None, test_size=10_000)
 
 

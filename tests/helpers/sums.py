@@ -23,6 +23,7 @@ ADDER = {
     "remove_after": None,
     "remove_every": None,
     "padded": True,
+    "padded_to": None,
     "reversed": True,
     "symbols": True,
     "operator": None,

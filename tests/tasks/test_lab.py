@@ -179,6 +179,8 @@ WRONG = [
     ({"format": "icot"}, "is for products of two numbers: set dataset.operation=multiply"),
     ({"format": "scratchpad", "remove_after": 5, "remove_every": 1}, "have no meaning with dataset.format=scratchpad"),
     ({"remove_every": 5}, "belong together"),
+    ({"padded": False, "padded_to": 5}, "has no meaning with dataset.padded=false"),
+    ({"padded_to": 2}, "must not be less than dataset.digits"),
     ({"remove_after": 10**20}, "below"),
     ({"format": "scratchpad", "end_token": False}, "nothing else tells where its answer ends"),
     ({"format": "scratchpad", "equals": "", "loss": "conclusion"}, "needs dataset.equals"),

@@ -25,13 +25,16 @@ STYLES = [
 
 @pytest.mark.parametrize("style", STYLES, ids=str)
 @pytest.mark.parametrize("digits", [3, [1, 4]], ids=str)
-def test_a_row_is_written_as_the_style_says(style, digits):
-    of = task(digits=digits, lengths="value" if digits == 3 else "pair", **style)
+@pytest.mark.parametrize("width", [None, 6])
+def test_a_row_is_written_as_the_style_says(style, digits, width):
+    if width and not style["padded"]:
+        return
+    of = task(digits=digits, lengths="value" if digits == 3 else "pair", padded_to=width, **style)
     batch = of.batch("train", np.arange(100), np.arange(100))
     for row, question in enumerate(of.questions(batch)):
         a, b = question.text.split("+")
         answer = str(int(a) + int(b))
-        longest = 3 if digits == 3 else max(len(a), len(b))
+        longest = width or (3 if digits == 3 else max(len(a), len(b)))
         if style["padded"] in (True, "operands"):
             a, b = a.zfill(longest), b.zfill(longest)
         if style["padded"] in (True, "answer"):

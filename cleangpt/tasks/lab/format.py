@@ -27,8 +27,9 @@ class Style:
     start: str = ""
     end: str = END
     space: str = ""  # around operator and equals
-    pad_operands: int | None = None  # to so many digits; 0: to those of the longest in a problem; None: no zeros
+    pad_operands: bool = False  # with zeros
     pad_answer: bool = False
+    pad_to: int = 0  # digits, or those of the longest operand in a problem, if there are more
     reversed_operands: bool = False
     reversed_answer: bool = False
     one_length: bool = False  # all rows are equally long
@@ -141,18 +142,17 @@ class Format(ABC):
 
     def digits_asked(self, widths: list[int]) -> int:
         """Count the digits of the longest question."""
-        pad = self.style.pad_operands
-        return sum(widths) if pad is None else max([*widths, pad]) * len(widths)
+        return max([*widths, self.style.pad_to]) * len(widths) if self.style.pad_operands else sum(widths)
 
     def padding(self, operands: list[np.ndarray]) -> np.ndarray:
         """Count the digits (n,) that operands are filled up to."""
         longest = np.max([figures.counts(x) for x in operands], axis=0)
-        return np.maximum(longest, self.style.pad_operands or 0)
+        return np.maximum(longest, self.style.pad_to)
 
     def question(self, operands: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Write questions: tokens (n, P), and the operand and the digit that each column stands for, (P,) each."""
         s, n = self.style, len(operands[0])
-        width = None if s.pad_operands is None else self.padding(operands)
+        width = self.padding(operands) if s.pad_operands else None
         parts: list[tuple[np.ndarray, int, np.ndarray]] = []
 
         def symbol(text: str) -> None:
@@ -187,7 +187,7 @@ class Format(ABC):
     def answer_width(self, widths: list[int]) -> int:
         """Count the figures of the longest answer to operands of so many."""
         if self.style.pad_answer:
-            widths = [max([*widths, self.style.pad_operands or 0])] * len(widths)
+            widths = [max([*widths, self.style.pad_to])] * len(widths)
         return self.operation.answer_width(widths)
 
     def number(self, digits: np.ndarray, width: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

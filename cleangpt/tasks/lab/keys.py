@@ -48,6 +48,9 @@ class Keys(held_out.HeldOut):
     )
     remove_every: int | None = Field(ge=1, lt=RUN, description="problems from one token that is left out to the next")
     padded: bool | Literal["operands", "answer"] = Field(description="numbers are filled with zeros to one length")
+    padded_to: int | None = Field(
+        ge=1, le=1000, description="digits that zeros fill up to; null: dataset.digits, or the longest of a problem"
+    )
     reversed: bool | Literal["operands", "all"] = Field(
         description="the answer is written lowest digit first; or the operands are, or both"
     )
@@ -99,6 +102,15 @@ class Keys(held_out.HeldOut):
                 most = "" if chosen.most == chosen.least else f" to {chosen.most}" if chosen.most else " or more"
                 raise ValueError(f"must be {chosen.least}{most} with dataset.operation={name}, not {operands}")
         return operands
+
+    @field_validator("padded_to")
+    @classmethod
+    def _as_wide_as_numbers(cls, padded_to: int | None, info: ValidationInfo) -> int | None:
+        if padded_to is not None and info.data.get("padded") is False:
+            raise ValueError("has no meaning with dataset.padded=false: leave it null")
+        if padded_to is not None and "digits" in info.data and padded_to < span(info.data["digits"])[1]:
+            raise ValueError("must not be less than dataset.digits")
+        return padded_to
 
     @field_validator("symbols")
     @classmethod
@@ -244,8 +256,9 @@ class Keys(held_out.HeldOut):
             start=self.start,
             space=self.space,
             end="\n" if self.end_token else "",
-            pad_operands=(self.most if one_length else 0) if self.padded in (True, "operands") else None,
+            pad_operands=self.padded in (True, "operands"),
             pad_answer=self.padded in (True, "answer"),
+            pad_to=self.padded_to or (self.most if one_length else 0),
             reversed_operands=self.reversed in ("operands", "all"),
             reversed_answer=self.reversed in (True, "all"),
             one_length=one_length and plain and self.padded is True and not operation.strings,
