@@ -136,7 +136,10 @@ class Keys(held_out.HeldOut):
         }
         if not info.data["symbols"]:
             used = {"start": used["start"]}  # all that is written then
-        taken = dict.fromkeys([*DIGITS[: info.data["base"]], "\n"], "a digit or the end")
+        digits = DIGITS[: info.data["base"]]
+        with contextlib.suppress(AttributeError, TypeError):  # a key that it takes has a mistake of its own
+            digits = "" if cls.model_construct(**info.data, sets=None).one_length else digits  # columns tell them apart
+        taken = dict.fromkeys([*digits, "\n"], "a digit or the end")
         if info.data.get("format") == "hints":
             taken |= dict.fromkeys(ascii_letters, "a hint")
         for name, symbol in used.items():
@@ -144,7 +147,7 @@ class Keys(held_out.HeldOut):
                 raise ValueError(f"does not fit: dataset.{name} is a space, which fills rows up")
             if symbol and symbol in taken:
                 raise ValueError(f"does not fit: dataset.{name}={symbol!r} is {taken[symbol]} too")
-            taken |= {symbol: f"dataset.{name}"} if symbol else {}
+            taken |= {symbol: f"dataset.{name}"} if symbol and symbol not in DIGITS else {}
         needed = {"operator": operator if info.data["operands"] > 1 else "-", "equals": info.data.get("equals")}
         if info.data["symbols"] and info.data["padded"] in (False, "answer") and not all(needed.values()):
             name = next(name for name, symbol in needed.items() if not symbol)
@@ -248,8 +251,6 @@ class Keys(held_out.HeldOut):
     def how(self) -> Format:
         """Make the format."""
         operation = self.what()
-        one_length = isinstance(self.digits, int) and self.lengths == "value"
-        plain = self.format == "plain" and not (self.mixture or self.sets or self.source)
         style = Style(
             operator=(operation.symbol if self.operator is None else self.operator) if self.symbols else "",
             equals=self.equals if self.symbols else "",
@@ -258,13 +259,20 @@ class Keys(held_out.HeldOut):
             end="\n" if self.end_token else "",
             pad_operands=self.padded in (True, "operands"),
             pad_answer=self.padded in (True, "answer"),
-            pad_to=self.padded_to or (self.most if one_length else 0),
+            pad_to=self.padded_to or (self.most if isinstance(self.digits, int) and self.lengths == "value" else 0),
             reversed_operands=self.reversed in ("operands", "all"),
             reversed_answer=self.reversed in (True, "all"),
-            one_length=one_length and plain and self.padded is True and not operation.strings,
+            one_length=self.one_length,
             removal=None if self.remove_after is None else (self.remove_after, self.remove_every or 1),
         )
         return choices.load("format", self.format)(operation, style, usual=self.vocabulary == "usual")
+
+    @property
+    def one_length(self) -> bool:
+        """Tell whether all rows are equally long, so that the column of a token says what it is."""
+        alike = isinstance(self.digits, int) and self.lengths == "value" and self.padded is True
+        plain = self.format == "plain" and not (self.mixture or self.sets or self.source)
+        return alike and plain and not self.what().strings
 
     @property
     def changes(self) -> bool:

@@ -30,10 +30,14 @@ class Reader:
     def read_question(self, tokens: list[int]) -> str:
         """Write the problem that tokens ask."""
         base, s = self.keys.base, self.how.style
+        parts: list[list[int]] = [[]]
+        if s.one_length:
+            places = self.how.write([np.zeros((1, 1), np.int64)] * self.keys.operands).numbers
+            parts = [[tokens[place] for place in np.flatnonzero(places == n)] for n in range(self.keys.operands)]
+            return self.question(*(self.number(part[::-1] if s.reversed_operands else part) for part in parts))
         if self.keys.symbols and s.equals and (sign := self.how.ids[s.equals]) in tokens:
             tokens = tokens[: tokens.index(sign)]  # a scratchpad may stand behind it
         if self.keys.symbols or self.keys.operands == 1:
-            parts: list[list[int]] = [[]]
             for token in tokens:
                 if token < base:
                     parts[-1].append(token)

@@ -9,6 +9,7 @@ from pydantic import Field
 from cleangpt.basics.errors import ConfigError
 from cleangpt.basics.schema import Section, parse
 from cleangpt.tasks.contract import RUN
+from cleangpt.tasks.lab.format import DIGITS
 from cleangpt.tasks.lab.keys import Keys, span
 from cleangpt.tasks.lab.sources.drawn import flat
 
@@ -96,6 +97,9 @@ def _do_not_fit(keys: Keys) -> list[str]:
     for name, value in given.items():
         if keys.source is not None and value:
             found.append(f"dataset.{name} has no meaning with dataset.source, which says what is trained on")
+    written = [keys.start, *([keys.operator, keys.equals, keys.space] if keys.symbols else [])]
+    if keys.sets and any(symbol and symbol in DIGITS[: keys.base] for symbol in written):
+        found.append("dataset.sets can't be told apart where a symbol is a digit: leave it null")
     if keys.mixture == []:
         found.append("dataset.mixture has no part: leave it null")
     if keys.digits_b is not None and keys.operands < 2:
