@@ -49,6 +49,21 @@ def test_a_row_is_written_as_the_style_says(style, digits, width):
         assert of.ask(question.text).tokens == question.tokens
 
 
+@pytest.mark.parametrize("back", [False, "all"])
+def test_symbols_may_be_digits_where_columns_tell_them_apart(back):
+    keys = {"start": "0", "operator": "5", "equals": "0", "end_token": False, "vocabulary": "used", "reversed": back}
+    of = task(digits=3, **keys)
+    assert of.tokenizer.tokens == list("0123456789")
+    assert (of.tokenizer.end, of.tokenizer.pad) == (None, None)
+    for question in asked(of, "val", 50):
+        a, b = (part.zfill(3)[:: -1 if back else 1] for part in question.text.split("+"))
+        assert of.tokenizer.decode(question.tokens) == f"0{a}5{b}0"
+        right = str(sum(map(int, question.text.split("+")))).zfill(4)
+        assert of.tokenizer.decode(question.right) == right[:: -1 if back else 1]
+        assert question.read(question.right) == right.lstrip("0")
+        assert of.ask(question.text).tokens == question.tokens
+
+
 def simplified(a: str, b: str) -> str:
     width, carry, steps = max(len(a), len(b)), 0, []
     for k in range(1, width + 1):
