@@ -153,6 +153,8 @@ def ran(tmp_path_factory):
     save_gpt2(folder / "pretrained", Bytes(with_end=False))
     for option in EXPERIMENTS:
         smaller = {**small(toy(option)), "train.steps": 2, "train.test_at_end": False, "logger.plots": False}
+        if "test_size" in toy(option)["dataset"]:
+            smaller |= {"dataset.test_size": 20, "dataset.val_size": 20, "dataset.sets": None}
         if toy(option)["init_from"] is not None:  # whose architecture is its own
             smaller = {key: value for key, value in smaller.items() if not key.startswith("model.")}
             smaller["init_from"] = "pretrained"
