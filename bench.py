@@ -7,21 +7,7 @@ python bench.py experiment=shakespeare_char_cpu dtype=float32 against=litgpt mod
 python bench.py suite=standing
 """
 
-from cleangpt.machine import beginning
+from cleangpt import programs
 
 if __name__ == "__main__":
-    beginning.program()
-
-from cleangpt.config import cli
-from cleangpt.config.asked import Asked
-from cleangpt.config.programs import BenchConfig
-
-
-def main(asked: Asked[BenchConfig]) -> int:
-    from cleangpt.measure import bench
-
-    return bench.run(asked)
-
-
-if __name__ == "__main__":
-    cli.start(main, BenchConfig, "bench")  # a shell that completes looks for @hydra.main
+    programs.bench()  # a shell that completes looks for @hydra.main

@@ -6,21 +6,7 @@ printf '123+456\n7+8\n' | python sample.py run=latest
 python sample.py run=latest interactive=true
 """
 
-from cleangpt.machine import beginning
+from cleangpt import programs
 
 if __name__ == "__main__":
-    beginning.program()
-
-from cleangpt.config import cli
-from cleangpt.config.asked import Asked
-from cleangpt.config.programs import SampleConfig
-
-
-def main(asked: Asked[SampleConfig]) -> int:
-    from cleangpt.sample import run
-
-    return run.sample(asked.config)
-
-
-if __name__ == "__main__":
-    cli.start(main, SampleConfig, "sample")  # a shell that completes looks for @hydra.main
+    programs.sample()  # a shell that completes looks for @hydra.main

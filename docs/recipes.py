@@ -17,8 +17,8 @@ sys.path.insert(0, str(ROOT))
 
 from cleangpt.basics import files  # noqa: E402
 from cleangpt.config.command_line import split  # noqa: E402
+from cleangpt.disk.rundir import RunDir  # noqa: E402
 from cleangpt.report.collect import FINISHED, find  # noqa: E402
-from cleangpt.runs.rundir import RunDir  # noqa: E402
 from cleangpt.terminal.patience import duration  # noqa: E402
 
 # What a run may say for itself and still be one of its preset.

@@ -5,26 +5,12 @@ python eval/report.py runs=[outputs/adder-llama,outputs/adder-gpt] metric=val/lo
 python eval/report.py 'runs="outputs/*/2026-*"'
 """
 
-import os
 import sys
+from pathlib import Path
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cleangpt.machine import beginning
-
-if __name__ == "__main__":
-    beginning.program()
-
-from cleangpt.config import cli
-from cleangpt.config.asked import Asked
-from cleangpt.config.programs import ReportConfig
-
-
-def main(asked: Asked[ReportConfig]) -> int:
-    from cleangpt.report import run
-
-    return run.report(asked.config)
-
+from cleangpt import programs
 
 if __name__ == "__main__":
-    cli.start(main, ReportConfig, "report")  # a shell that completes looks for @hydra.main
+    programs.report()  # a shell that completes looks for @hydra.main

@@ -6,25 +6,12 @@ torchrun --nproc-per-node=2 eval/score.py run=latest method=generate limit=1000
 python eval/score.py run=latest suite=lm-eval tasks=[lambada_openai,piqa]
 """
 
-import os
 import sys
+from pathlib import Path
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cleangpt.machine import beginning
-
-if __name__ == "__main__":
-    beginning.program()
-
-from cleangpt.config import cli
-from cleangpt.config.asked import Asked
-from cleangpt.config.programs import ScoreConfig
-from cleangpt.score import run
-
-
-def main(asked: Asked[ScoreConfig]) -> int:
-    return run.score(asked.config)
-
+from cleangpt import programs
 
 if __name__ == "__main__":
-    cli.start(main, ScoreConfig, "score")  # a shell that completes looks for @hydra.main
+    programs.score()  # a shell that completes looks for @hydra.main

@@ -15,15 +15,15 @@ from helpers.trainings import fit, losses, make_trainer, verdicts, weights
 from started.programs import TORCHRUN, run_program
 
 from cleangpt import models
+from cleangpt.disk import snapshot
 from cleangpt.machine.device import Compute
 from cleangpt.optimizers import muon
-from cleangpt.runs import snapshot
 from cleangpt.sample import generate
 from cleangpt.score import of_task
 from cleangpt.score.evaluate import Judge
 from cleangpt.tasks.text import Task as Text
-from cleangpt.train import compiling
-from cleangpt.train.stream import Stream
+from cleangpt.training import compiling
+from cleangpt.training.stream import Stream
 
 DEVICE = os.environ.get("CLEANGPT_GPU_TESTS", "cuda")
 ON_GPU = DEVICE == "cuda"

@@ -9,4 +9,6 @@ shown.py       text that somebody else wrote, shown so that it steers nothing
 words.py       numbers and names in the words of a sentence
 seeds.py       random numbers that are pure functions of their keys
 extras.py      commands that install what only some of it needs
+verbs.py       the programs by their verbs: how a person starts one, and how one starts another
+version.py     the version, in its one place
 """

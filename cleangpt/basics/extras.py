@@ -1,6 +1,5 @@
 """Commands that install an extra: the project is on no package index, so it is named by where it lies."""
 
-import os
 import re
 import shlex
 import shutil
@@ -8,13 +7,12 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from cleangpt.basics import verbs
 
 
 def command(extra: str) -> str:
     """Write the command that installs an extra for this Python: from its checkout, or from a wheel by name."""
-    from_checkout = (ROOT / "pyproject.toml").exists()
-    wanted = ["-e", f"{_shown(ROOT)}[{extra}]"] if from_checkout else _requirements(extra)
+    wanted = ["-e", f"{verbs.near(verbs.ROOT)}[{extra}]"] if verbs.IN_CHECKOUT else _requirements(extra)
     return shlex.join([_python(), "-m", "pip", "install", *wanted])
 
 
@@ -28,11 +26,4 @@ def _python() -> str:
     """Name this Python: `python`, where that is the one that runs. A link tells a virtual environment by its place."""
     usual = shutil.which("python")
     runs = Path(sys.executable)
-    return "python" if usual and Path(usual).parent == runs.parent else _shown(runs)
-
-
-def _shown(path: Path) -> str:
-    """Write a path as a person would type it from here."""
-    here = Path.cwd()
-    near = path.is_relative_to(here) or here.is_relative_to(path)
-    return os.path.relpath(path, here) if near else str(path)
+    return "python" if usual and Path(usual).parent == runs.parent else verbs.near(runs)

@@ -5,7 +5,6 @@ A folder may be somebody else's, with links in it that lead anywhere: what is wr
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -19,14 +18,25 @@ from typing import Any, BinaryIO, TextIO
 
 from cleangpt.basics import untrusted
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
 LEFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}\.tmp")  # what a killed writer leaves
 FULL = (errno.ENOSPC, errno.EDQUOT)
+# Where folders can be opened like files, one that was opened stays the same, whatever becomes of its name.
+HAS_HANDLES = {os.open, os.rename, os.unlink} <= os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+LOCK = ".lock"  # in a folder that can't be locked itself
 LONG = 3600.0  # seconds without a byte, after which nobody writes there any more
 
 
 def sync(path: Path) -> None:
     """Have the disk hold what was written to a file or a folder."""
-    handle = os.open(path, os.O_RDONLY)
+    if path.is_dir() and not HAS_HANDLES:
+        return
+    handle = os.open(path, os.O_RDONLY if HAS_HANDLES else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:
@@ -40,24 +50,32 @@ def replace(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """
     remove_leftovers(path.parent, of=path.name, idle=LONG)
     temporary = f".{path.name}.{secrets.token_hex(8)}.tmp"
+    if not HAS_HANDLES:
+        _replace(str(path.with_name(temporary)), str(path), path, write, None)
+        return
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        try:
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666, dir_fd=folder)
-            with os.fdopen(handle, "wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(handle)
-            os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException as error:
-            if isinstance(error, OSError) and error.errno in FULL:
-                error.filename = str(path)  # the name that a person knows
-            with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=folder)
-            raise
+        _replace(temporary, path.name, path, write, folder)
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _replace(temporary: str, name: str, path: Path, write: Callable[[BinaryIO], Any], folder: int | None) -> None:
+    """Write a file and rename it: within a folder that is open, or where names are whole paths."""
+    try:
+        handle = os.open(temporary, NEW, 0o666, dir_fd=folder)
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(handle)
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            error.filename = str(path)  # the name that a person knows
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=folder)
+        raise
 
 
 def full_disk(error: Exception) -> str | None:
@@ -97,12 +115,13 @@ def append_bytes(path: Path) -> Any:
 
 
 def _no_link(path: str, flags: int) -> int:
-    handle = os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    flags |= getattr(os, "O_NOFOLLOW", 0)
+    handle = os.open(path, flags, 0o666)
     if os.fstat(handle).st_nlink > 1:  # another folder has this file too: from here on there are two
         os.close(handle)
         with open(path, "rb") as shared:
             replace(Path(path), lambda file: shutil.copyfileobj(shared, file))
-        handle = os.open(path, flags | os.O_NOFOLLOW, 0o666)
+        handle = os.open(path, flags, 0o666)
     return handle
 
 
@@ -117,6 +136,8 @@ def sha256(path: Path) -> str:
 
 def lock(folder: Path) -> int | None:
     """Take a folder for this process, until it closes the handle or ends; None where another process has it."""
+    if not HAS_HANDLES or fcntl is None:
+        return _lock_file(folder / LOCK)
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -125,4 +146,18 @@ def lock(folder: Path) -> int | None:
         return None
     except OSError:
         pass  # a file system that has no locks
+    return handle
+
+
+def _lock_file(path: Path) -> int | None:
+    """Take a file for this process, where a folder can't be taken."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    with contextlib.suppress(ImportError):
+        import msvcrt
+
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+        except OSError:
+            os.close(handle)
+            return None
     return handle

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,18 @@ def reason(error: BaseException) -> str:
 
 
 def parsed(text: str | bytes) -> Any:
-    """Parse JSON; a ValueError where it is none."""
+    """Parse JSON; a ValueError where it is none, or holds a number that no file of ours could hold."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_float=_finite, parse_constant=_finite)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is not finite")
+    return number
 
 
 def parsed_object(text: str | bytes) -> dict[str, Any]:

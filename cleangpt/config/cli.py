@@ -4,19 +4,18 @@
 before torch is imported and before a run directory is made. Then Hydra does what its users know.
 """
 
-import functools
 import os
 import shlex
 import sys
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import omegaconf
 from omegaconf import DictConfig, OmegaConf
 
-from cleangpt.basics import files, schema
+from cleangpt.basics import files, schema, verbs
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import Section
 from cleangpt.basics.shown import visible
@@ -27,8 +26,14 @@ from cleangpt.machine import beginning, process
 from cleangpt.terminal import patience, streams
 
 WRONG_USE, FAILED = 2, 1
-# When this process began, with a few random digits, since two runs may begin in one second.
-STAMP = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.urandom(2).hex()}"
+
+
+def new_stamp() -> str:
+    """Say when it is, with a few random digits, since two runs may begin in one second."""
+    return f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.urandom(2).hex()}"
+
+
+STAMP = new_stamp()  # when this process began
 
 
 def start(main: Callable[[Asked[C]], int], section: type[C], config_name: str, sweeps: Sweeps | None = None) -> None:
@@ -48,7 +53,6 @@ def start(main: Callable[[Asked[C]], int], section: type[C], config_name: str, s
     sys.argv[1:] = [command_line.as_it_stands(word, section) for word in sys.argv[1:]]
     ahead: look_ahead.Ahead[C] | None = None
 
-    @functools.wraps(main)  # Hydra knows a program by the file of its function
     def composed(config: DictConfig) -> None:
         if ahead and (ahead.run or ahead.data == composition.plain(config)):
             checked = ahead.config
@@ -57,24 +61,29 @@ def start(main: Callable[[Asked[C]], int], section: type[C], config_name: str, s
         asked = Asked(checked, tuple(HydraConfig.get().overrides.task), ahead.own if ahead else ())
         run(lambda: main(asked))
 
+    composed.__module__ = f"cleangpt.{config_name}"  # by which Hydra names the program
     try:
         arguments = command_line.options(get_args_parser(), sys.argv[1:], section)
         asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info
+        composition.own, sys.argv[1:] = arguments.config_dir, arguments.words  # for Hydra, which reads them after us
         streams.settle(goes_on=sweeps is not None and not asks)
         if arguments.multirun and sweeps is None:
-            raise UserError(f"{Path(sys.argv[0]).name} has no sweeps (-m): start it once for each value")
+            raise UserError(f"`{verbs.shown(config_name)}` has no sweeps (-m): start it once for each value")
+        if arguments.multirun:
+            process.refuse_several("sweeps need")
         if arguments.multirun and _rank() is not None:
             words = [word for word in sys.argv if word not in ("-m", "--multirun")]
-            words = ["python", words[0], "-m", *words[1:], f"processes={os.environ.get('WORLD_SIZE', 1)}"]
+            line = shlex.join(["-m", *words[1:], f"processes={os.environ.get('WORLD_SIZE', 1)}"])
             raise UserError(
-                f"a sweep starts the processes of its jobs itself: run `{shlex.join(words)}` without torchrun"
+                "a sweep starts the processes of its jobs itself: "
+                f"run `{verbs.shown(config_name)} {line}` without torchrun"
             )
         if not (asks or arguments.shell_completion):
             ahead = look_ahead.check(arguments, section, config_name, sweeps)
         if ahead and ahead.run:
             ahead.run(composed)
         else:
-            hydra.main(version_base=None, config_path=CONF, config_name=config_name)(composed)()
+            hydra.main(config_path=CONF, config_name=config_name, **composition.base())(composed)()
     except UserError as error:
         leave(error)
     except Exception as error:
@@ -140,13 +149,16 @@ def _rank() -> int | None:
     return int(os.environ["RANK"]) if "RANK" in os.environ else None
 
 
-def register_resolvers(section: type[Section], sweeps: Sweeps | None = None) -> None:
+def register_resolvers(section: type[Section], sweeps: Sweeps | None = None, stamp: str = STAMP) -> None:
     """Define what stands for ${run_name:…}, ${help_keys:} and the like in conf/."""
     resolvers: dict[str, Callable[..., str]]
-    resolvers = {"run_name": _run_name, "run_stamp": lambda: STAMP, "help_sweep": _help("sweep", sweeps)}
+    resolvers = {"run_name": _run_name, "run_stamp": lambda: stamp, "help_sweep": _help("sweep", sweeps)}
     resolvers |= {f"help_{part}": _help(part, section) for part in ("groups", "keys")}
+    resolvers |= {"shown": verbs.shown, "shown_by_torchrun": verbs.shown_by_torchrun, "completed": verbs.completed}
+    of_today = omegaconf.__version__.startswith("2.3")  # 2.4 has another name for it
+    register: Any = OmegaConf.register_new_resolver if of_today else OmegaConf.register_resolver
     for name, resolver in resolvers.items():
-        OmegaConf.register_new_resolver(name, resolver, replace=True)
+        register(name, resolver, replace=True)
 
 
 def _run_name(experiment: str | None, dataset: str, model: str) -> str:

@@ -5,7 +5,6 @@ import fnmatch
 import itertools
 import os
 import re
-import sys
 import typing
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import Section, expected, keys, nearest
-from cleangpt.config import composition
 from cleangpt.config.composition import CONF
 
 FOLDERS = ("--config-dir", "-cd", "hydra.searchpath")  # what says where configuration lies
@@ -64,14 +62,19 @@ def as_it_stands(word: str, schema: type[Section]) -> str:
     field = schema.model_fields.get(name)
     if value.startswith("[") and field is not None and list[str] in typing.get_args(field.annotation):
         return word
+    return f"{key}={literally(value)}"
+
+
+def literally(text: str) -> str:
+    """Quote a text, so that neither Hydra's grammar nor an interpolation changes a character of it."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
-    value = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + "\\${", value)  # no interpolation
-    return f"{key}={QuotedString(text=value, quote=Quote.single).with_quotes()}"
+    text = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + "\\${", text)
+    return QuotedString(text=text, quote=Quote.single).with_quotes()
 
 
 def options(parser: Any, words: list[str], schema: type[Section]) -> argparse.Namespace:
-    """Parse these words by argparse. Hydra, which reads them after us, finds its options before all overrides."""
+    """Parse these words by argparse: `words` of what it finds are them again, with the options before all overrides."""
     words = [_with_quoted_path(word) for word in words]
     known = [option for option in parser._option_string_actions if option.startswith("--") and option != PICKLED]
     known = [option for option in known if option[2:] not in schema.model_fields]  # Hydra's --run says what is usual
@@ -92,8 +95,7 @@ def options(parser: Any, words: list[str], schema: type[Section]) -> argparse.Na
     if found.config_dir is None and found.config_path is None and (own := _own_folder()):
         found.config_dir = own
         given.insert(0, f"--config-dir={own}")  # as typed: for Hydra, for processes that are started, for run.json
-    composition.own = found.config_dir
-    sys.argv[1:] = given + found.overrides
+    found.words = given + found.overrides
     return found
 
 

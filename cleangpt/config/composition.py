@@ -7,7 +7,9 @@ from typing import Any, Protocol
 
 from omegaconf import Container, OmegaConf
 
-CONF = str(Path(__file__).resolve().parents[2] / "conf")
+PACKAGE = Path(__file__).resolve().parents[1]
+# A wheel has it inside of the package, a checkout beside it.
+CONF = str(next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir()))
 program = "train"  # the one that runs: only it has the groups in the folder of its name in conf/
 own: str | None = None  # the folder of the user's own whose files come before ours (hydra_plugins/cleangpt_own.py)
 
@@ -20,6 +22,13 @@ class Sweeps(Protocol):
 
     def help_keys(self) -> dict[str, Any]:
         """List the keys that --help explains, with their fields."""
+
+
+def base() -> dict[str, None]:
+    """Say which of Hydra's habits are meant, to a Hydra that asks: those of 1.3, and none that are older."""
+    import hydra
+
+    return {"version_base": None} if hydra.__version__.startswith("1.3") else {}
 
 
 def plain(config: Container) -> Any:
@@ -41,7 +50,7 @@ def _defaults(conf: str, config_name: str, choices: tuple[str, ...]) -> dict[str
     running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     theirs, own = own, None
     try:
-        with initialize_config_dir(conf, job_name=config_name, version_base=None):
+        with initialize_config_dir(conf, job_name=config_name, **base()):
             return plain(compose(config_name, list(choices)))
     finally:
         GlobalHydra.instance().hydra, own = running, theirs

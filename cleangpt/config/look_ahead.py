@@ -23,7 +23,7 @@ from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import nearest, parse
 from cleangpt.config.asked import C
 from cleangpt.config.command_line import hydra_parser
-from cleangpt.config.composition import CONF, Sweeps, composition_mistake, plain
+from cleangpt.config.composition import CONF, Sweeps, base, composition_mistake, plain
 
 NAMES_CODE = ("_" + "target_", "()")  # of Hydra, and of Python's logging
 
@@ -34,6 +34,7 @@ class Ahead(NamedTuple, Generic[C]):
     data: dict[str, Any]  # as composed
     config: C  # checked
     own: tuple[str, ...]  # the files that are not ours of which it was composed
+    folder: str  # where the run would lie, or the sweep
     run: Callable[[Callable[[DictConfig], None]], None] | None  # has Hydra run a function with what it composed here
 
 
@@ -47,7 +48,7 @@ def check(arguments: Namespace, schema: type[C], config_name: str, sweeps: Sweep
     paths = create_automatic_config_search_path(os.path.abspath(sys.argv[0]), None, arguments.config_path or CONF)
     if arguments.config_dir and not os.path.isdir(arguments.config_dir):
         raise UserError(f"--config-dir={arguments.config_dir} is no folder")
-    with warnings.catch_warnings(), initialize_config_dir(CONF, job_name=config_name, version_base=None):
+    with warnings.catch_warnings(), initialize_config_dir(CONF, job_name=config_name, **base()):
         warnings.filterwarnings("ignore", ".* is not available")  # which is a mistake here
         GlobalHydra.instance().clear()
         hydra = Hydra.create_main_hydra2(config_name, paths)
@@ -59,7 +60,7 @@ def check(arguments: Namespace, schema: type[C], config_name: str, sweeps: Sweep
         first, own = judge.first, judge.own_files()
     assert first is not None
     run = None if composed is None else functools.partial(_run, hydra, judge.name, judge.lines, composed)
-    return Ahead(*first, own, run)
+    return Ahead(*first, own, judge.folder, run)
 
 
 def _run(hydra: Any, name: str, words: list[str], composed: DictConfig, function: Callable[[DictConfig], None]) -> None:
@@ -89,6 +90,7 @@ class _Judge(Generic[C]):
         self.lines: list[str] = arguments.overrides
         self.words = self.lines  # of the configuration, of a sweep of its first job
         self.found: dict[str, None] = {}  # each sentence once, in order
+        self.folder = ""
         self.first: tuple[dict[str, Any], C] | None = None  # the first that was right, as composed and checked
 
     def right_as_typed(self) -> DictConfig | None:
@@ -167,6 +169,7 @@ class _Judge(Generic[C]):
             HydraConfig.instance().set_config(composed)
             parts = {part: plain(composed.hydra[part]) for part in ("launcher", "sweeper")}
             hydra = {**parts, "mode": composed.hydra.mode and composed.hydra.mode.name}
+            self.folder = self.folder or str((composed.hydra.sweep if self.sweeps else composed.hydra.run).dir)
             self._note(_named_code(OmegaConf.to_container(composed.hydra)))
             data = plain(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
             checked = parse(data, self.schema)

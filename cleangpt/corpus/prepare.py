@@ -89,8 +89,7 @@ def _claim(folder: Path) -> Path:
     mine.mkdir()
     for other in set(folder.parent.glob(f"{stem}*")) - {mine}:
         number = other.name.removeprefix(stem)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(int(number), 0)
+        if guard.is_there(int(number)):
             mine.rmdir()
             raise UserError(f"process {number} is preparing {folder} already: wait for it")
         shutil.rmtree(other)

@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from cleangpt.basics import verbs
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.words import seconds as told
 from cleangpt.corpus import store
@@ -42,7 +43,7 @@ def prepare(settings: Any, workers: int | str, force: bool) -> int:
     words = [f"dataset={settings.name}"]
     if settings.dir != f"data/{settings.name}":
         words.append(f"dataset.dir={settings.dir}")
-    console.print(f"    python train.py {' '.join(words)}", markup=False)
+    console.print(f"    {verbs.shown('train')} {' '.join(words)}", markup=False)
     return 0
 
 

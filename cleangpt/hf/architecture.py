@@ -206,8 +206,8 @@ def held(model: ModelSettings) -> AttentionSettings:
     """Refuse a model that no class of theirs holds."""
     if model.hugging_face is None or not isinstance(model, AttentionSettings):
         raise UserError(
-            f"no class of transformers holds a model.name={model.name}: use the run as it is, with sample.py and "
-            "eval/score.py, or train a model=llama"
+            f"no class of transformers holds a model.name={model.name}: sample and score the run "
+            "as it is, or train a model=llama"
         )
     return model
 

@@ -11,11 +11,11 @@ from cleangpt.basics.errors import UserError
 from cleangpt.basics.shown import visible
 from cleangpt.basics.words import counted
 from cleangpt.config.experiment import Config, Imported
+from cleangpt.disk import weights
+from cleangpt.disk.rundir import read_config
 from cleangpt.hf import architecture, hub, tensors
 from cleangpt.models.build import build
 from cleangpt.models.settings import AttentionSettings, ModelSettings
-from cleangpt.runs import weights
-from cleangpt.runs.rundir import read_config
 from cleangpt.tokens import exchange
 
 

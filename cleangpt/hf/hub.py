@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cleangpt.basics import untrusted
 from cleangpt.basics.errors import UserError
-from cleangpt.runs.rundir import holds_foreign_model
+from cleangpt.disk.rundir import holds_foreign_model
 
 SHORT = {name: f"openai-community/{name}" for name in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")}
 REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?")
@@ -62,7 +62,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _whole(folder: Path, source: str) -> Path:
     if (folder / "run.json").exists():
-        raise UserError(f"{source} is a run of CleanGPT already: sample.py and eval/score.py open it as it is")
+        raise UserError(f"{source} is a run of CleanGPT already, which can be sampled and scored as it is")
     if not (folder / "config.json").exists():
         raise UserError(f"{source} holds no config.json: it is no model in Hugging Face's format")
     found = weight_files(folder)

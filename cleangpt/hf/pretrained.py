@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from cleangpt.basics.errors import UserError
 from cleangpt.config.asked import Asked
 from cleangpt.config.experiment import Config, parse
+from cleangpt.disk.rundir import find, read_config
 from cleangpt.hf import hub
 from cleangpt.models.settings import ModelSettings
-from cleangpt.runs.rundir import find, read_config
 
 if TYPE_CHECKING:  # torch is imported where weights are read
     from cleangpt.models.contract import LanguageModel
@@ -69,16 +69,16 @@ def _model(source: str) -> ModelSettings:
 
 def load(model: "LanguageModel", source: str, tokenizer: "Tokenizer") -> None:
     """Put the weights that `init_from` names into the model. Rank 0 reads, and tells the others."""
+    from cleangpt.disk import weights
     from cleangpt.machine import distributed
-    from cleangpt.runs import weights
 
     distributed.from_main(lambda: _refuse_other_tokens(source, tokenizer))
     weights.put_into(model, lambda: model.fitted(_tensors(source, model.config)), source)
 
 
 def _tensors(source: str, model: Any) -> dict[str, Any]:
+    from cleangpt.disk import weights
     from cleangpt.hf import tensors
-    from cleangpt.runs import weights
 
     place, foreign = _located(source)
     return tensors.read(place, model) if foreign else weights.read(place / weights.WEIGHTS)
@@ -86,7 +86,7 @@ def _tensors(source: str, model: Any) -> dict[str, Any]:
 
 def _refuse_other_tokens(source: str, tokenizer: "Tokenizer") -> None:
     """Refuse weights whose tokens mean something else than the data's. Weights without a tokenizer are trusted."""
-    from cleangpt.runs import weights
+    from cleangpt.disk import weights
     from cleangpt.tokens import exchange
 
     place, foreign = _located(source)

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from cleangpt.basics import verbs
 from cleangpt.basics.shown import visible
 from cleangpt.basics.words import counted
 from cleangpt.config.programs import ExportConfig
-from cleangpt.runs.rundir import find, refuse_links_outside
+from cleangpt.disk.rundir import find, refuse_links_outside
 from cleangpt.terminal import patience
 
 
@@ -22,7 +23,7 @@ def export(settings: ExportConfig) -> int:
             model = folder.import_folder(settings.run, out)
         layers = counted(model.n_layer, "layer")
         say(f"The weights of {settings.run}, a {model.name} of {layers}, are in {out}. Next:")
-        say(f"    python eval/score.py run={out} suite=lm-eval tasks=lambada_openai")
+        say(f"    {verbs.shown('score')} run={out} suite=lm-eval tasks=lambada_openai")
         return 0
     opened = find(settings.run)
     around = opened.run.path if opened.run else opened.folder

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.words import counted
+from cleangpt.disk import weights
 from cleangpt.hf import hub
 from cleangpt.models.build import build, count_parameters
 from cleangpt.models.settings import AttentionSettings
-from cleangpt.runs import weights
 
 REMEDY = ": fetch it again"
 GPT = {

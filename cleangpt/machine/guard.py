@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 PARENT = "CLEANGPT_PARENT"  # in the environment: the process that says so itself
 LOOK_EVERY = 0.5  # seconds
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows both end at once
 STUCK_AFTER = 300.0  # seconds, for a snapshot to be written; others may be gone that this process waits for
 
 Link = tuple[int, int]  # a process, and the one that started it
@@ -53,7 +54,7 @@ def _watch(links: list[Link]) -> None:
         time.sleep(LOOK_EVERY)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STUCK_AFTER)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), KILL)
 
 
 def _is_held(child: int, parent: int) -> bool:
@@ -69,11 +70,21 @@ def _parent_of(pid: int) -> int | None:
         return None
 
 
+def is_there(pid: int) -> bool:
+    """Tell whether there is a process of this number that this one may ask. On Windows that can't be asked: no."""
+    if os.name == "nt":  # where a signal of number 0 is Ctrl-C
+        return False
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
 def kill_with_descendants(pid: int) -> None:
     """End a process and all that it started at once, those in sessions of their own included."""
     for process in [pid, *_descendants(pid)]:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+            os.kill(process, KILL)
 
 
 def _descendants(pid: int) -> list[int]:

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from cleangpt.basics.errors import UserError
+
 SPINS_NAME, SPINS = "GOMP_SPINCOUNT", "2000"  # about a tenth of a millisecond
 HUGE = 1 << 29  # bytes that may lie in huge pages
 PAGE = 1 << 21
@@ -41,6 +43,12 @@ def others_are_busy() -> bool:
     except (OSError, ValueError, IndexError):
         return False
     return True
+
+
+def refuse_several(what: str) -> None:
+    """Refuse what needs several processes, where the system has neither the sessions nor the signals for them."""
+    if not hasattr(os, "setsid"):
+        raise UserError(f"{what} Linux or macOS (on Windows, WSL): train one at a time, with processes=1")
 
 
 def keep_memory() -> None:

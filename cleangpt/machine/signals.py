@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from typing import Any
 
@@ -10,7 +11,8 @@ class Stopped(Exception):
     """A signal asked to stop in the middle of an evaluation, whose result is not complete."""
 
 
-ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+# Those that this system has: Windows has neither SIGUSR1 nor SIGHUP.
+ASKING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGBREAK") if hasattr(signal, name))
 
 
 class Stop:
@@ -28,7 +30,8 @@ class Stop:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Stop":
-        self._before = {number: signal.signal(number, self._asked) for number in ASKING}
+        if threading.current_thread() is threading.main_thread():  # no other hears of signals
+            self._before = {number: signal.signal(number, self._asked) for number in ASKING}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -9,17 +9,16 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+from cleangpt.basics import verbs
 from cleangpt.basics.errors import ConfigError
-from cleangpt.config import command_line, composition
+from cleangpt.config import command_line
 from cleangpt.config.asked import Asked
 from cleangpt.config.programs import BenchConfig
 from cleangpt.terminal import patience
 
 VARIABLE = re.compile(r"[A-Z][A-Z_]*=")
-PROGRAM = Path(composition.CONF).parent / "bench.py"
 
 
 def run(asked: Asked) -> int:
@@ -40,7 +39,7 @@ def bench(config: BenchConfig, words: Sequence[str]) -> dict[str, Any]:
         # First, while no torch of ours has warmed anything up.
         starts = None
         if config.startup and config.what == "train":
-            with patience.doing("Starting train.py twice, to see how long that takes"):
+            with patience.doing("Starting a training twice, to see how long that takes"):
                 starts = startup.seconds(config, words)
         patience.load_torch()
         from cleangpt.measure import run, show
@@ -66,13 +65,13 @@ def run_suite(suite: dict[str, str], words: Sequence[str]) -> tuple[int, dict[st
         asked = shlex.split(own)
         variables = list(itertools.takewhile(VARIABLE.match, asked))
         asked = asked[len(variables) :] + mine
-        print(f"\n{name}: {' '.join([*variables, 'python bench.py', *asked])}", flush=True)
+        print(f"\n{name}: {' '.join([*variables, verbs.shown('bench'), *asked])}", flush=True)
         if "device=cuda" in asked and (lacking := _no_gpu()):
             print(f"Left out: {lacking}", flush=True)
             found[name] = {"left_out": lacking}
             continue
-        command = [sys.executable, str(PROGRAM), *where, *asked]
-        environment = {**os.environ, **dict(variable.split("=", 1) for variable in variables)}
+        command = [*verbs.command("bench"), *where, *asked]
+        environment = {**verbs.environment(os.environ), **dict(variable.split("=", 1) for variable in variables)}
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
         if done.returncode:
             print(done.stdout, end="")
@@ -95,9 +94,9 @@ def refuse_what_has_no_meaning(config: BenchConfig) -> None:
     """Refuse keys of a training that would change nothing here."""
     mistakes = []
     if config.resume is not None:
-        mistakes.append("`resume` is for train.py: speed is measured on random weights, leave it out")
+        mistakes.append("`resume` is for a training: speed is measured on random weights, leave it out")
     if config.init_from is not None:
-        mistakes.append("`init_from` is for train.py: speed is measured on random weights, set init_from=null")
+        mistakes.append("`init_from` is for a training: speed is measured on random weights, set init_from=null")
     if config.processes not in ("auto", 1):
         mistakes.append(f"`processes` must be 1 or auto, not {config.processes}: one process is measured")
     if config.profile and config.what != "train":

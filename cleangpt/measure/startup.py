@@ -6,7 +6,6 @@ Cold is the first start, with empty caches of torch.compile where it is on; warm
 """
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -14,12 +13,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from cleangpt.basics import verbs
 from cleangpt.basics.errors import UserError
-from cleangpt.config import command_line, composition
+from cleangpt.config import command_line
 from cleangpt.config.experiment import Config
 from cleangpt.config.programs import BenchConfig
+from cleangpt.machine import guard
 
-TRAIN = Path(composition.CONF).parent / "train.py"
 QUIET = [f"logger.{key}=false" for key in ("progress", "plots", "tensorboard", "wandb", "csv")]
 OWN = {"hydra", "profile", *(set(BenchConfig.model_fields) - set(Config.model_fields))}
 LONGEST = 600  # seconds that a first step may take
@@ -45,13 +45,13 @@ def _start(folder: Path, name: str, words: list[str]) -> float:
     run, errors = folder / name, folder / f"{name}.err"
     caches = {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TRITON_CACHE_DIR": str(folder / "triton")}
     where = map(_absolute, command_line.hydra_words(sys.argv[1:]))
-    command = [sys.executable, str(TRAIN), *where, *words, *QUIET, "processes=1"]
+    command = [*verbs.command("train"), *where, *words, *QUIET, "processes=1"]
     began = time.monotonic()
     with errors.open("w") as file:
         process = subprocess.Popen(
             [*command, f"hydra.run.dir={command_line.quoted(run)}"],
             cwd=folder,  # where its outputs/latest is nobody's
-            env={**os.environ, **caches},
+            env={**verbs.environment(os.environ), **caches},
             stdout=subprocess.DEVNULL,
             stderr=file,
             start_new_session=True,
@@ -62,11 +62,13 @@ def _start(folder: Path, name: str, words: list[str]) -> float:
             if metrics.exists() and metrics.stat().st_size > 0:
                 return time.monotonic() - began
             if has_ended:
-                raise UserError(f"train.py did not start (startup=false leaves this out): {errors.read_text().strip()}")
+                raise UserError(
+                    f"the training did not start (startup=false leaves this out): {errors.read_text().strip()}"
+                )
             if time.monotonic() - began > LONGEST:
-                raise UserError(f"train.py made no step in {LONGEST} s: startup=false leaves this out")
+                raise UserError(f"the training made no step in {LONGEST} s: startup=false leaves this out")
             time.sleep(0.005)
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)  # with the processes that it compiles in
+            guard.kill_with_descendants(process.pid)  # with the processes that it compiles in
         process.wait()

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from cleangpt.basics.seeds import derive
 from cleangpt.config.programs import BenchConfig
+from cleangpt.disk.rundir import RunDir
 from cleangpt.machine.device import Compute
 from cleangpt.machine.distributed import world
 from cleangpt.machine.signals import Stop
@@ -17,10 +18,9 @@ from cleangpt.measure.turns import Call
 from cleangpt.models.build import build
 from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim
-from cleangpt.runs.rundir import RunDir
 from cleangpt.tasks.contract import Task
-from cleangpt.train.loop import Trainer
-from cleangpt.train.training import prepare
+from cleangpt.training.loop import Trainer
+from cleangpt.training.whole import prepare
 from cleangpt.watch import profiling
 from cleangpt.watch.tracking import Tracker
 

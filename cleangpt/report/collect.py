@@ -20,10 +20,10 @@ from cleangpt.basics.schema import leaves
 from cleangpt.basics.shown import visible, visible_in
 from cleangpt.basics.words import counted
 from cleangpt.config.command_line import split
+from cleangpt.disk import alike, migrations
+from cleangpt.disk.rundir import LATEST, RunDir, latest
 from cleangpt.report import columns
 from cleangpt.report.columns import Column
-from cleangpt.runs import alike, migrations
-from cleangpt.runs.rundir import LATEST, RunDir
 from cleangpt.sweeps import jobs
 
 PARTS_OF_A_RUN = ("snapshots", "best", "final", "plots", "profile", "score", "tensorboard", "wandb", "report")
@@ -110,9 +110,10 @@ def find(asked: str | list[str]) -> list[Path]:
 
 def _paths(word: str) -> list[Path]:
     if word == "latest":
-        if not LATEST.exists():
+        newest = latest()
+        if newest is None:
             raise UserError(f"runs=latest: there is no {LATEST} here: train a model first, or name a run directory")
-        return [LATEST]
+        return [newest]
     if Path(word).is_dir():
         return [Path(word)]
     if not glob.has_magic(word):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cleangpt.runs.rundir import read_row
+from cleangpt.disk.rundir import read_row
 
 AXES = {"step": "optimizer step", "tokens": "tokens", "seconds": "minutes of wall time"}  # to draw columns along
 SCORES = ("train/*", "val/*")

@@ -83,7 +83,23 @@ def colours(found: Comparison) -> list[str]:
 
 
 def _curves(found: Comparison, metric: Metric, folder: Path) -> Picture | None:
-    """Draw a quantity along each axis: the mean of a group's finished runs, and each other run alone."""
+    """Draw a quantity along each axis."""
+    drawn = curves(found, metric)
+    if drawn is None:
+        return None
+    panels: list[Callable[[Axes], None]] = [partial(drawn.panel, x=x) for x in AXES]
+    return _picture(metric.name, metric.name, drawn.caption, panels, folder, legend=True)
+
+
+class Curves(NamedTuple):
+    """A quantity of a comparison, to be drawn along one of AXES."""
+
+    panel: Callable[..., None]
+    caption: str
+
+
+def curves(found: Comparison, metric: Metric) -> Curves | None:
+    """Choose what is drawn of a quantity: the mean of a group's finished runs, and each other run alone."""
     lines = []
     for number, group in enumerate(found.groups):
         for runs in (group.finished, *([run] for run in group.runs if not run.is_finished)):
@@ -143,8 +159,7 @@ def _curves(found: Comparison, metric: Metric, folder: Path) -> Picture | None:
         words.append("Dashed: single runs that did not finish (× where they ended).")
     if len(found.groups) > len(COLOURS) and OTHERS in shades:
         words.append(f"In colour: the best {HIGHLIGHTS} of {len(found.groups)} by final {found.metric.name}.")
-    panels: list[Callable[[Axes], None]] = [partial(panel, x=x) for x in AXES]
-    return _picture(metric.name, metric.name, " ".join(words), panels, folder, legend=True)
+    return Curves(panel, " ".join(words))
 
 
 # ---- effects

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from cleangpt.basics.shown import write_csv
 from cleangpt.basics.words import abbreviated
+from cleangpt.disk import alike
 from cleangpt.report import arrival
 from cleangpt.report.collect import Run
 from cleangpt.report.columns import AXES
 from cleangpt.report.compare import Comparison, Group, Metric
 from cleangpt.report.differences import MISSING, SEED, order, show
 from cleangpt.report.words import show_estimate, show_interval, show_value
-from cleangpt.runs import alike
 from cleangpt.terminal.patience import duration
 
 

@@ -4,10 +4,10 @@ import math
 from collections import Counter
 
 from cleangpt.basics.words import counted
+from cleangpt.disk import alike
 from cleangpt.report.compare import Comparison, Metric
 from cleangpt.report.differences import MISSING
 from cleangpt.report.estimate import Estimate, difference
-from cleangpt.runs import alike
 
 
 def findings(found: Comparison) -> list[str]:

@@ -7,11 +7,11 @@ from rich.markup import escape
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.shown import visible
+from cleangpt.disk.rundir import RunDir, leads_out
 from cleangpt.report import collect, tables
 from cleangpt.report.compare import Comparison
 from cleangpt.report.tables import plain
 from cleangpt.report.words import findings, not_alike, remarks, statuses
-from cleangpt.runs.rundir import RunDir, leads_out
 from cleangpt.terminal.narrow import Table
 
 PAGE, MARKDOWN, RUNS, GROUPS = "report.html", "report.md", "runs.csv", "groups.csv"

@@ -1,7 +1,7 @@
 """One command of sample.py: from what was asked to texts, or to a conversation."""
 
 from cleangpt.config.programs import SampleConfig
-from cleangpt.runs.rundir import find, read_config
+from cleangpt.disk.rundir import find, read_config
 from cleangpt.sample import prompts
 from cleangpt.terminal import patience
 
@@ -15,7 +15,7 @@ def sample(settings: SampleConfig) -> int:
 
     patience.load_torch()
     with patience.doing("Loading the rest"):
-        from cleangpt.runs import snapshot
+        from cleangpt.disk import snapshot
         from cleangpt.sample import text_model
 
     text_model.refuse_unwritable(settings.output)

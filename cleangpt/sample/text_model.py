@@ -12,10 +12,10 @@ from cleangpt.basics.shown import visible
 from cleangpt.basics.words import counted
 from cleangpt.config.experiment import Config, Imported
 from cleangpt.config.programs import SampleConfig
+from cleangpt.disk import weights
+from cleangpt.disk.rundir import Opened
 from cleangpt.machine import session
 from cleangpt.models.build import count_parameters
-from cleangpt.runs import weights
-from cleangpt.runs.rundir import Opened
 from cleangpt.sample import generate, packed
 from cleangpt.sample.choose import Sampling
 from cleangpt.sample.generate import Piece, Text

@@ -1,5 +1,6 @@
 """A scoring from what was asked to the files it leaves: what eval/score.py does."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from cleangpt.basics.words import counted, seconds
 from cleangpt.config import composition
 from cleangpt.config.experiment import Config, Imported, parse
 from cleangpt.config.programs import ScoreConfig
-from cleangpt.runs.rundir import Opened, RunDir, find, read_config, refuse_links_outside
+from cleangpt.disk.rundir import Opened, RunDir, find, read_config, refuse_links_outside
+from cleangpt.machine.signals import Stopped
 from cleangpt.tasks.contract import Task, TaskWithAnswers
 from cleangpt.terminal import patience
 from cleangpt.tokens import exchange
@@ -31,8 +33,38 @@ class Scored(NamedTuple):
     write: Callable[[Path], list[Path]]  # into a folder; the files
 
 
+class Result(NamedTuple):
+    """What a scoring found, as tables too, and the files that it wrote."""
+
+    found: dict[str, Any]
+    tables: list["Table"]
+    paths: list[Path]
+
+
 def score(settings: ScoreConfig) -> int:
-    """Score a trained model, show the tables and write the files; the exit status."""
+    """Score a trained model, show the tables and name the files; the exit status."""
+    from cleangpt.terminal.console import Console
+
+    console = Console(highlight=False, soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
+
+    def say(what: Any) -> None:
+        console.print(what, markup=False)
+        sys.stdout.flush()
+
+    try:
+        result = scored(settings, say)
+    except Stopped as stopped:
+        say(f"Stopped by {signal.Signals(stopped.args[0]).name}: nothing was written.")
+        return 128 + stopped.args[0]
+    if result is not None:
+        say(f"Scored in {seconds(result.found['seconds'])}. Written:")
+        for path in result.paths:
+            say(f"    {path}")
+    return 0
+
+
+def scored(settings: ScoreConfig, say: Callable[[Any], None]) -> Result | None:
+    """Score a trained model and write the files. `say` gets the tables; of several processes the first has a result."""
     _refuse_what_does_not_count(settings)
     opened = find(settings.run)
     around = opened.run or RunDir(opened.folder)
@@ -40,11 +72,9 @@ def score(settings: ScoreConfig) -> int:
 
     patience.load_torch()
     with patience.doing("Loading the rest"):
+        from cleangpt.disk import snapshot, weights
         from cleangpt.machine import session
-        from cleangpt.machine.signals import Stopped
-        from cleangpt.runs import snapshot, weights
         from cleangpt.score.evaluate import Judge
-        from cleangpt.terminal.console import Console
 
     with patience.doing("Checking the snapshot"):
         snapshot.refuse_damage(opened.folder)
@@ -53,11 +83,6 @@ def score(settings: ScoreConfig) -> int:
     if isinstance(settings.sets, dict):
         trained = _with_sets(trained, settings.sets)
     with session.together(settings.device, "float32") as (compute, world):
-        console = Console(highlight=False, soft_wrap=True, quiet=not world.is_main)
-
-        def say(what: Any) -> None:
-            console.print(what, markup=False)
-            sys.stdout.flush()
 
         def judge() -> Judge:
             with patience.doing("Reading the weights"):
@@ -66,26 +91,20 @@ def score(settings: ScoreConfig) -> int:
             say(f"{opened.folder}, step {step}, {compute.name}")
             return Judge(model, compute.device, world)
 
-        try:
-            if settings.suite == "lm-eval":
-                found, tables, write = _by_the_harness(settings, opened, judge)
-            else:
-                task = _task_to_score(trained, settings.data, opened.folder)
-                found, tables, write = _on_its_task(settings, task, opened.label, judge, say)
-        except Stopped as stopped:
-            say(f"Stopped by {signal.Signals(stopped.args[0]).name}: nothing was written.")
-            return 128 + stopped.args[0]
-        if world.is_main:
-            for table in tables():
-                say(table)
-            if compared := found.get("forced_equals_decoded"):
-                say(f"The same verdict as by real decoding on {counted(compared, 'problem')}, all that were compared.")
-            with patience.doing("Drawing the pictures"):
-                paths = write(around.score)
-            say(f"Scored in {seconds(found['seconds'])}. Written:")
-            for path in paths:
-                say(f"    {path}")
-    return 0
+        if settings.suite == "lm-eval":
+            found, tables, write = _by_the_harness(settings, opened, judge)
+        else:
+            task = _task_to_score(trained, settings.data, opened.folder)
+            found, tables, write = _on_its_task(settings, task, opened.label, judge, say)
+        if not world.is_main:
+            return None
+        shown = tables()
+        for table in shown:
+            say(table)
+        if compared := found.get("forced_equals_decoded"):
+            say(f"The same verdict as by real decoding on {counted(compared, 'problem')}, all that were compared.")
+        with patience.doing("Drawing the pictures"):
+            return Result(found, shown, write(around.score))
 
 
 def _refuse_what_does_not_count(settings: ScoreConfig) -> None:
@@ -154,7 +173,7 @@ def _with_sets(trained: Config | Imported, sets: dict[str, Any]) -> Config:
 
 def _task_to_score(trained: Config | Imported, data: str | None, folder: Path) -> Task:
     """Make the task of a run, on other data perhaps. Its tokens have to mean what they meant to the model."""
-    from cleangpt.runs import weights
+    from cleangpt.disk import weights
 
     dataset = trained.dataset
     if dataset is None:
@@ -181,7 +200,7 @@ def _task_to_score(trained: Config | Imported, data: str | None, folder: Path) -
 
 def _by_the_harness(settings: ScoreConfig, opened: Opened, judge: Callable[[], "Judge"]) -> Scored:
     """Score a model on tasks of lm-evaluation-harness, which shows its progress itself."""
-    from cleangpt.runs import weights
+    from cleangpt.disk import weights
 
     try:
         with patience.doing("Loading lm-evaluation-harness"):

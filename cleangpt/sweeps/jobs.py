@@ -11,12 +11,13 @@ from typing import Any
 from cleangpt.basics import files, untrusted
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.schema import leaves
-from cleangpt.runs import migrations
-from cleangpt.runs.rundir import RunDir, read_row
+from cleangpt.disk import migrations
+from cleangpt.disk.rundir import RunDir, read_row
+from cleangpt.machine import signals
 
 ABOUT, SWEEP = "job.json", "sweep.json"  # in the folder of a job, and of all
 DONE = ("completed", "early_stopped")
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = signals.ASKING
 STOPPING = {status for number in SIGNALS for status in (128 + number, -number)}
 # Where a job computes and what it shows may change when a sweep goes on; what it computes may not.
 MAY_CHANGE = ("device", "processes", "resume", "logger")

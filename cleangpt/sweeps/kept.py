@@ -21,13 +21,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cleangpt.basics import files
+from cleangpt.basics import files, verbs
 from cleangpt.config import cli, composition
 from cleangpt.config.experiment import Config
 from cleangpt.machine import guard
 
-LOADED = ("hydra._internal.utils", "cleangpt.train.launch", "cleangpt.train.training")  # what every training loads
-BEGIN = "import sys; sys.path[0] = sys.argv[2]; from cleangpt.sweeps import kept; kept.serve(int(sys.argv[1]))"
+LOADED = ("hydra._internal.utils", "cleangpt.training.launch", "cleangpt.training.whole")  # what every training loads
+BEGIN = "import sys; from cleangpt.sweeps import kept; kept.serve(int(sys.argv[1]))"
 SET_NAME = 15  # of prctl
 ASKING_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # which each job gets by itself
 SECONDS_TO_LOAD, SECONDS_TO_ANSWER = 300, 20
@@ -44,11 +44,10 @@ class Kept:
 
     def __init__(self, environment: Mapping[str, str]):
         ours, theirs = socket.socketpair()
-        folder = os.path.dirname(os.path.realpath(sys.argv[0]))
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-c", BEGIN, str(theirs.fileno()), folder, *sys.argv],  # the last for `ps`
-                env=environment,
+                [sys.executable, "-c", BEGIN, str(theirs.fileno()), *sys.argv],  # the last for `ps`
+                env=verbs.environment(environment),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -76,7 +75,7 @@ class Kept:
         return None
 
     def start(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> "Forked | None":
-        """Fork a process that becomes a program of Python's; None where that can't be done.
+        """Fork a process that becomes a program of Python's, a module (-m) or a file; None where that can't be done.
 
         What a library reads as it is loaded, such as OMP_NUM_THREADS, is that of the kept process.
         """
@@ -169,8 +168,12 @@ def serve(number: int) -> None:
         with files.append_bytes(Path(request["log"])) as log:
             os.dup2(log.fileno(), 1), os.dup2(log.fileno(), 2)
         ctypes.CDLL(None).prctl(SET_NAME, Path(request["log"]).parent.name.encode()[:15])  # for `ps` and `top`
-        sys.argv = request["start"]
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        _, *sys.argv = request["start"]
+        if sys.argv[0] == "-m":
+            del sys.argv[0]
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(sys.argv[0], run_name="__main__")
         return
 
 

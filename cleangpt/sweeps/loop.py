@@ -15,12 +15,12 @@ from typing import Any, Protocol
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, open_dict
 
-from cleangpt.basics import files
+from cleangpt.basics import files, verbs
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.words import counted
 from cleangpt.config import command_line, composition
-from cleangpt.runs import alike
-from cleangpt.runs.rundir import RunDir
+from cleangpt.disk import alike
+from cleangpt.disk.rundir import RunDir
 from cleangpt.sweeps import jobs, settings
 from cleangpt.sweeps.grid import Grid, Plan
 from cleangpt.sweeps.jobs import DONE, Job, Outcome
@@ -228,7 +228,7 @@ def _report(plan: Plan, board: Board, folder: Path, asked: int) -> int:
     unfinished = bool(asked or failed or counts.get("stopped") or waiting)
     _write(folder, plan.total, rows)
     if counts.get("finished"):
-        board.say(f"Compare them: {shlex.join(['python', 'eval/report.py', f'runs={_as_value(shown)}'])}")
+        board.say(f"Compare them: {verbs.shown('report')} {shlex.quote(f'runs={_as_value(shown)}')}")
     if unfinished:
         board.say(f"Continue with: {continuing(shown)}")
     return 128 + asked if asked else FAILED if unfinished else 0
@@ -243,14 +243,13 @@ def _write(folder: Path, total: int, rows: list[Row]) -> None:
         about = {"job": row.job.number, "folder": row.job.folder.name, "overrides": row.job.overrides, "status": status}
         about |= {"message": message} if message else {}
         told.append({**about, **{key: value for key, value in summary.items() if key not in ("status", "error")}})
-    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    files.write_json(folder / jobs.SWEEP, {"command": command, "of": total, "jobs": told})
+    files.write_json(folder / jobs.SWEEP, {"command": verbs.typed("train"), "of": total, "jobs": told})
 
 
 def continuing(shown: str) -> str:
     """Write the command that goes on with this sweep."""
-    words = command_line.without(sys.argv, "hydra.sweep.dir")
-    return shlex.join(["python", *words, f"hydra.sweep.dir={_as_value(shown)}"])
+    words = command_line.without(sys.argv[1:], "hydra.sweep.dir")
+    return f"{verbs.shown('train')} {shlex.join([*words, f'hydra.sweep.dir={_as_value(shown)}'])}"
 
 
 def _as_value(path: str) -> str:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from cleangpt.basics import files
+from cleangpt.basics import files, verbs
 from cleangpt.config import command_line
+from cleangpt.disk import claim
 from cleangpt.machine import guard
-from cleangpt.runs import claim
 from cleangpt.sweeps.jobs import Job
 from cleangpt.sweeps.kept import Forked, Kept
 from cleangpt.sweeps.settings import Processes
@@ -25,7 +25,7 @@ def command(job: Job) -> list[str]:
     """Write the command that trains a job, and continues it where it has begun."""
     where = command_line.hydra_words(sys.argv[1:])
     words = [*command_line.without(job.overrides, "resume"), "resume=auto", "hydra.mode=RUN"]
-    return [sys.executable, sys.argv[0], *where, *words, f"hydra.run.dir={command_line.quoted(job.folder)}"]
+    return [*verbs.command("train"), *where, *words, f"hydra.run.dir={command_line.quoted(job.folder)}"]
 
 
 def until_free(job: Job, say: Callable[[str], None]) -> None:
@@ -110,7 +110,7 @@ class LocalProcesses:
     def start(self, job: Job) -> Running:
         until_free(job, self.say)
         share = self.free.pop(0)
-        environment = guard.announced(os.environ)
+        environment = verbs.environment(guard.announced(os.environ))
         environment.setdefault("OMP_NUM_THREADS", str(share.threads))
         if share.gpus is not None:
             environment["CUDA_VISIBLE_DEVICES"] = share.gpus
@@ -125,7 +125,7 @@ class LocalProcesses:
             return None
         if self.kept is None:
             self.kept = Kept(environment)
-        return self.kept.start(command(job)[1:], job.log, environment) if self.kept.works else None
+        return self.kept.start(command(job), job.log, environment) if self.kept.works else None
 
     def ended(self, running: Running) -> None:
         self.free.append(running.share)

@@ -12,6 +12,7 @@ from typing import Any
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from cleangpt import tasks
+from cleangpt.basics import verbs
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import parse
 from cleangpt.corpus.store import NotPrepared
@@ -59,7 +60,7 @@ class Search(Plan):
         try:
             return tasks.make(parse(dataset, tasks.SETTINGS[dataset["name"]]), context).more_is_better
         except NotPrepared as error:
-            raise UserError(f"{error}: prepare it first, by data/prepare.py") from None
+            raise UserError(f"{error}: prepare it first, by {verbs.shown('prepare')}") from None
 
     def next(self) -> Job | None:
         """Go on with a trial that had begun, or begin another."""

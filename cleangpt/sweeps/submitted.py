@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cleangpt.basics import files
+from cleangpt.basics import files, verbs
 from cleangpt.machine import guard
 from cleangpt.sweeps import jobs
 from cleangpt.sweeps.jobs import Job
 from cleangpt.sweeps.processes import command, until_free
 from cleangpt.sweeps.settings import Submitit
 
-ROOT = Path(__file__).resolve().parents[2]
 STOP = ".stop"  # a file in the folder of a job that asks it to stop: nodes may have no other way to be told
 TICKET = "submitted.json"
 SECONDS_TO_BE_TAKEN = 600  # in which Slurm, having said so, takes a node away
@@ -70,7 +69,7 @@ class Training:
         from submitit import JobEnvironment
 
         self._job = JobEnvironment()
-        environment = guard.announced({**os.environ, **self._group()})
+        environment = verbs.environment(guard.announced({**os.environ, **self._group()}))
         environment.setdefault("OMP_NUM_THREADS", str(self.threads))
         with files.append_bytes(Path(self.log)) as log:
             self._child = subprocess.Popen(
@@ -164,8 +163,7 @@ class Cluster:
         self.say: Callable[[str], None] = print
         self.executor = executor(settings, folder / ".submitit" / "%j")
         self.slots = settings.jobs or 10_000
-        path = os.environ.get("PYTHONPATH")
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), path]))  # tasks load this file
+        os.environ |= verbs.environment(os.environ)  # tasks load this file
 
     def start(self, job: Job) -> Submitted:
         (job.folder / STOP).unlink(missing_ok=True)

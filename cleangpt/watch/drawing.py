@@ -12,9 +12,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from cleangpt.runs.rundir import RunDir, read_metrics
-
-ROOT = Path(__file__).resolve().parents[2]
+from cleangpt.basics import verbs
+from cleangpt.disk.rundir import RunDir, read_metrics
 
 
 class Drawer:
@@ -35,11 +34,10 @@ class Drawer:
             self.process = None
         if self.failed:
             return
-        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "cleangpt.watch.drawing", str(self.run.path)],
-                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+                env={**verbs.environment(os.environ), "OMP_NUM_THREADS": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from cleangpt.basics import extras, files
 from cleangpt.basics.shown import cell, write_csv
 from cleangpt.config.experiment import Config
-from cleangpt.runs.rundir import RunDir, read_metrics
+from cleangpt.disk.rundir import RunDir, read_metrics
 
 
 class Logger(Protocol):

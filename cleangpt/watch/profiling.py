@@ -14,8 +14,8 @@ import torch
 from rich.console import Console, RenderableType
 
 from cleangpt.config.experiment import TrainConfig
+from cleangpt.disk.rundir import RunDir
 from cleangpt.machine.device import Compute
-from cleangpt.runs.rundir import RunDir
 from cleangpt.terminal.narrow import Name, Table
 
 WARM_UP, STEPS, OPERATIONS = 5, 3, 15

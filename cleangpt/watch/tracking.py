@@ -21,7 +21,7 @@ from rich.text import Text
 from cleangpt.basics import files
 from cleangpt.basics.words import abbreviated
 from cleangpt.config.experiment import Config, LoggerConfig
-from cleangpt.runs.rundir import RunDir, read_metrics, writable
+from cleangpt.disk.rundir import RunDir, read_metrics, writable
 from cleangpt.terminal import patience, streams
 from cleangpt.terminal.console import Console
 from cleangpt.terminal.patience import duration

@@ -91,7 +91,7 @@ def busy() -> Iterator[None]:
 KILLED = """
 import os, runpy, sys
 sys.path.insert(0, {root!r})
-from cleangpt.train.loop import Trainer
+from cleangpt.training.loop import Trainer
 real = Trainer.step
 def step(self, number):
     if number == {step} and os.environ["RANK"] == "{rank}" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":

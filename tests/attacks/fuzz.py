@@ -38,7 +38,8 @@ from rich.table import Table  # noqa: E402
 from attacks import openings  # noqa: E402
 from cleangpt.basics import files  # noqa: E402
 from cleangpt.basics.errors import UserError  # noqa: E402
-from cleangpt.runs import snapshot  # noqa: E402
+from cleangpt.disk import snapshot  # noqa: E402
+from cleangpt.training.loop import NonFinite  # noqa: E402
 
 SECONDS = 20  # an opening may take
 MEMORY = 8 << 30  # more than the process has already
@@ -240,7 +241,7 @@ def _open(opens: Callable[[], int], said: Path) -> None:
         held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY,) * 2)
         status = opens()
-    except UserError as error:
+    except (UserError, NonFinite) as error:  # numbers may be what they say, and too large to go on with
         status = 2 if str(error).isprintable() and error.args[0] else 3
         said.write_text(str(error), encoding="utf-8", errors="replace")
     except BaseException as error:

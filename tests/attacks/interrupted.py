@@ -13,10 +13,10 @@ from helpers.trainings import composed
 from cleangpt.basics import files
 from cleangpt.config import experiment
 from cleangpt.config.asked import Asked
-from cleangpt.runs import claim, snapshot, weights
-from cleangpt.runs.rundir import RunDir, read_metrics
+from cleangpt.disk import claim, snapshot, weights
+from cleangpt.disk.rundir import RunDir, read_metrics
 from cleangpt.terminal import streams
-from cleangpt.train import resuming, training
+from cleangpt.training import resuming, whole
 from cleangpt.watch.health import OF_THE_MACHINE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +65,7 @@ def start(folder: Path, options: tuple[str, ...], hook: Hook | None, console: in
         with claim.alone_in(RunDir(folder), waits=True):
             asked = Asked(experiment.parse(settings), tuple(words))
             run, asked, resume = resuming.decide(asked, RunDir(folder), restarted=False)
-            status = training.train(asked, run, resume, time.monotonic())
+            status = whole.train(asked, run, resume, time.monotonic())
     except BaseException as error:
         status = 2 if isinstance(error, OSError) and error.filename is not None else 1  # as cli.start has it
         with contextlib.suppress(OSError):  # where that is full too

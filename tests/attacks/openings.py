@@ -9,12 +9,12 @@ from helpers.trainings import composed
 from cleangpt.basics import schema
 from cleangpt.config import composition, experiment, programs
 from cleangpt.config.asked import Asked
+from cleangpt.disk.rundir import RunDir
 from cleangpt.hf import run as run_export
 from cleangpt.report import run as run_report
-from cleangpt.runs.rundir import RunDir
 from cleangpt.sample import run as run_sample
 from cleangpt.score import run as run_score
-from cleangpt.train import resuming, training
+from cleangpt.training import resuming, whole
 
 DEFAULTS = {name: composition.defaults(name) for name in ("score", "sample", "export", "report")}
 
@@ -31,20 +31,20 @@ def train(folder: Path, *overrides: str) -> int:
     """Go on with a run."""
     words = [f"resume={folder}", "device=cpu", *overrides]
     run, asked, source = resuming.decide(_of(words), RunDir(folder), restarted=False)
-    return training.train(asked, run, source, time.monotonic())
+    return whole.train(asked, run, source, time.monotonic())
 
 
 def train_new(out: Path, *overrides: str) -> int:
     """Begin a run."""
     words = ["device=cpu", *overrides]
-    return training.train(_of(words), RunDir(out), None, time.monotonic())
+    return whole.train(_of(words), RunDir(out), None, time.monotonic())
 
 
 def train_from(source: Path, out: Path, *overrides: str) -> int:
     """Begin a run with the weights of another."""
     words = [f"init_from={source}", "device=cpu", *overrides]
     run, asked, _ = resuming.decide(_of(words), RunDir(out), restarted=False)
-    return training.train(asked, run, None, time.monotonic())
+    return whole.train(asked, run, None, time.monotonic())
 
 
 def train_on(data: Path, out: Path, *overrides: str) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from started.programs import ROOT
 
-from cleangpt.basics import extras
+from cleangpt.basics import extras, verbs
 
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
@@ -40,8 +40,8 @@ def test_it_is_for_the_python_that_runs(monkeypatch):
     assert shlex.split(extras.command("hub"))[0] == sys.executable
 
 
-def test_a_wheel_is_given_the_packages_of_the_extra_by_name(usual, tmp_path, monkeypatch):
-    monkeypatch.setattr(extras, "ROOT", tmp_path)
+def test_a_wheel_is_given_the_packages_of_the_extra_by_name(usual, monkeypatch):
+    monkeypatch.setattr(verbs, "IN_CHECKOUT", False)
     lines = [
         "torch>=2.11",
         'wandb>=0.31; extra == "wandb"',

@@ -18,13 +18,13 @@ from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
 from cleangpt.config import experiment, programs
 from cleangpt.config.asked import Asked
+from cleangpt.disk import rundir, snapshot, weights
+from cleangpt.disk.rundir import RunDir
 from cleangpt.hf import run as run_export
 from cleangpt.report import write
-from cleangpt.runs import rundir, snapshot, weights
-from cleangpt.runs.rundir import RunDir
 from cleangpt.sweeps import processes
 from cleangpt.sweeps.jobs import Job
-from cleangpt.train import training
+from cleangpt.training import whole
 
 SECRET = "export PATH=/usr/bin\n"
 
@@ -56,7 +56,7 @@ def trained(folder, *overrides, resume=None) -> int:
     os.chdir(folder.parent)  # where its outputs/latest is nobody's
     try:
         asked = Asked(experiment.parse(composed(*overrides)))
-        return training.train(asked, RunDir(folder), resume, time.monotonic())
+        return whole.train(asked, RunDir(folder), resume, time.monotonic())
     finally:
         os.chdir(before)
 

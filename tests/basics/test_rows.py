@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from helpers.trainings import fit, losses, rows
 
+from cleangpt.disk.rundir import RunDir, read_metrics
 from cleangpt.report import columns
-from cleangpt.runs.rundir import RunDir, read_metrics
 from cleangpt.sweeps.jobs import Watched
 from cleangpt.watch.drawing import draw
 

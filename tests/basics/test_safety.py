@@ -9,8 +9,8 @@ import pytest
 from helpers.trainings import fit
 from started.programs import ROOT, run_program
 
-from cleangpt.runs import snapshot, weights
-from cleangpt.runs.rundir import find, read_config
+from cleangpt.disk import snapshot, weights
+from cleangpt.disk.rundir import find, read_config
 
 
 class Bomb:

@@ -15,7 +15,7 @@ from cleangpt.basics import files, shown
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.config import cli
 from cleangpt.config.experiment import LoggerConfig
-from cleangpt.runs.rundir import RunDir, find, read_config
+from cleangpt.disk.rundir import RunDir, find, read_config
 from cleangpt.sample import text_model
 from cleangpt.terminal.console import Console
 from cleangpt.watch import loggers, tracking
@@ -168,7 +168,7 @@ def test_what_sample_and_export_say_of_a_hostile_run_is_harmless(tmp_path, monke
 
 
 def test_the_card_of_a_run_is_harmless(hostile, tmp_path):
-    from cleangpt.runs import card
+    from cleangpt.disk import card
 
     shutil.copy(KEPT / "config.json", hostile / "config.json")
     about = files.read_json(hostile / "run.json")

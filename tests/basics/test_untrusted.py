@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from cleangpt.basics import files, untrusted
 from cleangpt.config import experiment
+from cleangpt.disk import record, snapshot, weights
+from cleangpt.disk.rundir import RunDir
 from cleangpt.models.build import build, count_parameters, parameter_counts
-from cleangpt.runs import record, snapshot, weights
-from cleangpt.runs.rundir import RunDir
 from cleangpt.tokens import tokenizers
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
@@ -366,3 +366,10 @@ def test_a_manifest_lists_files_of_its_snapshot_only(run, name):
 def test_a_stored_number_of_processes_is_not_started_blindly(run):
     changed(run / "config.json", processes=10**9)
     assert "`processes` must be" in refused(lambda: openings.train(run))
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity"])
+def test_a_number_that_no_file_of_ours_could_hold_makes_a_file_unreadable(run, number):
+    run_json = run / "run.json"
+    run_json.write_text(run_json.read_text().replace('"world_size": 1', f'"world_size": 1, "more": [{number}]', 1))
+    assert "is not finite" in refused(lambda: record.read(run_json))

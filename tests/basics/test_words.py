@@ -8,7 +8,7 @@ from helpers.trainings import make_trainer
 from started.programs import ROOT
 
 from cleangpt.basics.words import counted, seconds
-from cleangpt.train import telling
+from cleangpt.training import telling
 
 
 @pytest.mark.parametrize(

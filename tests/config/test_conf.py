@@ -33,10 +33,10 @@ def started(path) -> list[tuple[str, str]]:
     """List (name of the schema, name of the configuration) of each `cli.start(main, Schema, "name")` in a file."""
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     calls = [call for call in calls if ast.unparse(call.func) == "cli.start"]
-    return [(call.args[1].id, call.args[2].value) for call in calls]
+    return [(call.args[1].attr, call.args[2].value) for call in calls]
 
 
-STARTED = {name: schema for path in PROGRAMS for schema, name in started(path)}
+STARTED = {name: schema for schema, name in started(ROOT / "cleangpt" / "programs.py")}
 
 
 # ---- what is in conf/

@@ -4,9 +4,9 @@ import torch
 import transformers  # whose classes are loaded where they are first used: that takes seconds
 
 from cleangpt.config import experiment
+from cleangpt.disk import weights
 from cleangpt.models import gpt, llama
 from cleangpt.models.build import build
-from cleangpt.runs import weights
 from cleangpt.tokens import tokenizers
 from helpers.configs import PLAIN
 from helpers.pretrained import TINY, randomize

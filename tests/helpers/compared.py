@@ -2,9 +2,9 @@
 
 import json
 
+from cleangpt.disk import migrations
 from cleangpt.report import collect
 from cleangpt.report.compare import compare
-from cleangpt.runs import migrations
 
 CONFIG = {
     "seed": 0,

@@ -83,7 +83,9 @@ def look_ahead(*words: str, schema: Any = None, config_name: str = "train") -> l
     before = sys.argv
     try:
         sys.argv, composition.program = sys.argv[:1], config_name
-        ahead.check(command_line.options(get_args_parser(), list(words), schema), schema, config_name, sweeps)
+        arguments = command_line.options(get_args_parser(), list(words), schema)
+        composition.own = arguments.config_dir
+        ahead.check(arguments, schema, config_name, sweeps)
     except ConfigError as error:
         return error.mistakes
     finally:

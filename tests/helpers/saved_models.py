@@ -11,10 +11,10 @@ from cleangpt.basics import schema
 from cleangpt.config import cli, command_line, composition
 from cleangpt.config.experiment import parse, resolve
 from cleangpt.config.programs import SampleConfig
+from cleangpt.disk import weights
+from cleangpt.disk.rundir import find, read_config
 from cleangpt.models.build import build
 from cleangpt.models.contract import LanguageModel
-from cleangpt.runs import weights
-from cleangpt.runs.rundir import find, read_config
 from cleangpt.sample.prompts import Reader
 from cleangpt.tasks.arithmetic import Task
 from cleangpt.tokens.tokenizers import Bytes, Characters

@@ -11,14 +11,14 @@ from hydra import compose, initialize_config_dir
 
 from cleangpt import tasks
 from cleangpt.config import cli, composition, experiment
+from cleangpt.disk.rundir import RunDir, read_metrics
 from cleangpt.machine import device, distributed, processor
 from cleangpt.machine.signals import Stop
 from cleangpt.models.build import build
 from cleangpt.optimizers import optim
-from cleangpt.runs.rundir import RunDir, read_metrics
 from cleangpt.score import evaluate
-from cleangpt.train.loop import Trainer
-from cleangpt.train.training import _first_weights
+from cleangpt.training.loop import Trainer
+from cleangpt.training.whole import _first_weights
 from cleangpt.watch.tracking import Tracker
 
 TOY = (

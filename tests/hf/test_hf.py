@@ -10,11 +10,11 @@ from helpers.pretrained import save
 from safetensors.torch import load_file
 
 from cleangpt.basics.errors import UserError
+from cleangpt.disk import weights
+from cleangpt.disk.rundir import read_config
 from cleangpt.hf import architecture, folder, hub, tensors
 from cleangpt.models import lstm
 from cleangpt.models.build import build, parameter_counts
-from cleangpt.runs import weights
-from cleangpt.runs.rundir import read_config
 from cleangpt.sample import generate
 
 each_of_theirs = pytest.mark.parametrize("name", THEIRS)
@@ -231,7 +231,7 @@ def test_options_that_no_class_of_transformers_has_are_refused_by_name(name, key
 
 def test_a_model_that_does_not_say_who_holds_it_is_refused_in_a_sentence(tmp_path):
     section = lstm.Settings(name="lstm", n_layer=1, n_embd=8, block_size=9, vocab_size=14, dropout=0.0, tied=True)
-    with pytest.raises(UserError, match=r"no class of transformers holds a model\.name=lstm: use the run as it is"):
+    with pytest.raises(UserError, match=r"no class of transformers holds a model\.name=lstm: sample and score the run"):
         architecture.configuration(section, "float32", {})
 
 

@@ -13,10 +13,10 @@ from helpers.pretrained import save
 from cleangpt.basics.errors import UserError
 from cleangpt.config import experiment
 from cleangpt.config.asked import Asked
+from cleangpt.disk.rundir import find
 from cleangpt.hf import folder, hub, tensors
 from cleangpt.hf import pretrained as starts
 from cleangpt.models.build import build
-from cleangpt.runs.rundir import find
 from cleangpt.tokens import tokenizers
 
 # ---- where models lie

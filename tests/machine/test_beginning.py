@@ -52,7 +52,7 @@ def interrupted(tmp_path):
         ("train.py", "open train.yaml", INT),
         ("train.py hydra.run.dir=run", "import torch", TERM),
         ("train.py -m seed=0,1", "import cleangpt.sweeps.settings", TERM),
-        ("sample.py", "import cleangpt.runs.rundir", INT),
+        ("sample.py", "import cleangpt.disk.rundir", INT),
         ("sample.py", "open sample.yaml", TERM),
         ("eval/score.py", "import hydra", INT),
         ("eval/report.py", "import omegaconf", INT),

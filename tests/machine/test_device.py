@@ -11,12 +11,12 @@ from helpers.trainings import AMX, OLD, ZEN4, composed, cpuinfo, make_trainer
 from cleangpt import tasks
 from cleangpt.basics.errors import UserError
 from cleangpt.config import experiment
+from cleangpt.disk import record
+from cleangpt.disk.rundir import RunDir
 from cleangpt.machine import compiler, device, distributed, process, processor
 from cleangpt.machine.device import Compute
 from cleangpt.models.build import build, count_parameters
-from cleangpt.runs import record
-from cleangpt.runs.rundir import RunDir
-from cleangpt.train import compiling, training
+from cleangpt.training import compiling, whole
 
 CPU = Compute(torch.device("cpu"), torch.float32)
 CUDA = Compute(torch.device("cuda"), torch.bfloat16)
@@ -74,7 +74,7 @@ def test_the_same_command_decides_the_same_however_a_clock_lies(tmp_path, monkey
     lies = random.Random(0)
     for name in ("perf_counter", "monotonic", "time", "process_time"):
         monkeypatch.setattr(time, name, lambda: lies.uniform(-1e9, 1e9))
-    found = {training._dtype(settings, RunDir(tmp_path), None) for _ in range(20)}
+    found = {whole._dtype(settings, RunDir(tmp_path), None) for _ in range(20)}
     assert found == {"bfloat16" if flags == AMX else "float32"}
 
 
@@ -92,9 +92,9 @@ def test_a_run_whose_configuration_says_auto_has_the_dtype_that_its_record_tells
     for known in ("float32", "bfloat16"):
         part = {"machine": {"dtype": known, "device_type": "cuda"}}
         monkeypatch.setattr(record, "begun", lambda _, part=part: part)
-        assert training._dtype(settings, RunDir(tmp_path), tmp_path) == known
+        assert whole._dtype(settings, RunDir(tmp_path), tmp_path) == known
     asked = experiment.parse({**composed(), "dtype": "float16"})
-    assert training._dtype(asked, RunDir(tmp_path), tmp_path) == "float16"
+    assert whole._dtype(asked, RunDir(tmp_path), tmp_path) == "float16"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_rank_0_decides_and_the_others_take_what_it_says(tmp_path, monkeypatch):
     cpuinfo(monkeypatch, tmp_path, OLD)
     settings = experiment.parse({**composed(), "dtype": "auto"})
     monkeypatch.setattr(distributed, "broadcast_from_rank0", lambda key, say: "bfloat16")
-    assert training._dtype(settings, RunDir(tmp_path), None) == "bfloat16"
+    assert whole._dtype(settings, RunDir(tmp_path), None) == "bfloat16"
 
 
 def test_bfloat16_on_a_cpu_learns_and_casts_weights_once_a_step(tmp_path, monkeypatch):
@@ -276,7 +276,7 @@ def test_compile_auto_decides_for_the_whole_run_wherever_it_stands(tmp_path, mon
     monkeypatch.setattr(compiling, "eager_seconds", lambda *arguments: asked.append(arguments[-1]) or 1.0)
     for micro_step in (0, 5):
         trainer.state.micro_step = micro_step
-        training.prepare(trainer)
+        whole.prepare(trainer)
     assert asked == [8, 8]
 
 

@@ -17,6 +17,7 @@ from started.programs import ROOT, run_program
 from benchmark import peers, sides
 from benchmark.plain_loop import Loop, mean_loss
 from cleangpt import tasks
+from cleangpt.basics import verbs
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.basics.schema import parse
 from cleangpt.config.experiment import resolve
@@ -269,6 +270,7 @@ def test_the_package_imports_nothing_of_the_benchmark():
 # ---- the program
 
 
+@pytest.mark.slow
 def test_starts_are_timed_and_a_suite_has_one_result(tmp_path):
     small = ["model.n_layer=1", "model.n_embd=16", "model.block_size=16", "train.batch_size=4", "rounds=1"]
     words = ["dataset=shakespeare_char", "model=gpt", "device=cpu", "seconds=0.02", *small]
@@ -300,7 +302,7 @@ def test_each_of_a_suite_composes(path):
 
 def test_a_suite_has_variables_as_in_a_shell_and_leaves_out_what_needs_a_gpu(tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(bench, "PROGRAM", tmp_path / "told.py")
+    monkeypatch.setattr(verbs, "command", lambda verb: [sys.executable, tmp_path / "told.py"])
     told = "import json, os, sys; print(json.dumps([os.environ['OMP_NUM_THREADS'], *sys.argv[1:]]))"
     (tmp_path / "told.py").write_text(told)
     monkeypatch.setattr(bench, "_no_gpu", lambda: "there is none")
@@ -308,5 +310,5 @@ def test_a_suite_has_variables_as_in_a_shell_and_leaves_out_what_needs_a_gpu(tmp
     status, found = bench.run_suite(suite, ["suite=x", "seconds=1"])
     assert (status, found) == (0, {"one": ["7", "rounds=1", "seconds=1"], "other": {"left_out": "there is none"}})
     printed = capfd.readouterr().out
-    assert "one: OMP_NUM_THREADS=7 python bench.py rounds=1 seconds=1" in printed
+    assert f"one: OMP_NUM_THREADS=7 {verbs.shown('bench')} rounds=1 seconds=1" in printed
     assert "Left out: there is none" in printed

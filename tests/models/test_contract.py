@@ -12,7 +12,7 @@ from cleangpt.basics import found
 from cleangpt.models.build import build, count_parameters, parameter_counts
 from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim
-from cleangpt.train import compiling
+from cleangpt.training import compiling
 
 each_model = pytest.mark.parametrize("name", sorted(models.SETTINGS))
 each_optimizer = pytest.mark.parametrize("optimizer", sorted(optimizers.SETTINGS))

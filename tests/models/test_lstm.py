@@ -9,9 +9,9 @@ from helpers.trainings import rows
 from torch.utils.flop_counter import FlopCounterMode
 
 from cleangpt.basics.errors import UserError
+from cleangpt.disk.rundir import read_config
 from cleangpt.models import lstm
 from cleangpt.models.build import build
-from cleangpt.runs.rundir import read_config
 from cleangpt.sample import generate
 
 SMALL = ("model=lstm", "model.n_embd=16", "dataset.digits=1", "train.steps=4", "train.batch_size=8", "logger=quiet")
@@ -100,7 +100,7 @@ def test_every_program_takes_it(tmp_path, monkeypatch, capsys):
     there = read_config(tmp_path / "other" / "config.json").model
     assert (there.name, there.n_embd, there.dropout, there.block_size) == ("lstm", 16, 0.2, 9)
     assert openings.report(tmp_path, tmp_path / "report") == 0
-    with pytest.raises(UserError, match=r"no class of transformers holds a model\.name=lstm: use the run as it is"):
+    with pytest.raises(UserError, match=r"no class of transformers holds a model\.name=lstm: sample and score the run"):
         openings.export(run, tmp_path / "exported")
     assert not (tmp_path / "exported").exists()
 

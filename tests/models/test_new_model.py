@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from started.programs import ROOT, on_path, run_program
 
 PAGE, FILE = ROOT / "docs" / "new_model.md", ROOT / "cleangpt" / "models" / "lstm.py"
@@ -26,6 +27,7 @@ def test_every_piece_of_code_stands_in_the_file():
     assert (ROOT / "conf" / "model" / "lstm.yaml").read_text().endswith(keys)
 
 
+@pytest.mark.slow
 def test_the_commands_run(tmp_path):
     for command in "".join(blocks("bash")).strip().splitlines():
         script, *words = command.split()[1:]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import random
 from types import SimpleNamespace
 
@@ -9,12 +10,13 @@ import pytest
 import torch
 import transformers
 from helpers.pretrained import save_gpt2
+from started.server import LEFT_BY_LIBRARIES
 
 from cleangpt.basics.errors import UserError
+from cleangpt.disk import weights
+from cleangpt.disk.rundir import read_config
 from cleangpt.hf import folder
 from cleangpt.machine import distributed
-from cleangpt.runs import weights
-from cleangpt.runs.rundir import read_config
 from cleangpt.score.evaluate import Judge
 from cleangpt.tokens import exchange, tokenizers
 
@@ -52,6 +54,14 @@ doc_to_target: "{{text}}"
 metric_list: [{metric: exact_match}]
 """,
 }
+
+
+@pytest.fixture(autouse=True)
+def environment_as_it_was():
+    """What a library that the harness loads leaves in the environment would be that of all later programs."""
+    yield
+    for name in LEFT_BY_LIBRARIES:
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +104,7 @@ def no_network(monkeypatch, tmp_path):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
+@pytest.mark.slow
 def test_every_kind_of_request_is_answered_as_by_the_harness_itself(place, judge, no_network):
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
@@ -200,6 +211,7 @@ def test_a_score_by_the_harness_is_written_into_the_run(place, no_network, monke
         score(ScoreConfig(**{**settings, "suite": "own", "tasks": None, "include": None}))
 
 
+@pytest.mark.slow
 def test_tasks_that_are_not_there_and_tasks_that_sample_are_refused(place, judge, no_network):
     tokenizer = weights.load_tokenizer(place / "ours")
     with pytest.raises(UserError, match="did you mean toy_choice"):

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from cleangpt.runs.rundir import read_metrics
+from cleangpt.disk.rundir import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = str(ROOT / "train.py")
@@ -33,7 +33,7 @@ sys.argv[0] = {TRAIN!r}
 runpy.run_path({TRAIN!r}, run_name="__main__")
 """
 FAIL = """
-from cleangpt.train.loop import Trainer
+from cleangpt.training.loop import Trainer
 real = Trainer.step
 def step(self, number):
     if number == {step} and rank == {rank} and restart == 0:

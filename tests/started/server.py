@@ -55,7 +55,7 @@ READ_AT_START = (
     *("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "NUMEXPR_"),
     *("TORCH", "PYTORCH_", "ATEN_", "MPL", "MATPLOTLIBRC", "XDG_CONFIG_HOME", "PYDANTIC_", "TZ", "RAYON_"),
 )
-READ_LATER = ("PYTHONPATH", "TORCHELASTIC_", "TORCH_NCCL_", "TORCHINDUCTOR_")
+READ_LATER = ("PYTHONPATH", "PYTHONSAFEPATH", "TORCHELASTIC_", "TORCH_NCCL_", "TORCHINDUCTOR_")
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("cleangpt", "hydra_plugins")
@@ -264,7 +264,8 @@ def _become(request: dict[str, Any], streams: list[int], variables: dict[str, st
         _forget(ours={*path} <= {str(ROOT)})
         first, *words = request["command"]
         sys.orig_argv = [sys.executable, first, *words]
-        sys.path[:0] = [os.getcwd() if first == "-m" else os.path.dirname(os.path.realpath(first)), *path]
+        beside = os.getcwd() if first == "-m" else os.path.dirname(os.path.realpath(first))
+        sys.path[:0] = path if os.environ.get("PYTHONSAFEPATH") else [beside, *path]
         sys.argv = words if first == "-m" else [first, *words]
         status = _ended(_run_module if first == "-m" else _run_file)
     except BaseException:
@@ -275,9 +276,9 @@ def _become(request: dict[str, Any], streams: list[int], variables: dict[str, st
 
 def _starts_others(command: list[str]) -> bool:
     """Guess whether this will start programs in turn. If it does so all the same, new interpreters run them."""
-    script, *words = command
-    of_several = any(word in ("-m", "--multirun") or word.startswith("processes=") for word in words)
-    return of_several or not script.startswith(str(ROOT)) or script.endswith("bench.py")
+    of_several = any(word in ("-m", "--multirun") or word.startswith("processes=") for word in command[1:])
+    others = command[:2] != ["-m", "cleangpt"] and not command[0].startswith(str(ROOT))
+    return of_several or others or "bench" in command or command[0].endswith("bench.py")
 
 
 def _begin_own_server(variables: dict[str, str], loaded: list[str]) -> None:

@@ -55,6 +55,7 @@ print(random.random(), numpy.random.random(), torch.initial_seed(), file=sys.std
 """
 
 
+@pytest.mark.slow
 def test_what_a_program_meets_is_what_a_new_interpreter_meets(tmp_path, program):
     script, here = program(SURROUNDINGS), tmp_path / "here"
     here.mkdir()
@@ -216,6 +217,7 @@ time.sleep(100)
 """
 
 
+@pytest.mark.slow
 def test_a_server_ends_with_whoever_asks_it(tmp_path, program):
     """Also where that one is killed, and can't tell it: the server of a test process, and the one of a program."""
     asks = tmp_path / "asks.py"

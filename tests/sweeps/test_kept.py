@@ -13,7 +13,7 @@ import pytest
 from helpers.sweeping import TOY
 from started.programs import ROOT, run_program
 
-from cleangpt.runs.rundir import read_metrics
+from cleangpt.disk.rundir import read_metrics
 from cleangpt.sweeps import kept
 from cleangpt.sweeps.kept import Kept
 
@@ -39,7 +39,7 @@ def ended(job: kept.Forked, seconds: float = 60) -> int | None:
 
 def program(folder: Path, text: str) -> list[str]:
     (folder / "program.py").write_text(text)
-    return [str(folder / "program.py"), "word"]
+    return [sys.executable, str(folder / "program.py"), "word"]
 
 
 def values(run: Path) -> list[dict]:
@@ -79,7 +79,7 @@ def test_a_fork_is_a_program_of_its_own(tmp_path, nursery):
     assert ended(nursery.start(command, tmp_path / "log", {**os.environ, "OF_THIS_JOB": "alone"})) == 3
     said = (tmp_path / "log").read_text().splitlines()
     assert sorted(said) == sorted(
-        ["before", "aside", repr([command, "__main__", True, True, "", "alone", True, "1"]), "in the end"]
+        ["before", "aside", repr([command[1:], "__main__", True, True, "", "alone", True, "1"]), "in the end"]
     )
 
 

@@ -14,7 +14,7 @@ from cleangpt.basics import extras, files
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.schema import keys
 from cleangpt.config import command_line
-from cleangpt.runs.rundir import RunDir
+from cleangpt.disk.rundir import RunDir
 from cleangpt.sweeps import grid, jobs, settings
 from cleangpt.sweeps.grid import Grid
 from cleangpt.sweeps.jobs import Watched
@@ -136,7 +136,7 @@ def test_what_a_machine_lacks_for_a_launcher_is_said(monkeypatch):
 def test_other_programs_say_that_they_have_no_sweeps(tmp_path):
     done = run_program("eval/score.py", "-m", "split=val,test", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == "score.py has no sweeps (-m): start it once for each value\n"
+    assert done.stderr == f"`python {ROOT / 'eval/score.py'}` has no sweeps (-m): start it once for each value\n"
 
 
 def test_every_key_of_launchers_and_sweepers_is_explained_and_read():
@@ -197,7 +197,17 @@ def test_a_job_is_trained_by_the_same_program_in_its_own_folder_and_goes_on_ther
     monkeypatch.setattr(sys, "argv", ["train.py", "-m", *flags, "seed=0,1", "resume=null"])
     job = Grid(None, ["seed=0,1", "resume=null"], composing(tmp_path)).next()
     there = f"hydra.run.dir='{tmp_path}/0000_seed=0'"
-    assert command(job) == [sys.executable, "train.py", *flags, "seed=0", "resume=auto", "hydra.mode=RUN", there]
+    assert command(job) == [
+        sys.executable,
+        "-m",
+        "cleangpt",
+        "train",
+        *flags,
+        "seed=0",
+        "resume=auto",
+        "hydra.mode=RUN",
+        there,
+    ]
 
 
 # ---- what is read of a job

@@ -12,7 +12,7 @@ from helpers.sweeping import Fake, FakeRun, complete, composing
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from rich.console import Console
 
-from cleangpt.basics import files
+from cleangpt.basics import files, verbs
 from cleangpt.basics.errors import UserError
 from cleangpt.sweeps import loop
 from cleangpt.sweeps.grid import Grid
@@ -35,7 +35,7 @@ def test_a_sweep_ends_with_its_best_job_and_the_command_that_compares_them(tmp_p
     assert loop.run(Grid(None, ["seed=0,1,2,3"], composing(folder)), fake, folder) == 0
     *_, best, compare = capsys.readouterr().out.splitlines()
     assert best == "Best: 0002, seed=2: val/loss 2.00000, val/accuracy 90.00%"
-    runs = shlex.split(compare.removeprefix("Compare them: python eval/report.py "))[0]
+    runs = shlex.split(compare.removeprefix(f"Compare them: {verbs.shown('report')} "))[0]
     assert parse_value(runs) == str(folder)
     without = Fake(1, {n: ends(**{"val/loss": loss}) for n, (_, loss) in enumerate(values)})
     assert loop.run(Grid(None, ["seed=0,1,2,3"], composing(tmp_path / "b")), without, tmp_path) == 0
@@ -70,7 +70,7 @@ def test_all_jobs_run_and_a_failing_one_is_told_with_its_own_words(tmp_path, qui
     assert "0001 seed=1 failed: words of 1\n" in said
     assert "5 jobs: 4 finished, 1 failed." in said
     assert "\n    0001_seed=1 failed: words of 1\nWhat a job said" in said
-    assert f"Continue with: python train.py -m seed=0,1,2 hydra.sweep.dir={tmp_path}" in said
+    assert f"Continue with: {verbs.shown('train')} -m seed=0,1,2 hydra.sweep.dir={tmp_path}" in said
     about = json.loads((tmp_path / "sweep.json").read_text())
     told = about["jobs"]
     assert about["of"] == first["of"] == 5, "so that what was never begun can be missed"

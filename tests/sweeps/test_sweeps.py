@@ -12,7 +12,7 @@ import pytest
 from helpers.sweeping import TOY
 from started.programs import ROOT, run_program
 
-from cleangpt.runs.rundir import read_metrics
+from cleangpt.disk.rundir import read_metrics
 
 FRESH = "hydra.launcher.keep=false"  # what is forked is for test_kept.py, and for what is slow here
 

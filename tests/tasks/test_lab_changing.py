@@ -9,7 +9,7 @@ from helpers.sums import questions_of as asked
 
 from cleangpt.basics.errors import UserError
 from cleangpt.tasks.contract import Question
-from cleangpt.train.stream import Stream
+from cleangpt.training.stream import Stream
 
 KEY = 7  # of an epoch
 

@@ -3,6 +3,7 @@
 import re
 import shlex
 
+import pytest
 from started.programs import ROOT, run_program
 
 TEXT = (ROOT / "docs" / "new_task.md").read_text()
@@ -36,6 +37,7 @@ def test_the_files_that_it_names_are_there():
     assert all((ROOT / name).exists() for name in named)
 
 
+@pytest.mark.slow
 def test_its_commands_run_one_after_the_other(tmp_path):
     (commands,) = blocks("bash")
     for command in commands.strip().splitlines():

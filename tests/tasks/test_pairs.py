@@ -10,7 +10,7 @@ from helpers.sums import arithmetic
 from cleangpt.machine.distributed import World
 from cleangpt.tasks.held_out import SPLITS
 from cleangpt.tasks.lab.sources.universe import Universe
-from cleangpt.train.stream import Stream
+from cleangpt.training.stream import Stream
 
 KINDS = ["unordered", "ordered"]
 HELD_OUT = ["val", "test"]

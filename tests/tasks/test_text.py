@@ -20,8 +20,8 @@ from cleangpt.models.build import build
 from cleangpt.score import evaluate
 from cleangpt.score.language import score, tables
 from cleangpt.tasks.text import Task
-from cleangpt.train import training
-from cleangpt.train.stream import Stream
+from cleangpt.training import whole
+from cleangpt.training.stream import Stream
 
 LENGTH = 16
 
@@ -254,11 +254,11 @@ def test_a_run_is_not_continued_on_other_data(tmp_path):
     prepared(tmp_path, prose(800))
     trainer = make_trainer(tmp_path / "run", *words(tmp_path))
     files.write_json(trainer.run.run, {"data": trainer.task.fingerprint()})
-    training._refuse_other_data(trainer)
+    whole._refuse_other_data(trainer)
     prepared(tmp_path, prose(800, seed=1), force=True)
     trainer = make_trainer(tmp_path / "run", *words(tmp_path))
     with pytest.raises(UserError, match="was prepared anew since"):
-        training._refuse_other_data(trainer)
+        whole._refuse_other_data(trainer)
 
 
 def test_one_batch_is_as_good_as_its_parts(documents, tmp_path):

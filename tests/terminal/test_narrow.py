@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from cleangpt.config.experiment import LoggerConfig
+from cleangpt.disk.rundir import RunDir
 from cleangpt.report import write
-from cleangpt.runs.rundir import RunDir
 from cleangpt.sample import conversation
 from cleangpt.score import layout
 from cleangpt.sweeps.jobs import Job, Outcome

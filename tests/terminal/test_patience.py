@@ -210,7 +210,7 @@ LARGE = {"train/loss": 10.1234, "lr": 1.23e-4, "batch": 65536, "tokens_per_secon
 @pytest.mark.parametrize("steps", [400, 600_000])
 def test_the_bar_of_a_training_fits_80_columns_with_the_time_left(tmp_path, steps, monkeypatch):
     from cleangpt.config.experiment import LoggerConfig
-    from cleangpt.runs.rundir import RunDir
+    from cleangpt.disk.rundir import RunDir
 
     given = {"progress": True, "plots": False, "samples": 0, "norms": None}
     config = LoggerConfig.model_construct(**given)

@@ -17,9 +17,9 @@ from cleangpt.basics import files
 from cleangpt.config import experiment
 from cleangpt.config.asked import Asked
 from cleangpt.corpus.prepare import prepare
-from cleangpt.runs.rundir import RunDir
+from cleangpt.disk.rundir import RunDir
 from cleangpt.terminal import streams
-from cleangpt.train import training
+from cleangpt.training import whole
 
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
@@ -89,7 +89,7 @@ def here(tmp_path, monkeypatch):
 
 def trains(*overrides) -> int:
     asked = Asked(experiment.parse(composed("train.steps=4", "train.eval_every=2", *overrides)))
-    return training.train(asked, RunDir(Path("run")), None, time.monotonic())
+    return whole.train(asked, RunDir(Path("run")), None, time.monotonic())
 
 
 # ---- trainings

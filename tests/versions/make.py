@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from cleangpt.basics import files  # noqa: E402
-from cleangpt.runs import migrations  # noqa: E402
+from cleangpt.disk import migrations  # noqa: E402
 
 OPTIONS = "device=cpu dtype=float32 model=llama_tiny model.n_layer=1 model.n_embd=8 model.n_head=1 model.n_kv_head=1"
 OPTIONS += " dataset.digits=1 train.steps=6 train.batch_size=8 train.eval_every=3 train.snapshot_every=3"

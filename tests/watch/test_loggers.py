@@ -9,7 +9,7 @@ import pytest
 from helpers.trainings import fit, make_trainer, rows
 
 from cleangpt.basics import extras
-from cleangpt.train import ending
+from cleangpt.training import ending
 from cleangpt.watch import loggers
 
 OPTIONS = ("train.steps=6", "train.snapshot_every=3", "train.keep_snapshots=null")

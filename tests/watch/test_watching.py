@@ -10,8 +10,8 @@ import torch
 from helpers.trainings import fit, make_trainer, rows
 from helpers.trainings import weights as flat_weights
 
+from cleangpt.disk.rundir import RunDir
 from cleangpt.machine import peaks
-from cleangpt.runs.rundir import RunDir
 from cleangpt.watch import drawing, health, profiling, tracking
 
 # ---- lines of metrics.jsonl
