@@ -25,12 +25,13 @@ from cleangpt.machine import guard
 LOOK_EVERY = 0.1  # seconds
 WRONG_USE = 2
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
-# An interruption is for this process, which passes it on.
+# An interruption is for this process, which passes it on as a signal that ends a beginning interpreter as well: that
+# one may lose an interruption, which is an exception in it.
 APART: dict[str, Any]
 if sys.platform == "win32":
     APART, INTERRUPTION = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}, signal.CTRL_BREAK_EVENT
 else:
-    APART, INTERRUPTION = {"start_new_session": True}, signal.SIGINT
+    APART, INTERRUPTION = {"start_new_session": True}, signal.SIGTERM
 Callback = Callable[[Row], Any]
 
 
