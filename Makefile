@@ -6,7 +6,7 @@ TRAINS := $(VENV)/.trains
 READY := $(VENV)/.ready
 JOBS ?= 3  # on two cores: some tests wait
 
-.PHONY: setup train test test-slow test-gpu faults fuzz bench lint format clean
+.PHONY: setup train test test-slow test-gpu faults fuzz bench docs pictures release lint format clean
 
 setup: $(READY)
 
@@ -41,6 +41,21 @@ fuzz: $(READY)
 
 bench: $(READY)
 	$(RUN) bench.py suite=standing
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
+	@echo "The guide is build/site/index.html."
+
+pictures: $(READY)
+	$(RUN) docs/pictures.py
+
+release: $(READY)
+	@git diff --quiet HEAD || { echo "Commit first: a release is what git has."; exit 1; }
+	rm -rf dist
+	$(RUN) -m build --no-isolation
+	$(RUN) -m twine check --strict dist/*
+	CLEANGPT_WHEEL=$$(ls dist/*.whl) $(RUN) -m pytest -q tests/library/test_wheel.py
+	@ls -l dist
 
 lint: $(READY)
 	$(RUN) -m ruff check .

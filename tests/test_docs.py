@@ -1,21 +1,46 @@
 """What docs/architecture.md says of the house is so."""
 
 import re
+from pathlib import Path
 
 import pytest
 from started.programs import ROOT
 
+from cleangpt.basics.version import VERSION
 from docs import rooms
 
-DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 CORE, MOST = 4_500, 400  # lines
+
+
+def anchors(page: Path) -> set[str]:
+    """The addresses of a page's headings, as they are made of their words."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
 def test_what_a_page_links_to_is_there(page):
-    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", page.read_text())]
-    here = [link for link in links if link and "://" not in link]
-    assert [link for link in here if not (page.parent / link).exists()] == []
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        if anchor and target.suffix == ".md":
+            assert anchor in anchors(target), link
+
+
+def test_every_page_is_in_the_site_and_in_the_index():
+    site, index = (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), ROOT / "docs" / "index.md"
+    pages = [page.relative_to(index.parent).as_posix() for page in DOCS if page.is_relative_to(index.parent)]
+    pages = [page for page in pages if not page.startswith("fast_report/")]  # what a report wrote
+    assert [page for page in pages if f": {page}\n" not in site] == []
+    assert [
+        page for page in pages if f"]({page})" not in index.read_text(encoding="utf-8") and page != index.name
+    ] == []
 
 
 def test_the_picture_has_every_room():
@@ -52,3 +77,9 @@ def test_every_room_is_a_docstring_that_maps_it():
         assert [name for name in names if not re.search(rf"\b{name}\b", path.read_text())] == [], path.parent.name
         if path.parent.name not in rooms.CHOSEN:
             assert path.read_text().rstrip().endswith('"""'), path
+
+
+def test_there_is_one_version():
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    assert (newest[1], cited[1]) == (VERSION, VERSION)

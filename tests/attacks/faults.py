@@ -303,7 +303,7 @@ def flipped(content: bytes, bit: int) -> bytes:
 
 def report(tallies: dict[str, Tally]) -> bool:
     table = Table(title="Fault injection", title_justify="left")
-    for name in ("fault", "injected", "before the end", "right bits", "steps lost, median", "most", "allowed"):
+    for name in ("fault", "injected", "hit before the end", "right bits", "steps lost, median", "most", "allowed"):
         table.add_column(name, justify="left" if name == "fault" else "right")
     good = True
     for kind, t in tallies.items():

@@ -63,5 +63,7 @@ def test_nothing_tells_anybody_to_install_the_project_by_its_name():
 def test_what_is_asked_for_is_an_extra_of_the_project():
     texts = [path.read_text() for folder in ("cleangpt", "benchmark") for path in (ROOT / folder).rglob("*.py")]
     asked = {extra for text in texts for extra in re.findall(r"extras\.command\([\"']([a-z-]+)[\"']\)", text)}
-    asked |= set(re.findall(r"'\.\[([a-z-]+)\]'", (ROOT / "README.md").read_text()))
+    table = (ROOT / "docs" / "install.md").read_text(encoding="utf-8").partition("## Extras")[2].partition("\n## ")[0]
+    told = set(re.findall(r"`([a-z-]+)`(?=[^|]*\|)", "\n".join(re.findall(r"^\|[^|]*\|", table, re.MULTILINE))))
+    assert told == set(EXTRAS)
     assert {"hub", "hf", "lm-eval", "search", "slurm"} <= asked <= set(EXTRAS)

@@ -34,7 +34,9 @@ def built(folder: Path, what: str, to: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """A wheel of what git knows, by way of an archive of its sources."""
+    """A wheel of what git knows, by way of an archive of its sources; or the one that `make release` built."""
+    if given := os.environ.get("CLEANGPT_WHEEL"):
+        return (ROOT / given).resolve()
     folder = tmp_path_factory.mktemp("built")
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
