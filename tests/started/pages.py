@@ -105,7 +105,9 @@ def _few_steps(arguments: list[str]) -> list[str]:
     values = [argument for argument in arguments if not argument.startswith("-")]
     values = [value for value in values if value.partition("=")[0] not in OF_SIZE]
     values = [re.sub(r"^(hydra.sweeper.trials)=.*", r"\1=2", value) for value in values]
-    text = any(value.startswith(("dataset=text", "dataset=shakespeare")) for value in values)  # has no digits
+    text = any(
+        value.startswith(("dataset=text", "dataset=shakespeare", "experiment=shakespeare")) for value in values
+    )  # has no digits
     small = [value for value in SMALL.split() if not (text and value.startswith("dataset."))]
     few = ["hydra.launcher.keep=false"] if "-m" in flags else []  # jobs are forked from our own server
     return [*flags, *small, *values, *few, "train.steps=2", "logger.progress=false"]
