@@ -49,8 +49,8 @@ docs: $(READY)
 pictures: $(READY)
 	$(RUN) docs/pictures.py
 
-release: $(READY)
-	@git diff --quiet HEAD || { echo "Commit first: a release is what git has."; exit 1; }
+release: lint
+	@test -z "$$(git status --porcelain)" || { echo "Commit first, or remove what git does not know."; exit 1; }
 	rm -rf dist
 	$(RUN) -m build --no-isolation
 	$(RUN) -m twine check --strict dist/*

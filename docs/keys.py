@@ -3,6 +3,7 @@
 python docs/keys.py    # writes docs/keys.md anew; a test fails when it is out of date
 """
 
+import itertools
 import sys
 import typing
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ PAGE = ROOT / "docs" / "keys.md"
 sys.path.insert(0, str(ROOT))
 
 from cleangpt.basics import verbs  # noqa: E402
-from cleangpt.basics.schema import Section, expected, keys, leaves, sections_of  # noqa: E402
+from cleangpt.basics.schema import Section, expected, keys, sections_of  # noqa: E402
 from cleangpt.config import composition, programs  # noqa: E402
 from cleangpt.config.experiment import Config  # noqa: E402
 from cleangpt.sweeps import settings  # noqa: E402
@@ -31,9 +32,11 @@ python train.py dataset=text --help
 ```
 
 Every program explains its keys by `--help`, with the values that the rest of the command line gives them. This page has
-all of them, with the values of `conf/`. It is written by `python docs/keys.py` from the schema that checks them;
-[configuration](configuration.md) says how they are set.
+all of them with their defaults. It is written by `python docs/keys.py` from `conf/` and from the schema that checks
+them; [configuration](configuration.md) says how they are set.
 """
+GROUPS = ("dataset", "model", "optimizer", "schedule", "logger", "experiment", "sweep", "template")
+Told = tuple[str | None, str, str]
 TITLES = {
     "train": "Training: `train.py`, `cleangpt train`",
     "sample": "Sampling: `sample.py`, `cleangpt sample`",
@@ -46,7 +49,9 @@ TITLES = {
 
 
 def page() -> str:
-    parts = [HEAD]
+    parts = [HEAD, "## Groups and presets\n"]
+    for group in GROUPS:
+        parts += [f"### `{group}=`\n", _options(Path(composition.CONF) / group)]
     for verb, schema in SCHEMAS.items():
         parts.append(f"## {TITLES[verb]}\n")
         if issubclass(schema, Config) and schema is not Config:
@@ -57,42 +62,56 @@ def page() -> str:
     return "\n".join(parts)
 
 
+def _options(folder: Path) -> str:
+    """List the files of a group, each with the lines that stand at its head."""
+    rows = ["| option | |", "| --- | --- |"]
+    for path in sorted(folder.glob("*.yaml")):
+        lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+        said = " ".join(line.removeprefix("#").strip() for line in lines if not line.startswith("# @package"))
+        rows.append(f"| `{path.stem}` | {_cell(said)} |")
+    return "\n".join(rows) + "\n"
+
+
 def _tables(verb: str, schema: type[Section]) -> Iterator[tuple[str, str]]:
-    """Make a table of each section of a program; of what a choice decides, one for each choice with keys of its own."""
+    """Make a table of each section of a program; of what a choice decides, one for each choice.
+
+    The first choice has all its keys; another one those that it alone has, or that have another value or meaning there.
+    """
     inherited = Config.model_fields if schema is not Config and issubclass(schema, Config) else {}
     own = {name: field for name, field in schema.model_fields.items() if name not in inherited}
     data = composition.defaults(verb)
     every = keys(schema, data)
     alone = {key: every[key] for key in own if key in every}
     if alone:
-        yield "", _table(alone, leaves(data))
+        yield "", _table(alone, data)
     for name in own:
         if name in alone:
             continue
-        told: dict[str, tuple[str | None, str]] = {}
+        first: dict[str, Told] = {}
         for choice in _choices(name, schema) or [None]:
             there = composition.defaults(verb, choice) if choice else data
-            fields = {
-                key: field
-                for key, field in keys(schema, there).items()
-                if key.startswith(f"{name}.") and told.get(key) != _said(field)
-            }
+            fields = {key: field for key, field in keys(schema, there).items() if key.startswith(f"{name}.")}
             if choice:
-                fields.pop(f"{name}.name")
-            told |= {key: _said(field) for key, field in fields.items()}
-            if fields:
-                yield f"`{choice or name}`", _table(fields, leaves(there))
+                del fields[f"{name}.name"]
+            told = {key: (field.description, expected(field), _value(key, there)) for key, field in fields.items()}
+            shown = {key: field for key, field in fields.items() if first.get(key) != told[key]}
+            table = _table(shown, there)
+            if same := [key for key in fields if key not in shown]:
+                table += f"\nAs with `{_choices(name, schema)[0]}`: {', '.join(f'`{key}`' for key in same)}.\n"
+            yield f"`{choice or name}`", table
+            first = first or told
     if schema is Config:
-        yield "Sweeps: `hydra.launcher`, `hydra.sweeper`", _table(settings.help_keys(), _of_sweeps())
+        yield "Sweeps: `hydra.launcher`, `hydra.sweeper`", _table(settings.help_keys(), _stored("processes", "grid"))
+        slurm = {f"hydra.launcher.{key}": field for key, field in keys(settings.Submitit).items() if key != "name"}
+        yield "Sweeps on Slurm: `hydra/launcher=submitit_slurm`", _table(slurm, _stored("submitit_slurm", "grid"))
 
 
-def _of_sweeps() -> dict[str, typing.Any]:
+def _stored(launcher: str, sweeper: str) -> dict[str, typing.Any]:
     found: dict[str, typing.Any] = {}
-    for part, name in (("launcher", "processes"), ("sweeper", "grid")):
+    for part, name in (("launcher", launcher), ("sweeper", sweeper)):
         text = (Path(composition.CONF) / "hydra" / part / f"{name}.yaml").read_text(encoding="utf-8")
-        values = {key: value for key, value in yaml.safe_load(text).items() if key != "defaults"}
-        found |= leaves({"hydra": {part: values}})
-    return found
+        found[part] = {key: value for key, value in yaml.safe_load(text).items() if key != "defaults"}
+    return {"hydra": found}
 
 
 def _choices(name: str, schema: type[Section]) -> list[str]:
@@ -106,16 +125,26 @@ def _choices(name: str, schema: type[Section]) -> list[str]:
     return found
 
 
-def _said(field: FieldInfo) -> tuple[str | None, str]:
-    return field.description, expected(field)
-
-
-def _table(fields: dict[str, FieldInfo], values: dict[str, typing.Any]) -> str:
-    rows = ["| key | value in conf/ | may be | meaning |", "| --- | --- | --- | --- |"]
+def _table(fields: dict[str, FieldInfo], data: dict[str, typing.Any]) -> str:
+    rows = ["| key | default | type | meaning |", "| --- | --- | --- | --- |"]
     for key, field in fields.items():
-        cells = (f"`{key}`", f"`{_word(values.get(key))}`", expected(field), field.description or "")
-        rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        value = _value(key, data)
+        cells = (f"`{key}`", f"`{value}`" if value else "", expected(field), field.description or "")
+        rows.append(f"| {' | '.join(map(_cell, cells))} |")
     return "\n".join(rows) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _value(key: str, data: typing.Any) -> str:
+    """Write the value of a key; of a section that is null, nothing."""
+    for part in key.split("."):
+        if data is None:
+            return ""
+        data = data[part]
+    return _word(data)
 
 
 def _word(value: typing.Any) -> str:

@@ -7,14 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from started import pages
 from started.programs import ROOT, environment
 
 from cleangpt.basics import verbs
+from cleangpt.basics.schema import leaves
 from docs import keys, pictures, recipes
 
 # Those whose commands together take a few seconds; `make test-slow` runs all.
-QUICK = ("resume.md", "sampling.md", "security.md", "decisions.md")
+QUICK = ("resume.md", "sampling.md", "security.md")
 GUIDE = [page for page in pages.PAGES if page.name not in pages.BUILDING]
 
 
@@ -42,11 +44,15 @@ def test_the_commands_run_one_after_the_other(tmp_path, page):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in GUIDE if page.name not in QUICK], ids=title)
-def test_the_longer_commands_run_one_after_the_other(tmp_path, page):
-    if re.search("dataset=shakespeare|experiment=shakespeare", "\n".join(pages.of_programs(page))):
-        small_shakespeare(tmp_path)
-    run_all(page, tmp_path)
+def test_the_whole_guide_runs_in_one_folder_page_by_page(tmp_path):
+    site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    order = [ROOT / "README.md", *(ROOT / "docs" / name for name in re.findall(r": (\S+\.md)$", site, re.MULTILINE))]
+    order = [page for page in order if page in GUIDE]
+    assert len(order) == len(GUIDE)
+    small_shakespeare(tmp_path)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    for page in order:
+        run_all(page, tmp_path)
 
 
 def small_shakespeare(folder: Path) -> None:
@@ -55,13 +61,20 @@ def small_shakespeare(folder: Path) -> None:
     pages.run("python data/prepare.py dataset=shakespeare_char dataset.source=plays.txt", folder)
 
 
-@pytest.mark.parametrize("page", GUIDE, ids=title)
+FENCES = {"bash", "text", "yaml", "python", "toml"}
+
+
+@pytest.mark.parametrize("page", pages.PAGES, ids=title)
 def test_a_page_begins_with_a_command(page):
-    if page.name == "README.md":
+    text = page.read_text(encoding="utf-8")
+    opened = re.findall(r"^ *(?:```|~~~)(.*)$", text, re.MULTILINE)[::2]
+    assert set(opened) <= FENCES, "tests find commands in these alone"
+    if page.name in ("README.md", *pages.BUILDING):
         return
-    head, fence, _ = page.read_text(encoding="utf-8").partition("\n```")
+    head, fence, rest = text.partition("\n```")
     assert fence, page
     assert len(head.splitlines()) < 12
+    assert re.match(r"bash\n(make|python|torchrun|cleangpt) |python\nimport cleangpt\n", rest), rest[:40]
 
 
 def test_the_guide_has_every_program():
@@ -83,6 +96,44 @@ def test_the_reference_explains_every_key():
         if verb == "prepare":
             every = [key for key in every if key in keys.keys(schema, keys.composition.defaults(verb, "dataset=text"))]
         assert [key for key in every if f"| `{key}` |" not in told] == [], verb
+
+
+@pytest.mark.parametrize("choice", ["dataset=text", "dataset=copy", "model=llama", "model=lstm", "optimizer=muon"])
+def test_the_reference_has_the_defaults_of_each_choice(choice):
+    page, group = keys.PAGE.read_text(encoding="utf-8"), choice.partition("=")[0]
+    told = page.partition(f"### `{choice}`\n")[2].partition("\n### ")[0]
+    rows = dict(re.findall(r"^\| `([\w.]+)` \| (?:`(.*?)`)? \|", told, re.MULTILINE))
+    same = re.findall(r"`([\w.]+)`", told.partition("As with")[2])
+    values = leaves({group: keys.composition.defaults("train", choice)[group]})
+    del values[f"{group}.name"]
+    told_below = {key.rpartition(".")[0] for key in rows}  # of a section that is null
+    assert {*rows, *same, *told_below} >= set(values)
+    there = {key: value for key, value in values.items() if key in rows and not isinstance(value, list)}
+    assert {key: yaml.safe_load(rows[key]) for key in there} == pytest.approx(there)
+
+
+PLAIN_KEY = re.compile(r"^([a-z_]+(?:\.[a-z_0-9]+)+)=")
+COMMAND = re.compile(r"^(?:python|torchrun|cleangpt) [^<…]*$")
+
+
+@pytest.mark.parametrize("page", GUIDE, ids=title)
+def test_what_stands_in_a_line_is_right_too(tmp_path, monkeypatch, page):
+    """Commands and keys in running text, and commands that no test runs, since they need a network or several nodes."""
+    monkeypatch.chdir(tmp_path)
+    text = page.read_text(encoding="utf-8")
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    inline = [" ".join(words.split()) for words in re.findall(r"`([^`]+)`", prose)]
+    known = {key for schema in keys.SCHEMAS.values() for key in keys.keys(schema)} | set(keys.settings.help_keys())
+    known |= {f"hydra.launcher.{key}" for key in keys.keys(keys.settings.Submitit)}
+    named = [found[1] for words in inline if (found := PLAIN_KEY.match(words))]
+    of_theirs = ("hydra.", "ask.", "trainer.", "data.", "schedule.", "template.", "dataset.sets", "train.stop_when")
+    assert [key for key in named if key not in known and not key.startswith(of_theirs)] == []
+    in_text = [line for block in re.findall(r"```text\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    told = [words for words in (*inline, *in_text) if COMMAND.match(words)]
+    told = [words for words in told if any(script in words.split() for script in verbs.SCRIPTS.values())]
+    told = [words for words in told if not any(word.endswith((".py", "N")) for word in words.split()[-1:])]
+    refused = {command: found for command in told if (found := pages.mistakes(command))}
+    assert refused == {}
 
 
 def test_make_has_the_targets_that_are_named():
@@ -119,8 +170,9 @@ def test_the_readme_is_short():
 
 
 @pytest.mark.slow
-def test_the_python_of_the_library_page_runs(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "library.md").read_text(encoding="utf-8"), re.DOTALL)
+def test_the_python_of_the_readme_and_the_library_page_runs(tmp_path):
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "README.md", ROOT / "docs" / "library.md")]
+    blocks = [block for text in texts for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(blocks)],
         cwd=tmp_path,
@@ -133,7 +185,6 @@ def test_the_python_of_the_library_page_runs(tmp_path):
     assert "4 runs: 4 completed. 2 settings." in done.stdout
 
 
-@pytest.mark.slow
 def test_the_site_builds_and_fetches_nothing(tmp_path):
     pytest.importorskip("mkdocs")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]

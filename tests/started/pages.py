@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -36,9 +37,9 @@ def of_programs(page: Path) -> list[str]:
 
 def lay_out(page: Path, folder: Path) -> None:
     """Put there what the commands of a page read."""
-    (folder / "README.md").write_bytes((ROOT / "README.md").read_bytes())
+    shutil.copy(ROOT / "README.md", folder)
     for name, content in re.findall(r"```yaml\n# (\S+)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
-        (folder / name).parent.mkdir(parents=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
 
 
