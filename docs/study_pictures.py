@@ -85,7 +85,7 @@ def backwards() -> None:
 
 def _digits(runs: list[cleangpt.Run]) -> None:
     """Draw which digit is right when, given the right tokens before it: the median over the seeds."""
-    figure, axes = _figure(2, sharey=True, height=2.7)
+    figure, axes = _figure(2, height=2.7)
     for axis, (order, same) in zip(axes, by(runs, lambda run: run.config.dataset.reversed).items(), strict=True):
         tables = [_positions(run) for run in same]
         steps = sorted(set.intersection(*(set(table) for table in tables)))
@@ -95,12 +95,16 @@ def _digits(runs: list[cleangpt.Run]) -> None:
             range(len(steps) + 1), range(len(places) + 1), shares, vmin=0, vmax=100, cmap="viridis"
         )
         axis.set_xticks([n + 0.5 for n in range(0, len(steps), 2)], [str(step) for step in steps[::2]], rotation=60)
-        axis.set_yticks([n + 0.5 for n in range(len(places))], [f"digit {n + 1} ({p})" for n, p in enumerate(places)])
+        axis.set_yticks([n + 0.5 for n in range(len(places))], [_power(place) for place in places])
         axis.set(title=ORDERS[order][0], xlabel="optimizer step")
         axis.invert_yaxis()
-    axes[0].set_ylabel("in the order of writing")
+    axes[0].set_ylabel("digits, in the order of writing")
     figure.colorbar(picture, ax=axes, label="right, given those before, %")
     _save(figure, "backwards_digits.png")
+
+
+def _power(place: str) -> str:
+    return {"10^0": "units", "10^1": "tens", "10^2": "hundreds", "10^3": "thousands"}[place]
 
 
 def _positions(run: cleangpt.Run) -> dict[int, dict[str, float]]:
@@ -179,6 +183,7 @@ ARMS = {
     "flat_growing": "1 growing to 7, constant lr",
     "flat_four": "4, constant lr",
 }
+RATES = (0.0025, 0.005, 0.01, 0.02)
 TASKS = {"adder": "three-digit sums", "shakespeare": "Shakespeare"}
 
 
@@ -190,6 +195,8 @@ def schedules() -> None:
             if rates:
                 _arm(axis, f"{task}, {name}", name, colour, rates)
         axis.set(title=title, xlabel="learning rate", xscale="log", yscale="log" if task == "adder" else "linear")
+        axis.set_xticks(RATES, [f"{rate:g}" for rate in RATES], minor=False)
+        axis.minorticks_off()
     axes[0].set_ylabel("validation loss at the end")
     axes[1].legend(frameon=False, fontsize=7.5)
     if axes[0].lines and axes[1].lines:
