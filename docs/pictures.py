@@ -85,6 +85,7 @@ def _scenes(screens: dict[str, list[Rows]]) -> Iterator[tuple[Any, float]]:
     heat = _opened(RUNS / "coupled" / "score", "*grid*lengths.png")
     report = Image.open(PICTURES / "report.png").convert("RGB").crop((0, 0, 1180, 940))
     asked, compared = f"python eval/score.py run=latest '{GRID}'", "python eval/report.py runs=outputs/sweeps/tour"
+    yield _beside(_typed("make train", screens["train"][-1]), heat), 1.0  # what is seen where nothing moves
     yield from _scene("make train", screens["train"], 26, 2.5)
     yield from _scene(asked, screens["score"], 3, 1.0)
     yield _beside(_typed(asked, screens["score"][-1]), heat), 4
