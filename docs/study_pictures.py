@@ -124,36 +124,33 @@ def _positions(run: cleangpt.Run) -> dict[int, dict[str, float]]:
 
 
 def grokking() -> None:
-    runs = finished("grokking/shares", "grokking/decay")
-    if not runs:
+    shares = by(finished("grokking/shares"), lambda run: round(100 * (0.9 - run.config.dataset.test_fraction)))
+    decays = by(finished("grokking/decay"), lambda run: run.config.optimizer.weight_decay)
+    if not (shares and decays):
         return
-    found = by(runs, _share_and_decay)
-    for (share, decay), same in found.items():
+    of_shares = {f"{share}% of the pairs": same for share, same in shares.items()}
+    of_decays = {f"weight decay {decay:g}": same for decay, same in decays.items()}
+    for name, same in (of_shares | of_decays).items():
         known, half, understood = (
             spread([arrival(run, name, bound) for run in same])
             for name, bound in (("train/accuracy", 0.99), ("val/accuracy", 0.5), ("val/accuracy", 0.99))
         )
         last = spread([100 * run.summary["val/accuracy"] for run in same], 1)
         print(
-            f"grokking, {share}% of the pairs, weight decay {decay:g}, {len(same)} seeds: training 99% at step "
-            f"{known}; validation 50% at {half}; 99% at {understood}; at the end {last}%"
+            f"grokking, {name}, {len(same)} seeds: training 99% at step {known}; validation 50% at {half}; "
+            f"99% at {understood}; at the end {last}%"
         )
     figure, axes = _figure(3)
-    _learned(axes[0], {f"{share}% of the pairs": same for (share, decay), same in found.items() if decay == 1})
-    decays = {f"weight decay {decay:g}": same for (share, decay), same in found.items() if share == 40}
-    _learned(axes[1], decays)
-    for colour, (name, same) in zip(COLOURS, decays.items(), strict=False):
+    _learned(axes[0], of_shares)
+    _learned(axes[1], of_decays)
+    for colour, (name, same) in zip(COLOURS, of_decays.items(), strict=False):
         for run in same:
             axes[2].plot(*_norms(run), color=colour, lw=1.1, label=name if run is same[0] else None)
     axes[0].set(title="share of the pairs, weight decay 1", ylabel="exact match, %")
     axes[1].set(title="weight decay, 40% of the pairs")
-    axes[2].set(title="norm of all weights, 40% of the pairs", xlabel="optimizer step", yscale="log", xscale="log")
+    axes[2].set(title="norm of all weights, 40% of the pairs", xlabel="optimizer step", xscale="log")
     axes[2].legend(frameon=False, fontsize=8)
     _save(figure, "grokking.png")
-
-
-def _share_and_decay(run: cleangpt.Run) -> tuple[int, float]:
-    return round(100 * (0.9 - run.config.dataset.test_fraction)), run.config.optimizer.weight_decay
 
 
 def _norms(run: cleangpt.Run) -> tuple[list[int], list[float]]:
