@@ -33,6 +33,9 @@ class RunDir:
         self.profile = self.path / "profile"
         self.card = self.path / "card.md"
         self.score = self.path / "score"
+        self.samples = self.path / "samples.jsonl"
+        self.alive = self.path / "alive"  # while it is trained
+        self.stop = self.path / "stop"  # what asks it to end
 
     def holds_a_run(self) -> bool:
         return self.config.exists() or self.metrics.exists() or self.snapshots.exists()

@@ -12,6 +12,7 @@ from cleangpt.basics.schema import leaves, parse
 from cleangpt.config.command_line import literally, split
 from cleangpt.config.experiment import Config, Imported
 from cleangpt.config.programs import ScoreConfig
+from cleangpt.disk import alive
 from cleangpt.disk.rundir import Opened, RunDir, find, read_config, read_metrics
 from cleangpt.library import shown, starting
 from cleangpt.library.answers import Answer, NextTokens, Speaker, Text
@@ -69,12 +70,12 @@ class Run:
 
     @property
     def status(self) -> str:
-        """Say how it ended: completed, early_stopped, stopped, failed; or unfinished, imported, missing."""
+        """Say how it stands: running, completed, early_stopped, stopped, failed, cut_off; or imported, missing."""
         if not self.path.exists():
             return "missing"
         if not self._dir.metrics.exists() and not self._dir.summary.exists():
             return "imported"
-        return str(self.summary.get("status", "unfinished"))
+        return alive.status(self._dir, self.summary.get("status"))
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -38,6 +38,11 @@ class Stop:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def ask(self) -> None:
+        """Ask to stop as SIGTERM does."""
+        if not self.number:
+            self.number, self._asked_at = signal.SIGTERM, time.monotonic()
+
     def _asked(self, number: int, _frame: object) -> None:
         repeated = number == signal.SIGINT and self.number == signal.SIGINT
         if repeated and ("RANK" not in os.environ or time.monotonic() - self._asked_at > self.MOMENT):

@@ -20,7 +20,7 @@ from cleangpt.basics.schema import leaves
 from cleangpt.basics.shown import visible, visible_in
 from cleangpt.basics.words import counted
 from cleangpt.config.command_line import split
-from cleangpt.disk import alike, migrations
+from cleangpt.disk import alike, alive, migrations
 from cleangpt.disk.rundir import LATEST, RunDir, latest
 from cleangpt.report import columns
 from cleangpt.report.columns import Column
@@ -36,7 +36,7 @@ class Run:
 
     path: Path
     name: str = ""  # below the folder that all runs have in common
-    status: str = "unreadable"  # or unfinished (no summary yet), or as summary.json says
+    status: str = "unreadable"  # or running, cut_off, or as summary.json says
     notes: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)  # by dotted key
     overrides: dict[str, str] = field(default_factory=dict)  # what its command line set
@@ -194,7 +194,7 @@ def read_run(path: Path, curves: Sequence[str] = ()) -> Run:
     run, place = Run(path), RunDir(path)
     try:
         run.config = dotted(migrations.to_today(_read(place.config)))
-        run.status = "unfinished"
+        run.status = alive.status(place, None)
     except FileNotFoundError:
         run.notes.append("config.json is not there: the run failed before it began, or its folder is not complete.")
     except (OSError, ValueError) as error:
@@ -233,20 +233,23 @@ def _read_record(run: Run, place: RunDir) -> None:
 
 def _read_summary(run: Run, place: RunDir) -> None:
     """Read how a run ended, if it has. A summary of an earlier part of a run that went on since is not its end."""
-    logged, status = run.step, "unfinished"
+    logged, status = run.step, alive.status(place, None)
     try:
         summary = _read(place.summary)
         ended = summary.get("step")
         if logged is not None and _is_number(ended) and logged > ended:
             how = str(summary.get("status", status)).replace("_", " ")
             run.notes.append(f"It went on after it {how} at step {ended}.")
+        elif status == "running":
+            run.notes.append(f"It runs on from step {ended}.")
         else:
             run.summary, status = summary, str(summary.get("status", status))
             run.notes += [str(summary["error"])] if summary.get("error") else []
     except FileNotFoundError:
         if place.metrics.exists():
             written = time.strftime("%Y-%m-%d %H:%M", time.localtime(place.metrics.stat().st_mtime))
-            run.notes.append(f"No summary yet: it runs, or was cut off. Its last line is of {written}.")
+            how = "It is being trained" if status == "running" else "It was cut off: a crash, a kill or a power cut"
+            run.notes.append(f"{how}. Its last line is of {written}.")
     except (OSError, ValueError) as error:
         run.notes.append(f"summary.json can't be read, so how it ended is unknown: {error}.")
     if run.config or status == "failed":

@@ -207,7 +207,7 @@ def _notes(found: Comparison) -> list[str]:
             if value is None or not math.isfinite(value):
                 what = "has no" if value is None else "ended without a finite"
                 notes.append(f"{run.name} {what} {found.metric.name}, and is left out of the mean.")
-    if cut := [f"{run.name} ({run.status})" for run in found.runs if run.config and not run.is_finished]:
+    if cut := [f"{run.name} ({run.ended})" for run in found.runs if run.config and not run.is_finished]:
         which = "Not of these, which are in the table of runs"
         notes.append(f"Means, intervals and effects are of runs that finished. {which}: {'; '.join(cut)}.")
     return notes

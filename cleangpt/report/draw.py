@@ -124,7 +124,7 @@ def curves(found: Comparison, metric: Metric) -> Curves | None:
             if not runs[0].is_finished:
                 axis.plot(places, line.mean * scale, linewidth=1, linestyle=(0, (4, 2)), **look)
                 last = np.flatnonzero(np.isfinite(line.mean))[-1:]
-                if runs[0].status != "unfinished" and len(last):
+                if runs[0].status != "running" and len(last):
                     axis.plot(places[last], line.mean[last] * scale, "x", **look)
                 continue
             if len(runs) > 1:

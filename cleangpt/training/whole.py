@@ -17,7 +17,7 @@ from cleangpt.config.asked import Asked
 from cleangpt.config.cli import FAILED
 from cleangpt.config.experiment import Config, resolve
 from cleangpt.corpus.store import NotPrepared
-from cleangpt.disk import alike, migrations, record, snapshot
+from cleangpt.disk import alike, alive, migrations, record, snapshot
 from cleangpt.disk.rundir import RunDir, point_latest_to, read_config, refuse_links_outside, writable, write_config
 from cleangpt.hf import pretrained
 from cleangpt.machine import device, distributed, process, session
@@ -59,6 +59,7 @@ def train(asked: Asked[Config], run: RunDir, resume: Path | None, began: float) 
             optim.freeze(model, config.train.freeze)
             distributed.from_main(lambda: _begin_log(run))
             tracker = Tracker(run, config.logger, config.train.steps, speaks=world.is_main)
+            living = alive.Alive(run, stop.ask) if world.is_main else None
             trainer = Trainer(config, task, model, compute, world, run, tracker, stop, began)
             try:
                 for complaint in complaints:
@@ -70,6 +71,8 @@ def train(asked: Asked[Config], run: RunDir, resume: Path | None, began: float) 
             finally:
                 trainer.writer.close()
                 tracker.close()
+                if living is not None:
+                    living.close()
                 del trainer
 
 

@@ -111,26 +111,26 @@ def test_every_state_of_a_run_is_told_and_none_is_dropped(tmp_path):
     make(tmp_path / "8", 1.0, status="early_stopped", seed=8)
     (tmp_path / "8" / "metrics.jsonl").write_text('{"step": 10, "val/loss": 3}\nbroken\n')
     found = compared(tmp_path)
-    states = ["completed", "stopped", "unfinished", "failed", "unreadable", "unfinished", "failed", "early_stopped"]
+    states = ["completed", "stopped", "cut_off", "failed", "unreadable", "cut_off", "failed", "early_stopped"]
     assert [run.status for run in found.runs] == states
     assert [run.name for run in found.runs] == ["0", "1", "2", "3", "4", "5", "7", "8"]
     said = "\n".join(words.remarks(found))
     for sentence in (
-        "2 (unfinished): No summary yet",
+        "2 (cut off): It was cut off",
         "3 (failed): loss is nan",
         "4 (unreadable): config.json can't be read",
-        "5 (unfinished): It went on after it stopped at step 10.",
+        "5 (cut off): It went on after it stopped at step 10.",
         "7 (failed): config.json is not there",
         "out of memory",
         "8 (early stopped): 1 line of metrics.jsonl can't be read.",
         "job 6 of its 9 left no run: refused, removed, or not begun.",
-        "1 (stopped); 2 (unfinished); 3 (failed); 5 (unfinished)",
+        "1 (stopped); 2 (cut off); 3 (failed); 5 (cut off)",
     ):
         assert sentence in said
     assert [cells[0].text for cells in tables.of_runs(found).rows] == [run.name for run in found.runs]
     (group,) = found.groups
     assert [run.name for run in group.finished] == ["0", "8"]
     assert mean_of(found, group) == (2, 2.0)
-    assert "8 runs: 1 completed, 1 stopped, 2 unfinished, 2 failed, 1 unreadable, 1 early stopped" in words.statuses(
+    assert "8 runs: 1 completed, 1 stopped, 2 cut off, 2 failed, 1 unreadable, 1 early stopped" in words.statuses(
         found
     )

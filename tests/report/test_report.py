@@ -169,7 +169,7 @@ def test_runs_that_have_nothing_yet_are_still_a_report(tmp_path):
     text = ""
     for path in write.write(compared(tmp_path), tmp_path / "out", None):
         text += path.read_text() if path.suffix != ".png" else ""
-    assert "unfinished" in text
+    assert "cut off" in text
     assert "unreadable" in text
 
 
