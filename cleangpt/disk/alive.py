@@ -1,7 +1,7 @@
 """A run that is trained says so, and can be asked to stop, by two files in its directory.
 
-`alive` names the process and is touched every ten seconds, so whoever shares the disk sees that it lives. A file `stop`,
-whatever is in it, asks the training to save and end, as SIGTERM does.
+`alive` names the process and is touched every ten seconds, so whoever shares the disk sees that it lives. A file
+`stop`, whatever is in it, asks the training to save and end, as SIGTERM does.
 """
 
 import contextlib

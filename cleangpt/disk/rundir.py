@@ -123,6 +123,16 @@ def read_row(line: bytes) -> dict[str, Any] | None:
     return row if finite else None
 
 
+def read_step(line: bytes) -> int | None:
+    """Read which step a line of JSON is about; None where it is no such line."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    step = row.get("step") if isinstance(row, dict) else None
+    return step if type(step) is int and step >= 0 else None
+
+
 def write_config(path: Path, config: Config | Imported) -> None:
     files.write_json(path, migrations.stamped(config.model_dump(mode="json")))
 

@@ -8,7 +8,7 @@ problem, and `Judge.decode` is there to prove it.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +30,13 @@ CACHED = 1 << 19  # numbers of an activation that a core keeps at hand; four tim
 LOGITS_AT_ONCE = 1 << 26
 HAIR = 1e-4  # of a logit: ten times what the order of float32 sums was seen to change
 WORTH_SHARING = 0.9  # of the tokens may be left to read, where some are read once for many rows
+
+
+class Shown(NamedTuple):
+    """A sample with what the model made of it: as a line for a person, and by name."""
+
+    line: str
+    parts: dict[str, Any]
 
 
 class Judge:

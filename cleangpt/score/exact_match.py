@@ -13,7 +13,7 @@ import numpy as np
 from cleangpt.basics.seeds import scramble
 from cleangpt.score import asking, layout
 from cleangpt.score.asking import Ask
-from cleangpt.score.evaluate import ALONE, Judge, Watch, wilson
+from cleangpt.score.evaluate import ALONE, Judge, Shown, Watch, wilson
 from cleangpt.tasks.contract import AT_ONCE, COMPLETE, Batch, Question, TaskWithAnswers
 from cleangpt.terminal import patience
 from cleangpt.tokens.tokenizers import smallest_type
@@ -307,7 +307,12 @@ def _answers(task: TaskWithAnswers, judge: Judge, batch: Batch) -> list[tuple[Qu
     return list(zip(task.questions(batch), given, strict=True))
 
 
-def show(task: TaskWithAnswers, judge: Judge, count: int) -> list[str]:
-    """Write a few samples with the model's answers, a line each."""
+def show(task: TaskWithAnswers, judge: Judge, count: int) -> list[Shown]:
+    """Answer a few problems of validation."""
     batch = task.batch("val", np.arange(min(count, task.val_size)))
-    return [question.verdict(given) for question, given in _answers(task, judge, batch)]
+    shown = []
+    for question, given in _answers(task, judge, batch):
+        right, said = question.read(question.right), question.read(given)
+        parts = {"question": question.text, "given": said, "right": right, "correct": question.is_right(given)}
+        shown.append(Shown(question.verdict(given), parts))
+    return shown

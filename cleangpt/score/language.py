@@ -10,7 +10,7 @@ import torch
 
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.seeds import Permutation
-from cleangpt.score.evaluate import ALONE, Judge, Watch
+from cleangpt.score.evaluate import ALONE, Judge, Shown, Watch
 from cleangpt.tasks.contract import Task
 from cleangpt.terminal import patience
 from cleangpt.terminal.narrow import Table
@@ -100,7 +100,7 @@ def _by_place(places: np.ndarray) -> list[dict[str, Any]]:
     ]
 
 
-def show(task: Task, judge: Judge, count: int) -> list[str]:
+def show(task: Task, judge: Judge, count: int) -> list[Shown]:
     """Write how the model goes on from the beginning of some windows of validation."""
     length = task.sequence_length
     prompt = max(1, min(SHOWN_PROMPT, length // 2))
@@ -109,12 +109,15 @@ def show(task: Task, judge: Judge, count: int) -> list[str]:
     tokens = np.asarray(torch.as_tensor(task.batch("val", index).inputs).cpu())[:, :prompt]
     written = judge.decode(tokens, max(1, min(SHOWN, length - prompt)))
     rows = zip(tokens.tolist(), written.tolist(), strict=True)
-    return [f"{_line(task, begun)} ▸ {_line(task, rest)}" for begun, rest in rows]
+    shown = []
+    for begun, rest in ((_text(task, begun), _text(task, rest)) for begun, rest in rows):
+        line = f"{begun} ▸ {rest}".replace("\n", "⏎")
+        shown.append(Shown(line, {"prompt": begun, "text": rest}))
+    return shown
 
 
-def _line(task: Task, tokens: list[int]) -> str:
-    known = [token for token in tokens if token < task.tokenizer.vocab_size]
-    return task.tokenizer.decode(known).replace("\n", "⏎")
+def _text(task: Task, tokens: list[int]) -> str:
+    return task.tokenizer.decode([token for token in tokens if token < task.tokenizer.vocab_size])
 
 
 def tables(task: Task, score: dict[str, Any]) -> list[Table]:

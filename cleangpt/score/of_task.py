@@ -6,7 +6,7 @@ from typing import Any
 
 from cleangpt.basics import files
 from cleangpt.score import exact_match, language, layout
-from cleangpt.score.evaluate import ALONE, Judge, Watch
+from cleangpt.score.evaluate import ALONE, Judge, Shown, Watch
 from cleangpt.tasks.contract import Task
 from cleangpt.terminal.narrow import Table
 
@@ -40,8 +40,8 @@ def headline(task: Task, score: dict[str, Any]) -> dict[str, Any]:
     return {name: score[name] for name in names} | sets
 
 
-def show(task: Task, judge: Judge, count: int) -> list[str]:
-    """Write a few samples with the model's answers, a line each."""
+def show(task: Task, judge: Judge, count: int) -> list[Shown]:
+    """Have the model answer, or go on from, a few samples of validation."""
     return _scorer(task).show(task, judge, count)
 
 

@@ -342,8 +342,10 @@ class Trainer:
         words += ["(best so far)"] if state.best_step == state.step else []
         self.tracker.say(f"step {state.step}: {'  '.join(words)}")
         if self.config.logger.samples and self.world.is_main:
-            shown = [f"    {text}" for text in of_task.show(self.task, self.judge, self.config.logger.samples)]
-            self.tracker.say(("" if sum(map(len, shown)) <= NARROW else "\n").join(shown))
+            shown = of_task.show(self.task, self.judge, self.config.logger.samples)
+            lines = [f"    {sample.line}" for sample in shown]
+            self.tracker.say(("" if sum(map(len, lines)) <= NARROW else "\n").join(lines))
+            self.tracker.samples(state.step, [sample.parts for sample in shown])
         return scores
 
     def _is_better(self, scores: dict[str, float], best: dict[str, float]) -> bool:

@@ -21,7 +21,7 @@ from rich.text import Text
 from cleangpt.basics import files
 from cleangpt.basics.words import abbreviated
 from cleangpt.config.experiment import Config, LoggerConfig
-from cleangpt.disk.rundir import RunDir, read_metrics, writable
+from cleangpt.disk.rundir import RunDir, read_metrics, read_step, writable
 from cleangpt.terminal import patience, streams
 from cleangpt.terminal.console import Console
 from cleangpt.terminal.patience import duration
@@ -103,6 +103,8 @@ class Tracker:
             kept = [json.dumps(row) + "\n" for row in read_metrics(self.run.metrics) if row["step"] <= step]
             files.write_text(self.run.metrics, "".join(kept))
             self.metrics_file = files.append_bytes(self.run.metrics)
+            if self.run.samples.exists():
+                self._forget_samples(step)
         if self.bar:
             self.bar.update(self.task, completed=step)
             self.bar.start()
@@ -164,6 +166,18 @@ class Tracker:
             except (FileNotFoundError, NotADirectoryError):
                 self.gone = True
         return self.speaks and self.gone
+
+    def samples(self, step: int, rows: list[dict[str, Any]]) -> None:
+        """Keep what a model made of a few samples in samples.jsonl. What a full disk does not take is left out."""
+        if self.speaks and rows:
+            lines = "".join(json.dumps({"step": step, **row}, ensure_ascii=False) + "\n" for row in rows)
+            with contextlib.suppress(OSError), files.append_text(self.run.samples) as file:
+                file.write(lines)
+
+    def _forget_samples(self, step: int) -> None:
+        """Leave out what was shown behind this step, and a line that was being written when the run died."""
+        kept = [line for line in self.run.samples.read_bytes().split(b"\n") if (read_step(line) or step + 1) <= step]
+        files.replace(self.run.samples, lambda file: file.write(b"".join(line + b"\n" for line in kept)))
 
     def sync(self) -> None:
         """Have the disk hold the metrics, before a snapshot says that this step was made."""

@@ -34,7 +34,8 @@ def wait_for(what, seconds=120):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_file_stops_a_training_that_says_it_lives(tmp_path, processes):
     run = RunDir(tmp_path / "run")
-    process = start([sys.executable, ROOT / "train.py", *ENDLESS, f"processes={processes}"], tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, ROOT / "train.py", *ENDLESS, f"processes={processes}"]
+    process = start(command, tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: run.metrics.exists() and run.metrics.stat().st_size)
     assert alive.status(run, "stopped") == "running", "whatever an earlier part says"
     alive.ask_to_stop(run)

@@ -131,6 +131,4 @@ def test_every_state_of_a_run_is_told_and_none_is_dropped(tmp_path):
     (group,) = found.groups
     assert [run.name for run in group.finished] == ["0", "8"]
     assert mean_of(found, group) == (2, 2.0)
-    assert "8 runs: 1 completed, 1 stopped, 2 cut off, 2 failed, 1 unreadable, 1 early stopped" in words.statuses(
-        found
-    )
+    assert "8 runs: 1 completed, 1 stopped, 2 cut off, 2 failed, 1 unreadable, 1 early stopped" in words.statuses(found)

@@ -168,7 +168,7 @@ def test_a_task_that_says_only_what_it_must_is_scored(method):
     assert score["wrong"] == [{"question": "1100", "right": "0", "given": "1", "correct": False}]
     assert task.more_is_better == ("accuracy",)
     assert of_task.headline(task, score) == {"accuracy": 15 / 16, "problems": 16}
-    assert of_task.show(task, knows(task), 2) == ["0000 = 0 ✓", "1000 = 1 ✓"]
+    assert [shown.line for shown in of_task.show(task, knows(task), 2)] == ["0000 = 0 ✓", "1000 = 1 ✓"]
 
 
 def test_samples_without_answers_are_scored_by_their_loss():

@@ -259,7 +259,7 @@ def test_processes_share_all_samples_without_overlap(size, count):
 def test_a_few_answers_are_shown_with_their_verdicts():
     task = arithmetic(digits=2)
     a, b = (values.tolist() for values in task.pairs("val", np.arange(3)))
-    lines = of_task.show(task, rote(task, {(a[1], b[1]): "120\n"}), 3)
+    lines = [shown.line for shown in of_task.show(task, rote(task, {(a[1], b[1]): "120\n"}), 3)]
     assert lines[0] == f"{a[0]}+{b[0]} = {a[0] + b[0]} ✓"
     assert lines[1] == f"{a[1]}+{b[1]} = 21 ✗ it is {a[1] + b[1]}"
     assert lines[2] == f"{a[2]}+{b[2]} = {a[2] + b[2]} ✓"
