@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ExportConfig,
         PrepareConfig,
         ReportConfig,
+        RunsConfig,
         SampleConfig,
         ScoreConfig,
     )
@@ -80,6 +81,19 @@ def report() -> None:
     cli.start(main, programs.ReportConfig, "report")
 
 
+def runs() -> None:
+    """List runs: which are trained, which have ended and how."""
+    beginning.program()
+    from cleangpt.config import cli, programs
+
+    def main(asked: "Asked[RunsConfig]") -> int:
+        from cleangpt.follow import listing
+
+        return listing.runs(asked.config)
+
+    cli.start(main, programs.RunsConfig, "runs")
+
+
 def export() -> None:
     """Turn a model into a folder that others open, or theirs into ours."""
     beginning.program()
@@ -120,7 +134,7 @@ def bench() -> None:
 
 
 PROGRAMS: dict[str, Callable[[], None]] = {
-    program.__name__: program for program in (train, sample, score, report, export, prepare, bench)
+    program.__name__: program for program in (train, sample, score, report, runs, export, prepare, bench)
 }
 
 

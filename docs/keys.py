@@ -42,6 +42,7 @@ TITLES = {
     "sample": "Sampling: `sample.py`, `cleangpt sample`",
     "score": "Scoring: `eval/score.py`, `cleangpt score`",
     "report": "Reports: `eval/report.py`, `cleangpt report`",
+    "runs": "Listing runs: `eval/runs.py`, `cleangpt runs`",
     "export": "Weights: `export.py`, `cleangpt export`",
     "prepare": "Preparing text: `data/prepare.py`, `cleangpt prepare`",
     "bench": "Benchmarks: `bench.py`, `cleangpt bench`",

@@ -9,7 +9,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "rooms.svg"
-PROGRAMS = ("train.py", "sample.py", "export.py", "bench.py", "eval/score.py", "eval/report.py", "data/prepare.py")
+PROGRAMS = (
+    "train.py",
+    "sample.py",
+    "export.py",
+    "bench.py",
+    "eval/score.py",
+    "eval/report.py",
+    "eval/runs.py",
+    "data/prepare.py",
+)
 CHOSEN = {"tasks", "models", "optimizers"}  # what conf/ chooses among
 WIDTH, HEIGHT, GAP = 9.2, 0.62, 0.16
 

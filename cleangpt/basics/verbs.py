@@ -14,6 +14,7 @@ SCRIPTS = {
     "sample": "sample.py",
     "score": "eval/score.py",
     "report": "eval/report.py",
+    "runs": "eval/runs.py",
     "export": "export.py",
     "prepare": "data/prepare.py",
     "bench": "bench.py",

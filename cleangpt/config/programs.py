@@ -9,6 +9,8 @@ from cleangpt.basics.schema import Section
 from cleangpt.config.experiment import Config, DatasetConfig, Device
 from cleangpt.tasks import SETTINGS as TASK_SETTINGS
 
+Status = Literal["running", "completed", "early_stopped", "stopped", "failed", "cut_off", "pruned", "unreadable"]
+
 
 class BenchConfig(Config):
     """The keys of conf/bench.yaml: those of a training, and what to measure of it."""
@@ -99,6 +101,17 @@ class ReportConfig(Section):
     )
     curves: list[str] = Field(description="columns of metrics.jsonl to draw too, as in [lr,grad_norm,'weight_norm/*']")
     title: str | None = Field(min_length=1, description="heading of the page; null: the name of the folder")
+
+
+class RunsConfig(Section):
+    """The keys of conf/runs.yaml."""
+
+    runs: str | list[str] = Field(
+        min_length=1, description="run directories, folders that hold some, patterns with *, or latest"
+    )
+    status: list[Status] | None = Field(description="list only those that stand so, as [running,cut_off]; null: all")
+    sort: Literal["started", "name", "status"] = Field(description="the newest first, or by name, or by status")
+    limit: int | None = Field(ge=1, description="list so many at most; null: all")
 
 
 class PrepareConfig(Section):

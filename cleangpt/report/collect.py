@@ -108,6 +108,11 @@ def find(asked: str | list[str]) -> list[Path]:
     return sorted(found, key=lambda path: _natural(str(path)))
 
 
+def folders(asked: str | list[str]) -> list[Path]:
+    """Find the folders that `runs=` names, where runs may be, or come to be."""
+    return [path for word in ([asked] if isinstance(asked, str) else asked) for path in _paths(word)]
+
+
 def _paths(word: str) -> list[Path]:
     if word == "latest":
         newest = latest()

@@ -1,0 +1,5 @@
+"""Many runs at a glance while they change: listed by what their files say, read again only where these changed.
+
+index.py        the runs below some folders, each with how it stands
+listing.py      `cleangpt runs`: the index as a table in a terminal
+"""
