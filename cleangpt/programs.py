@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         RunsConfig,
         SampleConfig,
         ScoreConfig,
+        ServeConfig,
     )
 
 
@@ -53,6 +54,19 @@ def sample() -> None:
         return run.sample(asked.config)
 
     cli.start(main, programs.SampleConfig, "sample")
+
+
+def serve() -> None:
+    """Put a model behind an address, in OpenAI's form."""
+    beginning.program()
+    from cleangpt.config import cli, programs
+
+    def main(asked: "Asked[ServeConfig]") -> int:
+        from cleangpt.serving import run
+
+        return run.serve(asked.config)
+
+    cli.start(main, programs.ServeConfig, "serve")
 
 
 def score() -> None:
@@ -134,7 +148,7 @@ def bench() -> None:
 
 
 PROGRAMS: dict[str, Callable[[], None]] = {
-    program.__name__: program for program in (train, sample, score, report, runs, export, prepare, bench)
+    program.__name__: program for program in (train, sample, serve, score, report, runs, export, prepare, bench)
 }
 
 

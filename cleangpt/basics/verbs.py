@@ -12,6 +12,7 @@ from pathlib import Path
 SCRIPTS = {
     "train": "train.py",
     "sample": "sample.py",
+    "serve": "serve.py",
     "score": "eval/score.py",
     "report": "eval/report.py",
     "runs": "eval/runs.py",

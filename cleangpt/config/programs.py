@@ -128,6 +128,25 @@ class PrepareConfig(Section):
     force: bool = Field(description="prepare anew what is prepared already")
 
 
+class ServeConfig(Section):
+    """The keys of conf/serve.yaml."""
+
+    verbatim: ClassVar = ("run", "token")
+
+    run: str = Field(min_length=1, description="a run directory, one of its snapshots, best/ or final/, or latest")
+    host: str = Field(
+        min_length=1, description="address to listen at; 0.0.0.0: all of this machine, for whoever has the token"
+    )
+    port: int | None = Field(ge=0, le=65535, description="null: the first free one from 6160 on; 0: any that is free")
+    hosts: list[str] = Field(description="further names by which it is reached")
+    token: str | None = Field(
+        min_length=16, description="what clients have to know; null: one is made where host is not this machine alone"
+    )
+    waiting: int = Field(ge=0, le=1000, description="requests that may wait for their turn")
+    device: Device = Field(description="where to compute; auto: the fastest there is")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(description="of weights and arithmetic")
+
+
 class TemplateConfig(Section):
     """The text around a prompt: a file of conf/template/, with a key for each `{name}` in its pattern."""
 
