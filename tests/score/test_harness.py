@@ -126,6 +126,35 @@ def test_every_kind_of_request_is_answered_as_by_the_harness_itself(place, judge
     assert harness.table(found).row_count == 5
 
 
+@pytest.mark.slow
+def test_the_harness_gives_a_served_model_the_same_scores(place, judge, no_network):
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+    from started.served import Served
+
+    names = ["toy_choice", "toy_written"]
+    found = harness.score(judge, weights.load_tokenizer(place / "ours"), names, str(place / "tasks"), 1, None)
+    served = Served(place / "ours")
+    try:
+        asked = {
+            "model": served.model,
+            "base_url": f"{served.address}/completions",
+            "tokenizer": str(place / "exported"),
+            "max_length": judge.model.config.context,
+            "num_concurrent": 1,
+        }
+        manager = TaskManager(include_path=str(place / "tasks"))
+        told = simple_evaluate(
+            "local-completions", model_args=asked, tasks=names, num_fewshot=1, task_manager=manager, log_samples=False
+        )
+    finally:
+        assert served.close() == 0
+    for task, metrics in told["results"].items():
+        for metric, value in metrics.items():
+            if isinstance(value, float) and "stderr" not in metric:
+                assert found["tasks"][task][metric] == pytest.approx(value, rel=1e-4), (task, metric)
+
+
 def requests(*arguments):
     return [SimpleNamespace(args=args, task_name="toy") for args in arguments]
 
