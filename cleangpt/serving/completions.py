@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from cleangpt.basics.words import counted
+
 MOST_TEXTS = 64  # prompts × n
 MOST_TOKENS = 1 << 14  # that one request may ask for, over all its texts
 # What changes nothing where it has this value; any other is refused by name.
@@ -89,7 +91,7 @@ def parse(data: Any) -> Request:
         raise Refused("`prompt` is empty", "prompt")
     texts = len(request.prompts) * request.n
     if texts > MOST_TEXTS or texts * request.max_tokens > MOST_TOKENS:
-        raise Refused(f"at most {MOST_TEXTS} texts, and {MOST_TOKENS:,} tokens in all, at a time", "n")
+        raise Refused(f"at most {counted(MOST_TEXTS, 'text')}, and {MOST_TOKENS:,} tokens in all, at a time", "n")
     if request.stream and request.echo:
         raise Refused("`echo` is not supported together with `stream`", "echo")
     if len(request.stops) > 16 or not all(request.stops):
