@@ -82,9 +82,9 @@ def _this_process() -> dict[str, Any]:
 
 
 def _boot() -> str | None:
-    """Tell this start of this machine from all others, where the system says so."""
+    """Tell this start of this machine, and of this container, from all others, where the system says so."""
     with contextlib.suppress(OSError):
-        return BOOT.read_text(encoding="ascii").strip()
+        return f"{BOOT.read_text(encoding='ascii').strip()} {os.readlink('/proc/self/ns/pid')}"
     return None
 
 

@@ -1,7 +1,6 @@
 """An index of runs that is kept up to date by `stat` alone: files are read again only where they changed."""
 
 import contextlib
-import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ from cleangpt.basics.shown import visible, visible_in
 from cleangpt.disk import alive, migrations
 from cleangpt.disk.rundir import LATEST, RunDir, read_row
 from cleangpt.report.collect import PARTS_OF_A_RUN, dotted, is_run
-from cleangpt.sweeps import jobs
 
 TAIL = 1 << 16  # bytes at the end of a metrics file that are read of a run seen for the first time
 WATCHED = ("config", "run", "metrics", "summary")
@@ -31,15 +29,9 @@ class Entry:
     summary: dict[str, Any] = field(default_factory=dict)
     started: str = ""  # its newest part
     last: dict[str, float | None] = field(default_factory=dict)  # the newest value of everything
-    version: int = 0  # of the index, when this changed last
     signature: tuple[Any, ...] = ()
     read_to: int = 0  # bytes of the metrics file
     inode: int = 0  # of that
-
-    @property
-    def id(self) -> str:
-        """Name it for others, who never see a path."""
-        return hashlib.sha256(str(self.path).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
     @property
     def step(self) -> int | None:
@@ -50,12 +42,6 @@ class Entry:
     def steps(self) -> int | None:
         found = self.config.get("train.steps")
         return found if type(found) is int else None
-
-    @property
-    def sweep(self) -> str:
-        """Name the folder of the sweep that it is a job of."""
-        folder = self.path.parent
-        return visible(folder.name) if jobs.number_in(self.path) is not None else ""
 
     def seconds_left(self) -> float | None:
         """Estimate the time left of a run that is trained, from its mean speed so far."""
@@ -71,12 +57,10 @@ class Index:
     def __init__(self, folders: list[Path]):
         self.folders = [folder.resolve() for folder in folders]
         self.entries: dict[Path, Entry] = {}
-        self.version = 0
         self._inner: dict[Path, tuple[int, bool, list[Path]]] = {}  # of a folder: when it changed, whether it is a run
 
     def refresh(self) -> bool:
         """Look what is new, what changed and what is gone; tell whether anything did."""
-        version = self.version + 1
         found = {path: folder for folder in self.folders for path in self._below(folder)}
         changed = bool(self.entries.keys() - found.keys())
         self.entries = {path: entry for path, entry in self.entries.items() if path in found}
@@ -86,8 +70,7 @@ class Index:
                 name = path.name if path == folder else str(path.relative_to(folder))
                 entry = self.entries[path] = Entry(path, visible(name))
             if self._renew(entry):
-                entry.version, changed = version, True
-        self.version = version if changed else self.version
+                changed = True
         return changed
 
     def _below(self, folder: Path) -> Iterator[Path]:

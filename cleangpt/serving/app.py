@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from cleangpt.basics.errors import UserError
 from cleangpt.serving.completions import Answer, Refused, Request, parse
-from cleangpt.serving.engine import Broken, Engine, Full
+from cleangpt.serving.engine import Broken, Engine, Failed, Full
 from cleangpt.serving.guard import Guard
 
 
@@ -84,12 +84,8 @@ async def _answer(engine: Engine, request: Request, http: HttpRequest) -> Respon
     said = engine.write(asked)
     try:
         _, (prompt_tokens, as_a_whole) = await anext(said)  # refusals come before anything is sent
-    except UserError as error:
-        raise Refused(str(error)) from None
-    except Full:
-        raise Refused("too many requests wait already: try again in a moment", None, 429) from None
-    except (Broken, StopAsyncIteration):
-        raise Refused("the model's process is gone: start the server again", None, 503) from None
+    except (UserError, Failed, Full, Broken) as error:
+        raise _told(error) from None
     answer = Answer(request)
     if request.stream:
         whole = as_a_whole or request.logprobs is not None
@@ -102,10 +98,8 @@ async def _answer(engine: Engine, request: Request, http: HttpRequest) -> Respon
             elif await http.is_disconnected():
                 await said.aclose()  # type: ignore[attr-defined]
                 raise ClientDisconnect
-    except UserError as error:
-        raise Refused(str(error)) from None
-    except Broken:
-        raise Refused("the model's process is gone: start the server again", None, 503) from None
+    except (UserError, Failed, Broken) as error:
+        raise _told(error) from None
     return JSONResponse(answer.whole([texts[row] for row in sorted(texts)], prompt_tokens))
 
 
@@ -120,10 +114,19 @@ async def _stream(said: AsyncIterator[tuple[str, Any]], answer: Answer, whole: b
                 row, text = what
                 yield _event(answer.piece(row, text["text"], text["logprobs"], text["ended"]))
         yield "data: [DONE]\n\n"
-    except (UserError, Broken) as error:
-        yield _event(Refused(str(error) or "the model's process is gone", None, 503).body())
+    except (UserError, Failed, Broken) as error:
+        yield _event(_told(error).body())
     finally:
         await said.aclose()  # type: ignore[attr-defined]
+
+
+def _told(error: Exception) -> Refused:
+    """Say to a client what kept its request from being answered."""
+    if isinstance(error, Full):
+        return Refused("too many requests wait already: try again in a moment", None, 429)
+    if isinstance(error, Broken):
+        return Refused("the model's process is gone: start the server again", None, 503)
+    return Refused(str(error), None, 500 if isinstance(error, Failed) else 400)
 
 
 def _event(data: dict[str, Any]) -> str:

@@ -22,6 +22,10 @@ class Broken(Exception):
     """The model's process is gone."""
 
 
+class Failed(Exception):
+    """The model's process could not do this request, and goes on with the next."""
+
+
 class Engine:
     """One model. `write` is for one event loop; the process is started and ended by whoever has the engine."""
 
@@ -72,10 +76,12 @@ class Engine:
                         said, kind, *what = await self._receive()
                         if said != number:
                             continue  # of one that was given up
-                        if kind in ("end", "refused"):
+                        if kind in ("end", "refused", "failed"):
                             ended = True
                         if kind == "refused":
                             raise UserError(what[0])
+                        if kind == "failed":
+                            raise Failed(what[0])
                         if ended:
                             return
                         yield kind, what[0]

@@ -5,11 +5,11 @@ a POST of JSON from the same origin, or from a program, which sends none; and be
 """
 
 import hmac
+import ipaddress
 import json
 from collections.abc import Awaitable, Callable
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -17,10 +17,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MOST_BYTES = 1 << 20  # of a request
-COOKIE = "cleangpt_token"
 HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
@@ -43,11 +41,10 @@ class Guard:
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refusal = self._refusal(scope, headers)
-        cookie = self._new_cookie(scope)
 
         async def answer(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                added = [(name.encode(), value.encode()) for name, value in {**HEADERS, **cookie}.items()]
+                added = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
                 message = {**message, "headers": [*message.get("headers", []), *added]}
             await send(message)
 
@@ -58,9 +55,9 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         host = _name(f"//{headers.get('host', '')}")
-        if host is None or host not in self.hosts:
+        if host is None or not (host in self.hosts or _is_address(host)):
             return 400, "this name of a host is not one of this server's"
-        if self.token is not None and not self._knows_token(scope, headers):
+        if self.token is not None and not self._knows_token(headers):
             return 401, "a token is needed: Authorization: Bearer <token>"
         if scope["method"] not in ("GET", "HEAD"):
             origin = headers.get("origin")
@@ -75,20 +72,9 @@ class Guard:
                 return 413, f"a request has at most {MOST_BYTES:,} bytes"
         return None
 
-    def _knows_token(self, scope: Scope, headers: dict[str, str]) -> bool:
-        bearer = headers.get("authorization", "").removeprefix("Bearer ").strip()
-        return any(
-            hmac.compare_digest(given.encode(), (self.token or "").encode())
-            for given in (bearer, _in_cookie(headers), _in_address(scope))
-            if given
-        )
-
-    def _new_cookie(self, scope: Scope) -> dict[str, str]:
-        """Have a browser keep the token that its first address had."""
-        given = _in_address(scope)
-        if self.token is None or not hmac.compare_digest(given.encode(), self.token.encode()):
-            return {}
-        return {"set-cookie": f"{COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"}
+    def _knows_token(self, headers: dict[str, str]) -> bool:
+        given = headers.get("authorization", "").removeprefix("Bearer ").strip()
+        return hmac.compare_digest(given.encode(), (self.token or "").encode())
 
 
 def _name(address: str) -> str | None:
@@ -105,16 +91,13 @@ def _port(address: str) -> int | None:
         return None
 
 
-def _in_cookie(headers: dict[str, str]) -> str:
+def _is_address(host: str) -> bool:
+    """Tell an address from a name: only a name can be made to lead somewhere else."""
     try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
-
-
-def _in_address(scope: Scope) -> str:
-    return parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _bounded(receive: Receive) -> Receive:

@@ -1,5 +1,6 @@
 """One command of `cleangpt serve`: opens the model, then an address for it, until it is interrupted."""
 
+import os
 import secrets
 import signal
 import socket
@@ -25,6 +26,8 @@ def serve(settings: ServeConfig) -> int:
         from cleangpt.serving.engine import Engine
     except ImportError:
         raise UserError(f"serving needs starlette and uvicorn: `{extras.command('ui')}`") from None
+    if not hasattr(os, "setsid"):  # where an event loop can't listen to the model's process either
+        raise UserError("serving needs Linux or macOS (on Windows, WSL)")
     opened = find(settings.run)
     bound = _bound(settings.host, settings.port)
     token = settings.token or (None if settings.host in LOOPBACK else secrets.token_urlsafe(24))

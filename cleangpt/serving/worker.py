@@ -41,6 +41,10 @@ def work(pipe: Connection, folder: str, settings: dict[str, Any]) -> None:
                 pipe.send((number, "end", None))
             except UserError as error:
                 pipe.send((number, "refused", str(error)))
+            except GONE:
+                raise
+            except Exception as error:  # of this request, as one for more memory than there is: the next may be smaller
+                pipe.send((number, "failed", f"{type(error).__name__}: {error}"))
 
 
 def _is_given_up(pipe: Connection, number: int) -> bool:

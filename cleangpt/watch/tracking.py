@@ -171,8 +171,10 @@ class Tracker:
         """Keep what a model made of a few samples in samples.jsonl. What a full disk does not take is left out."""
         if self.speaks and rows:
             lines = "".join(json.dumps({"step": step, **row}, ensure_ascii=False) + "\n" for row in rows)
-            with contextlib.suppress(OSError), files.append_text(self.run.samples) as file:
-                file.write(lines)
+            with contextlib.suppress(OSError), files.append_bytes(self.run.samples) as file:
+                whole, data = file.tell(), lines.encode("utf-8", "backslashreplace")
+                if file.write(data) < len(data):  # a full disk: no half line stays
+                    file.truncate(whole)
 
     def _forget_samples(self, step: int) -> None:
         """Leave out what was shown behind this step, and a line that was being written when the run died."""

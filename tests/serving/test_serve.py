@@ -112,6 +112,14 @@ def test_what_is_not_supported_is_refused_by_name(text):
         assert found.json()["error"]["message"]
 
 
+def test_a_request_that_fails_takes_nobody_with_it(text):
+    body = b'{"model": "letters/best", "prompt": "\\ud800", "max_tokens": 1}'  # half of a character
+    found = httpx.post(f"{text.address}/completions", content=body, headers={"content-type": "application/json"})
+    assert found.status_code in (400, 500)
+    assert found.json()["error"]["message"]
+    assert complete(text, prompt="a", max_tokens=1).choices
+
+
 def test_requests_wait_in_a_line_and_a_stream_that_is_closed_makes_room(text):
     """One is written, one waits, the third is told to come back: waiting=1."""
     first = complete(text, prompt="a", max_tokens=16_000, temperature=0, stream=True)
@@ -164,3 +172,9 @@ def test_a_run_without_weights_is_refused_in_a_sentence(tmp_path):
     done = run_program("serve.py", "run=run", cwd=tmp_path)
     assert done.returncode == 2
     assert "run=run is no run directory" in done.stderr
+
+
+def test_it_is_refused_where_its_process_could_not_be_heard(monkeypatch):
+    monkeypatch.delattr("os.setsid")
+    with pytest.raises(UserError, match="WSL"):
+        serving.serve(None)
