@@ -1,6 +1,7 @@
 """A served model writes what sample.py writes, gives what our own scoring gives, and has one thing to do at a time."""
 
 import json
+import multiprocessing
 import queue
 import threading
 
@@ -13,7 +14,9 @@ from started.programs import run_program
 
 import cleangpt
 from cleangpt.basics.errors import UserError
+from cleangpt.serving import app, worker
 from cleangpt.serving import run as serving
+from cleangpt.serving.engine import Failed
 
 
 def client(served):
@@ -112,12 +115,35 @@ def test_what_is_not_supported_is_refused_by_name(text):
         assert found.json()["error"]["message"]
 
 
-def test_a_request_that_fails_takes_nobody_with_it(text):
-    body = b'{"model": "letters/best", "prompt": "\\ud800", "max_tokens": 1}'  # half of a character
-    found = httpx.post(f"{text.address}/completions", content=body, headers={"content-type": "application/json"})
-    assert found.status_code in (400, 500)
-    assert found.json()["error"]["message"]
-    assert complete(text, prompt="a", max_tokens=1).choices
+def test_a_request_that_fails_takes_nobody_with_it(monkeypatch):
+    class Writer:
+        def __init__(self, *_):
+            pass
+
+        def about(self):
+            return {}
+
+        def answer(self, asked):
+            yield "read", asked
+            if asked == "too much":
+                raise MemoryError("no room")
+
+    monkeypatch.setattr(worker, "Writer", Writer)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("cleangpt.machine.guard.leave_with_parent", lambda _: None)
+    ours, theirs = multiprocessing.Pipe()
+    thread = threading.Thread(target=worker.work, args=(theirs, "folder", {}))
+    thread.start()
+    assert ours.recv() == ("ready", {})
+    for number, asked, last in ((1, "too much", ("failed", "MemoryError: no room")), (2, "less", ("end", None))):
+        ours.send((number, asked))
+        assert ours.recv() == (number, "read", asked)
+        assert ours.poll(30)
+        assert ours.recv() == (number, *last)
+    ours.close()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert app._told(Failed("no room")).status == 500
 
 
 def test_requests_wait_in_a_line_and_a_stream_that_is_closed_makes_room(text):
