@@ -80,6 +80,7 @@ sys.path.insert(0, {str(ROOT / "tests")!r})
 from started.from_python import SHORT, SMALL
 endless = {{**SHORT, "train.steps": 100000, "train.eval_every": None}}
 run = cleangpt.train(*SMALL, endless, path="r", callback=lambda row: print(row["step"], flush=True))
+print()  # the interruption may have come in the middle of a line
 print(run.status, run.summary["step"] == run.rows[-1]["step"], flush=True)
 """
 
