@@ -32,20 +32,25 @@ class Sampling:
 
 def choose(logits: Tensor, how: Sampling, uniform: Tensor) -> Tensor:
     """Choose a token (n,) by its logits (n, V) and a number between 0 and 1 (n,)."""
-    logits = logits.float()
     if logits.device.type == "mps":  # has no float64
         return choose(logits.cpu(), how, uniform).to(logits.device)
+    below = weights(logits, how).cumsum(dim=-1, dtype=torch.float64)
+    place = uniform.double()[:, None] * below[:, -1:]
+    return torch.searchsorted(below, place, right=True)[:, 0]  # the first whose sum is above: its weight is not 0
+
+
+def weights(logits: Tensor, how: Sampling) -> Tensor:
+    """Weigh the tokens (n, V) by temperature and filters: the likeliest has 1, and what is left out 0."""
+    logits = logits.float()
     if how.top_k is not None and how.top_k < logits.shape[-1]:
         least = logits.topk(how.top_k).values[:, -1:]
         logits = logits.masked_fill(logits < least, float("-inf"))
-    weights = ((logits - logits.amax(dim=-1, keepdim=True)) / how.temperature).exp()  # the likeliest has 1
+    found = ((logits - logits.amax(dim=-1, keepdim=True)) / how.temperature).exp()
     if how.top_p is not None and how.top_p < 1:
-        weights = weights.masked_fill(weights < least_of_nucleus(weights, how.top_p), 0.0)
+        found = found.masked_fill(found < least_of_nucleus(found, how.top_p), 0.0)
     if how.min_p is not None:
-        weights = weights.masked_fill(weights < how.min_p, 0.0)
-    below = weights.cumsum(dim=-1, dtype=torch.float64)
-    place = uniform.double()[:, None] * below[:, -1:]
-    return torch.searchsorted(below, place, right=True)[:, 0]  # the first whose sum is above: its weight is not 0
+        found = found.masked_fill(found < how.min_p, 0.0)
+    return found
 
 
 def least_of_nucleus(weights: Tensor, mass: float) -> Tensor:
@@ -74,10 +79,7 @@ class Chooser:
 
     def __call__(self, logits: Tensor) -> Tensor:
         """Choose tokens (n,) by logits (n, V), of more tokens than the tokenizer has perhaps."""
-        logits = logits[:, : self.vocab_size]
-        if self.seen is not None:
-            self.seen, penalty = self.seen.to(logits.device), self.how.repetition_penalty
-            logits = torch.where(self.seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+        logits = self._penalised(logits)
         if self.how.temperature == 0:
             chosen = logits.argmax(dim=-1)
         else:
@@ -86,6 +88,21 @@ class Chooser:
             self.seen.scatter_(1, chosen[:, None], True)
         self.step += 1
         return chosen
+
+    def shares(self, logits: Tensor) -> Tensor:
+        """Compute how likely each token (n, V) is to be chosen next, by all the rules."""
+        logits = self._penalised(logits).cpu()
+        if self.how.temperature == 0:
+            return torch.nn.functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).float()
+        found = weights(logits, self.how)
+        return found / found.sum(dim=-1, keepdim=True)
+
+    def _penalised(self, logits: Tensor) -> Tensor:
+        logits = logits[:, : self.vocab_size]
+        if self.seen is not None:
+            self.seen, penalty = self.seen.to(logits.device), self.how.repetition_penalty
+            logits = torch.where(self.seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+        return logits
 
     def keep(self, rows: list[int]) -> None:
         """Go on with these texts only."""

@@ -11,7 +11,7 @@ which may turn a choice that is a hair's breadth from being the other way).
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -150,10 +150,12 @@ def stream(
     keys: Sequence[int] | None = None,
     stop: Sequence[str] = (),
     positions: Sequence[Sequence[int]] | None = None,
+    watch: Callable[[Tensor, Chooser], None] = lambda logits, chooser: None,
 ) -> Iterator[Piece]:
     """Go on with each prompt, step by step; rows with the same prompt and key have the same text.
 
-    A text ends with the tokenizer's end token, before a stop string, or after `new_tokens`.
+    A text ends with the tokenizer's end token, before a stop string, or after `new_tokens`. `watch` sees the logits of
+    each step, and who chooses by them.
     """
     reading = Reading(model, prompts, new_tokens, positions)
     chooser = Chooser(how, keys or [0] * len(prompts), prompts, tokenizer.vocab_size)
@@ -161,7 +163,9 @@ def stream(
     rows = list(range(len(prompts)))  # which text each row of the batch is
     live = set(rows)
     for step in range(1, new_tokens + 1):
-        chosen = chooser(reading.following())
+        logits = reading.following()
+        watch(logits, chooser)
+        chosen = chooser(logits)
         reading.append(chosen)
         for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
             if row not in live:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,9 @@ class TextModel:
         longest = prompt.question.new_tokens if prompt.question else settings.max_new_tokens
         return min(longest, settings.max_new_tokens)
 
-    def speak(self, prompt: Prompt, settings: SampleConfig, number: int = 0) -> Iterator[Piece]:
+    def speak(
+        self, prompt: Prompt, settings: SampleConfig, number: int = 0, watch: Callable[..., None] = lambda *_: None
+    ) -> Iterator[Piece]:
         """Write one text, token by token. `number` tells it from others of the same seed."""
         return generate.stream(
             self.model,
@@ -71,6 +73,7 @@ class TextModel:
             keys=[generate.key_of(settings.seed, number, 0)],
             stop=stops(settings),
             positions=positions_of([prompt]),
+            watch=watch,
         )
 
     def write(self, prompts: list[Prompt], settings: SampleConfig) -> Iterator[list[Text]]:
