@@ -1,9 +1,11 @@
-"""The routes of `cleangpt serve`: which model there is, and completions."""
+"""The routes in OpenAI's form: which models there are, and completions."""
 
+import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
@@ -12,43 +14,85 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from cleangpt.basics.errors import UserError
+from cleangpt.basics.words import counted
 from cleangpt.serving.completions import Answer, Refused, Request, parse
 from cleangpt.serving.engine import Broken, Engine, Failed, Full
 from cleangpt.serving.guard import Guard
 
 
+class Models(Protocol):
+    """The models that can be asked."""
+
+    def names(self) -> dict[str, int]:
+        """List them, with the time that each is from."""
+        ...
+
+    def open(self, name: str) -> AbstractAsyncContextManager[Engine]:
+        """Have one ready as long as it is needed."""
+        ...
+
+
+class One:
+    """The model that a server was started with."""
+
+    def __init__(self, engine: Engine, name: str):
+        self.engine, self.name, self.began = engine, name, int(time.time())
+
+    def names(self) -> dict[str, int]:
+        return {self.name: self.began}
+
+    @contextlib.asynccontextmanager
+    async def open(self, name: str) -> AsyncIterator[Engine]:
+        yield self.engine
+
+
 def build(engine: Engine, name: str, hosts: tuple[str, ...], token: str | None) -> Any:
     """Make the application around one model."""
-    started = int(time.time())
-    about = {"id": name, "object": "model", "created": started, "owned_by": "cleangpt"}
+    handlers: Any = {**HANDLERS, 404: _no_route, 405: _no_route}
+    return Guard(Starlette(routes=routes(One(engine, name)), exception_handlers=handlers), hosts, token)
 
-    async def models(_: HttpRequest) -> Response:
-        return JSONResponse({"object": "list", "data": [about]})
 
-    async def model(request: HttpRequest) -> Response:
-        _known(request.path_params["name"], name)
-        return JSONResponse(about)
+def routes(models: Models) -> list[Route]:
+    """Make the routes of OpenAI's form."""
+
+    def about(name: str, made: int) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": made, "owned_by": "cleangpt"}
+
+    def known(name: str) -> None:
+        if name not in (names := models.names()):
+            there = repr(next(iter(names))) if len(names) == 1 else f"{counted(len(names), 'model')}, see /v1/models"
+            raise Refused(f"there is no model {name!r} here: there is {there}", "model", 404)
+
+    async def listed(_: HttpRequest) -> Response:
+        return JSONResponse({"object": "list", "data": [about(*pair) for pair in models.names().items()]})
+
+    async def single(request: HttpRequest) -> Response:
+        known(name := request.path_params["name"])
+        return JSONResponse(about(name, models.names()[name]))
 
     async def complete(http: HttpRequest) -> Response:
-        request = parse(_json(await http.body()))
-        _known(request.model, name)
-        return await _answer(engine, request, http)
+        request = parse(await body_of(http))
+        known(request.model)
+        return await _answer(models, request, http)
 
-    async def refused(_: HttpRequest, error: Exception) -> Response:
-        assert isinstance(error, Refused)
-        headers = {"Retry-After": "1"} if error.status == 429 else {}
-        return JSONResponse(error.body(), error.status, headers)
-
-    async def gone(_: HttpRequest, error: Exception) -> Response:
-        return Response(status_code=499)
-
-    routes = [
-        Route("/v1/models", models),
-        Route("/v1/models/{name:path}", model),
+    return [
+        Route("/v1/models", listed),
+        Route("/v1/models/{name:path}", single),
         Route("/v1/completions", complete, methods=["POST"]),
     ]
-    handlers: Any = {Refused: refused, ClientDisconnect: gone, 404: _no_route, 405: _no_route}
-    return Guard(Starlette(routes=routes, exception_handlers=handlers), hosts, token)
+
+
+async def _refused(_: HttpRequest, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    headers = {"Retry-After": "1"} if error.status == 429 else {}
+    return JSONResponse(error.body(), error.status, headers)
+
+
+async def _gone(_: HttpRequest, error: Exception) -> Response:
+    return Response(status_code=499)
+
+
+HANDLERS = {Refused: _refused, ClientDisconnect: _gone}
 
 
 async def _no_route(request: HttpRequest, error: Exception) -> Response:
@@ -57,19 +101,15 @@ async def _no_route(request: HttpRequest, error: Exception) -> Response:
     return JSONResponse(refusal.body(), getattr(error, "status_code", 404))
 
 
-def _json(body: bytes) -> Any:
+async def body_of(http: HttpRequest) -> Any:
+    """Read the JSON of a request."""
     try:
-        return json.loads(body)
+        return json.loads(await http.body())
     except (ValueError, RecursionError):
         raise Refused("the body is no JSON") from None
 
 
-def _known(asked: str, name: str) -> None:
-    if asked != name:
-        raise Refused(f"there is no model {asked!r} here: there is {name!r}", "model", 404)
-
-
-async def _answer(engine: Engine, request: Request, http: HttpRequest) -> Response:
+async def _answer(models: Models, request: Request, http: HttpRequest) -> Response:
     asked = {
         "prompts": request.prompts,
         "n": request.n,
@@ -81,11 +121,11 @@ async def _answer(engine: Engine, request: Request, http: HttpRequest) -> Respon
         "logprobs": request.logprobs,
         "echo": request.echo,
     }
-    said = engine.write(asked)
+    said = asking(models, request.model, "complete", asked)
     try:
         _, (prompt_tokens, as_a_whole) = await anext(said)  # refusals come before anything is sent
-    except (UserError, Failed, Full, Broken) as error:
-        raise _told(error) from None
+    except ASKED_IN_VAIN as error:
+        raise told(error) from None
     answer = Answer(request)
     if request.stream:
         whole = as_a_whole or request.logprobs is not None
@@ -96,14 +136,21 @@ async def _answer(engine: Engine, request: Request, http: HttpRequest) -> Respon
             if kind == "text":
                 texts[what[0]] = what[1]
             elif await http.is_disconnected():
-                await said.aclose()  # type: ignore[attr-defined]
+                await said.aclose()
                 raise ClientDisconnect
-    except (UserError, Failed, Broken) as error:
-        raise _told(error) from None
+    except ASKED_IN_VAIN as error:
+        raise told(error) from None
     return JSONResponse(answer.whole([texts[row] for row in sorted(texts)], prompt_tokens))
 
 
-async def _stream(said: AsyncIterator[tuple[str, Any]], answer: Answer, whole: bool) -> AsyncIterator[str]:
+async def asking(models: Models, name: str, what: str, *asked: Any) -> AsyncGenerator[tuple[str, Any], None]:
+    """Yield what a model says to a request. Closing this gives it up."""
+    async with models.open(name) as engine, contextlib.aclosing(engine.ask(what, *asked)) as said:
+        async for one in said:
+            yield one
+
+
+async def _stream(said: AsyncGenerator[tuple[str, Any], None], answer: Answer, whole: bool) -> AsyncIterator[str]:
     """Send each piece as it comes; or each text as a whole, where it has probabilities, or is read as a whole."""
     try:
         async for kind, what in said:
@@ -114,13 +161,16 @@ async def _stream(said: AsyncIterator[tuple[str, Any]], answer: Answer, whole: b
                 row, text = what
                 yield _event(answer.piece(row, text["text"], text["logprobs"], text["ended"]))
         yield "data: [DONE]\n\n"
-    except (UserError, Failed, Broken) as error:
-        yield _event(_told(error).body())
+    except ASKED_IN_VAIN as error:
+        yield _event(told(error).body())
     finally:
-        await said.aclose()  # type: ignore[attr-defined]
+        await said.aclose()
 
 
-def _told(error: Exception) -> Refused:
+ASKED_IN_VAIN = (UserError, Failed, Full, Broken)
+
+
+def told(error: Exception) -> Refused:
     """Say to a client what kept its request from being answered."""
     if isinstance(error, Full):
         return Refused("too many requests wait already: try again in a moment", None, 429)

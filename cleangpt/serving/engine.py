@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import multiprocessing
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class Failed(Exception):
 
 
 class Engine:
-    """One model. `write` is for one event loop; the process is started and ended by whoever has the engine."""
+    """One model. `ask` is for one event loop; the process is started and ended by whoever has the engine."""
 
     def __init__(self, folder: Path, settings: dict[str, Any], waiting: int):
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
@@ -61,7 +61,7 @@ class Engine:
             self.process.kill()
             self.process.join()
 
-    async def write(self, asked: dict[str, Any]) -> AsyncIterator[tuple[str, Any]]:
+    async def ask(self, what: str, *asked: Any) -> AsyncGenerator[tuple[str, Any], None]:
         """Yield what the model's process says to a request, in its turn. Closing this gives the request up."""
         if self.count >= self.most:
             raise Full
@@ -70,21 +70,21 @@ class Engine:
             async with self.turn:
                 self.number += 1
                 number, ended = self.number, False
-                self._send(number, asked)
+                self._send(number, (what, *asked))
                 try:
                     while True:
-                        said, kind, *what = await self._receive()
+                        said, kind, *told = await self._receive()
                         if said != number:
                             continue  # of one that was given up
                         if kind in ("end", "refused", "failed"):
                             ended = True
                         if kind == "refused":
-                            raise UserError(what[0])
+                            raise UserError(told[0])
                         if kind == "failed":
-                            raise Failed(what[0])
+                            raise Failed(told[0])
                         if ended:
                             return
-                        yield kind, what[0]
+                        yield kind, told[0]
                 finally:
                     if not ended:  # whatever else it says is of an old number, and skipped
                         with contextlib.suppress(Broken):
@@ -92,7 +92,7 @@ class Engine:
         finally:
             self.count -= 1
 
-    def _send(self, number: int, asked: dict[str, Any] | None) -> None:
+    def _send(self, number: int, asked: tuple[Any, ...] | None) -> None:
         try:
             self.pipe.send((number, asked))
         except GONE:

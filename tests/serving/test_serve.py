@@ -14,7 +14,7 @@ from started.programs import run_program
 
 import cleangpt
 from cleangpt.basics.errors import UserError
-from cleangpt.serving import app, worker
+from cleangpt.serving import address, app, worker
 from cleangpt.serving import run as serving
 from cleangpt.serving.engine import Failed
 
@@ -116,19 +116,12 @@ def test_what_is_not_supported_is_refused_by_name(text):
 
 
 def test_a_request_that_fails_takes_nobody_with_it(monkeypatch):
-    class Writer:
-        def __init__(self, *_):
-            pass
+    def write(asked):
+        yield "read", asked
+        if asked == "too much":
+            raise MemoryError("no room")
 
-        def about(self):
-            return {}
-
-        def answer(self, asked):
-            yield "read", asked
-            if asked == "too much":
-                raise MemoryError("no room")
-
-    monkeypatch.setattr(worker, "Writer", Writer)
+    monkeypatch.setattr(worker, "opened", lambda *_: {"about": dict, "complete": write})
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setattr("cleangpt.machine.guard.leave_with_parent", lambda _: None)
     ours, theirs = multiprocessing.Pipe()
@@ -136,14 +129,14 @@ def test_a_request_that_fails_takes_nobody_with_it(monkeypatch):
     thread.start()
     assert ours.recv() == ("ready", {})
     for number, asked, last in ((1, "too much", ("failed", "MemoryError: no room")), (2, "less", ("end", None))):
-        ours.send((number, asked))
+        ours.send((number, ("complete", asked)))
         assert ours.recv() == (number, "read", asked)
         assert ours.poll(30)
         assert ours.recv() == (number, *last)
     ours.close()
     thread.join(30)
     assert not thread.is_alive()
-    assert app._told(Failed("no room")).status == 500
+    assert app.told(Failed("no room")).status == 500
 
 
 def test_requests_wait_in_a_line_and_a_stream_that_is_closed_makes_room(text):
@@ -183,12 +176,12 @@ def test_an_address_beyond_this_machine_asks_for_a_token(text):
 
 
 def test_a_port_that_is_taken_is_refused_or_passed_over():
-    bound = serving._bound("127.0.0.1", 0)
+    bound = address.bound("127.0.0.1", 0)
     with pytest.raises(UserError, match="choose another port"):
-        serving._bound("127.0.0.1", bound.getsockname()[1])
+        address.bound("127.0.0.1", bound.getsockname()[1])
     bound.close()
-    first, second = (serving._bound("127.0.0.1", None) for _ in range(2))
-    assert first.getsockname()[1] != second.getsockname()[1] >= serving.FIRST_PORT
+    first, second = (address.bound("127.0.0.1", None) for _ in range(2))
+    assert first.getsockname()[1] != second.getsockname()[1] >= address.FIRST_PORT
     first.close()
     second.close()
 
