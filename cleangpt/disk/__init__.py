@@ -3,6 +3,7 @@
 rundir.py       where things lie in a run directory, and how programs find one
 claim.py        one training at a time in a run directory
 alive.py        whether a run is trained just now, and a request to stop
+notes.py        what a person wrote about a run
 weights.py      a folder from which a model can be used: weights, configuration, tokenizer
 snapshot.py     all that a training needs to go on: written, verified, restored
 state.py        what such a snapshot holds besides weights and optimizer

@@ -36,6 +36,7 @@ class RunDir:
         self.samples = self.path / "samples.jsonl"
         self.alive = self.path / "alive"  # while it is trained
         self.stop = self.path / "stop"  # what asks it to end
+        self.notes = self.path / "notes.json"  # what a person wrote about it
 
     def holds_a_run(self) -> bool:
         return self.config.exists() or self.metrics.exists() or self.snapshots.exists()

@@ -2,20 +2,27 @@
 
 import contextlib
 import os
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cleangpt.basics import untrusted
 from cleangpt.basics.shown import visible, visible_in
-from cleangpt.disk import alive, migrations
+from cleangpt.disk import alive, migrations, notes
+from cleangpt.disk.notes import Notes
 from cleangpt.disk.rundir import LATEST, RunDir, read_row
 from cleangpt.report.collect import PARTS_OF_A_RUN, dotted, is_run
+from cleangpt.report.compare import SHARES
 
 TAIL = 1 << 16  # bytes at the end of a metrics file that are read of a run seen for the first time
-WATCHED = ("config", "run", "metrics", "summary")
+WATCHED = ("config", "run", "metrics", "summary", "notes")
+FRESH = 2_000_000_000  # nanoseconds, within which a folder may change again and have the same time
+THOROUGH = 15  # looks, of which one goes by each file, and the others by folders and metrics alone
+Signature = tuple[int, int, int]
+Best = tuple[float, int]  # a value, and its step
 
 
 @dataclass
@@ -26,12 +33,20 @@ class Entry:
     name: str  # below the folder that was asked for
     status: str = "unreadable"
     config: dict[str, Any] = field(default_factory=dict)  # by dotted key
+    record: dict[str, Any] = field(default_factory=dict)  # of its newest part
     summary: dict[str, Any] = field(default_factory=dict)
-    started: str = ""  # its newest part
+    notes: Notes = field(default_factory=Notes)
     last: dict[str, float | None] = field(default_factory=dict)  # the newest value of everything
-    signature: tuple[Any, ...] = ()
+    best: dict[str, Best] = field(default_factory=dict)  # of each val/…, at any evaluation that was read
+    is_whole: bool = False  # whether all evaluations were read
+    signature: tuple[Signature | None, ...] = ()
+    folder: int = 0  # when its directory changed
     read_to: int = 0  # bytes of the metrics file
     inode: int = 0  # of that
+
+    @property
+    def started(self) -> str:
+        return str(self.record.get("started", ""))
 
     @property
     def step(self) -> int | None:
@@ -50,6 +65,11 @@ class Entry:
             return None
         return max(0.0, seconds / self.step * (self.steps - self.step))
 
+    def more_is_better(self, name: str) -> bool:
+        """Tell whether a score is better when it is higher: its task says so, or its name."""
+        said = self.record.get("more_is_better")
+        return name.partition("/")[2] in said if isinstance(said, list) else SHARES.search(name) is not None
+
 
 class Index:
     """The runs at and below some folders."""
@@ -57,23 +77,36 @@ class Index:
     def __init__(self, folders: list[Path]):
         self.folders = [folder.resolve() for folder in folders]
         self.entries: dict[Path, Entry] = {}
+        self.looks = 0
         self._inner: dict[Path, tuple[int, bool, list[Path]]] = {}  # of a folder: when it changed, whether it is a run
 
-    def refresh(self) -> bool:
-        """Look what is new, what changed and what is gone; tell whether anything did."""
-        found = {path: folder for folder in self.folders for path in self._below(folder)}
-        changed = bool(self.entries.keys() - found.keys())
+    def refresh(self) -> set[Path]:
+        """Look what is new, what changed and what is gone, and name it."""
+        found = {path: (folder, time) for folder in self.folders for path, time in self._below(folder)}
+        changed = self.entries.keys() - found.keys()
         self.entries = {path: entry for path, entry in self.entries.items() if path in found}
-        for path, folder in found.items():
+        self.looks += 1
+        for path, (folder, when) in found.items():
             entry = self.entries.get(path)
             if entry is None:
                 name = path.name if path == folder else str(path.relative_to(folder))
                 entry = self.entries[path] = Entry(path, visible(name))
-            if self._renew(entry):
-                changed = True
+            if self._renew(entry, when):
+                changed.add(path)
         return changed
 
-    def _below(self, folder: Path) -> Iterator[Path]:
+    def look_closer(self, seconds: float) -> set[Path]:
+        """Read the evaluations of runs of which only the end was read, for so long, and name those that are done."""
+        until, done = time.monotonic() + seconds, set()
+        for path, entry in sorted(self.entries.items(), key=lambda pair: pair[1].status != "running"):
+            if not entry.is_whole and entry.read_to:
+                _read_evaluations(entry)
+                done.add(path)
+                if time.monotonic() > until:
+                    break
+        return done
+
+    def _below(self, folder: Path) -> Iterator[tuple[Path, int]]:
         waiting, seen = [folder], set()
         while waiting:
             here = waiting.pop()
@@ -81,66 +114,76 @@ class Index:
                 continue
             seen.add(here)
             try:
-                changed = here.stat().st_mtime_ns
+                changed = os.stat(here).st_mtime_ns
             except OSError:
                 self._inner.pop(here, None)
                 continue
             known = self._inner.get(here)
-            if known is None or known[0] != changed or time.time_ns() - changed < 2_000_000_000:
+            if known is None or known[0] != changed or time.time_ns() - changed < FRESH:
                 known = self._inner[here] = (changed, is_run(here), _folders_in(here))
             _, itself, inner = known
             if itself:
-                yield here
+                yield here, changed
             waiting += [path for path in inner if not (itself and path.name in PARTS_OF_A_RUN)]
 
-    def _renew(self, entry: Entry) -> bool:
-        run = RunDir(entry.path)
+    def _renew(self, entry: Entry, when: int) -> bool:
+        run, before, status = RunDir(entry.path), entry.signature, entry.status
+        if before and status != "running" and self.looks % THOROUGH:
+            is_old = entry.folder == when and time.time_ns() - when > FRESH  # files come and go by being renamed
+            if is_old and _signature(run.metrics) == before[WATCHED.index("metrics")]:
+                return False
+        entry.folder = when
         signature = tuple(_signature(getattr(run, name)) for name in WATCHED)
-        before = entry.signature
-        status = entry.status
+        lives = alive.lives(run)
         if signature != before:
             entry.signature = signature
-            changed = {
-                name for name, one, other in zip(WATCHED, before or ((),) * 4, signature, strict=True) if one != other
-            }
-            self._read(entry, run, changed)
+            files = zip(WATCHED, before or ((),) * len(WATCHED), signature, strict=True)
+            self._read(entry, run, {name for name, one, other in files if one != other})
         ended = entry.summary.get("status")
-        entry.status = alive.status(run, str(ended) if ended else None) if entry.config or ended else "unreadable"
+        known = entry.config or ended or lives
+        entry.status = ("running" if lives else str(ended or alive.CUT_OFF)) if known else "unreadable"
         return signature != before or status != entry.status
 
     def _read(self, entry: Entry, run: RunDir, changed: set[str]) -> None:
+        there = {name for name, found in zip(WATCHED, entry.signature, strict=True) if found}
         if "config" in changed:
             entry.config = {}
             with contextlib.suppress(OSError, ValueError):
-                entry.config = dotted(visible_in(migrations.to_today(untrusted.json_object(run.config))))
+                if "config" in there:
+                    entry.config = dotted(visible_in(migrations.to_today(untrusted.json_object(run.config))))
         if "run" in changed:
+            entry.record = {}
             with contextlib.suppress(OSError, ValueError, AttributeError, IndexError, TypeError):
-                record = untrusted.json_object(run.run)
-                part = [record, *record.get("resumed", [])][-1]
-                entry.started = visible(str(part.get("started", "")))
+                if "run" in there:
+                    record = visible_in(untrusted.json_object(run.run))
+                    entry.record = dict([record, *record.get("resumed", [])][-1])
         if "metrics" in changed:
             self._read_metrics(entry, run.metrics)
         if changed & {"summary", "metrics"}:
             entry.summary = {}
             with contextlib.suppress(OSError, ValueError):
-                summary = visible_in(untrusted.json_object(run.summary))
-                ended = summary.get("step")
-                went_on = type(ended) is int and (entry.last.get("step") or 0) > ended
-                entry.summary = {} if went_on else summary
+                if "summary" in there:
+                    summary = visible_in(untrusted.json_object(run.summary))
+                    ended = summary.get("step")
+                    went_on = type(ended) is int and (entry.last.get("step") or 0) > ended
+                    entry.summary = {} if went_on else summary
+        if "notes" in changed:
+            entry.notes = notes.read(run.notes) if "notes" in there else Notes()
 
     def _read_metrics(self, entry: Entry, path: Path) -> None:
         """Read the lines that are new, or of a file that was not read before, or was written anew, its last ones."""
         try:
-            with path.open("rb") as file:
+            with _opened(path) as file:
                 found = os.fstat(file.fileno())
                 size = found.st_size
                 if size < entry.read_to or found.st_ino != entry.inode:  # written anew, as a resume does
-                    entry.read_to, entry.last, entry.inode = 0, {}, found.st_ino
+                    entry.read_to, entry.last, entry.best, entry.inode = 0, {}, {}, found.st_ino
                 begin = entry.read_to or max(0, size - TAIL)
+                entry.is_whole = entry.is_whole if entry.read_to else begin == 0
                 file.seek(begin)
                 text = file.read(size - begin)
         except OSError:
-            entry.read_to, entry.last = 0, {}
+            entry.read_to, entry.last, entry.best = 0, {}, {}
             return
         whole = text.rfind(b"\n") + 1
         entry.read_to = begin + whole
@@ -148,8 +191,39 @@ class Index:
             row = read_row(line)
             if row is not None:
                 if row["step"] < (entry.last.get("step") or 0):  # a resumed run has forgotten what came later
-                    entry.last = {}
+                    entry.last, entry.best, entry.is_whole = {}, {}, False
                 entry.last |= {visible(name): value for name, value in row.items()}
+                _note_best(entry, row)
+
+
+def _read_evaluations(entry: Entry) -> None:
+    """Find the best values of a whole metrics file: only the lines of evaluations are parsed."""
+    entry.is_whole = True
+    with contextlib.suppress(OSError), _opened(RunDir(entry.path).metrics) as file:
+        text = file.read(entry.read_to)
+        if os.fstat(file.fileno()).st_ino != entry.inode:
+            return
+        entry.best = {}
+        for line in text.split(b"\n"):
+            if b'"val/' in line and (row := read_row(line)) is not None:
+                _note_best(entry, row)
+
+
+def _note_best(entry: Entry, row: dict[str, Any]) -> None:
+    for name, value in row.items():
+        if name.startswith("val/") and value is not None:
+            name = visible(name)
+            best = entry.best.get(name)
+            sign = 1 if entry.more_is_better(name) else -1
+            if best is None or sign * value > sign * best[0]:
+                entry.best[name] = (float(value), row["step"])
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a file; what is none, as a pipe that nobody writes to, would be waited for."""
+    if _signature(path) is None:
+        raise FileNotFoundError(path)
+    return path.open("rb")
 
 
 def _folders_in(folder: Path) -> list[Path]:
@@ -162,9 +236,10 @@ def _folders_in(folder: Path) -> list[Path]:
     return []
 
 
-def _signature(path: Path) -> tuple[int, int, int] | None:
+def _signature(path: Path) -> Signature | None:
+    """Tell a file from what it was; None of what is no file."""
     try:
-        found = path.stat()
+        found = os.stat(path)
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return (found.st_ino, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None

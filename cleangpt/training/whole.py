@@ -166,6 +166,7 @@ def _fit(trainer: Trainer, asked: Asked[Config], snapshot_folder: Path | None) -
         now = record.circumstances(asked, changed, trainer.compute, world, parameters)
         now["data"] = trainer.task.fingerprint()
         now["more_is_better"] = trainer.task.more_is_better
+        now["flops_per_token"] = trainer.model.flops_per_token(trainer.task.sequence_length)
         if asked.own:
             remarks.append("with files of your own: " + ", ".join(map(os.path.relpath, asked.own)))
         remarks += _about_the_machine(trainer, parameters["total"], before, now)

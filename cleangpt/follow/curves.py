@@ -1,0 +1,147 @@
+"""Columns of metrics files that grow: read as far as they are new, and thinned out so that spikes stay."""
+
+import math
+import os
+from array import array
+from bisect import bisect_left
+from collections import OrderedDict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cleangpt.basics.shown import visible
+from cleangpt.disk.rundir import read_row
+from cleangpt.report.columns import Column
+
+AXES = ("step", "tokens", "seconds", "flops")
+KEPT = 128  # files, of which the columns are kept
+
+
+class Rows:
+    """The columns of one metrics file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._forget()
+
+    def _forget(self) -> None:
+        self.inode = self.size = self.read_to = 0
+        self.steps: array[int] = array("q")
+        self.columns: dict[str, tuple[array[int], array[float]]] = {}  # numbers of rows, and values
+
+    def refresh(self) -> None:
+        """Read what was added; of a file that was written anew, or became shorter, all of it."""
+        try:
+            with self.path.open("rb") as file:
+                found = os.fstat(file.fileno())
+                if found.st_size < self.read_to or found.st_ino != self.inode:
+                    self._forget()
+                    self.inode = found.st_ino
+                file.seek(self.read_to)
+                text = file.read(found.st_size - self.read_to)
+        except OSError:
+            self._forget()
+            return
+        whole = text.rfind(b"\n") + 1
+        self.read_to += whole
+        for line in text[:whole].split(b"\n"):
+            if (row := read_row(line)) is not None:
+                self._add(row)
+
+    def _add(self, row: dict[str, Any]) -> None:
+        step = row.pop("step")
+        if self.steps and step < self.steps[-1]:  # a resumed run has forgotten what came later
+            self._cut(bisect_left(self.steps, step))
+        if not self.steps or step > self.steps[-1]:
+            self.steps.append(step)
+        number = len(self.steps) - 1
+        for name, value in row.items():
+            numbers, values = self.columns.setdefault(name, (array("q"), array("d")))
+            if numbers and numbers[-1] == number:  # of a step that stands twice, what was written last counts
+                numbers.pop(), values.pop()
+            numbers.append(number)
+            values.append(math.nan if value is None else value)
+
+    def _cut(self, rows: int) -> None:
+        del self.steps[rows:]
+        for numbers, values in self.columns.values():
+            place = bisect_left(numbers, rows)
+            del numbers[place:], values[place:]
+
+    def names(self) -> list[str]:
+        return sorted(visible(name) for name in self.columns)
+
+    def column(self, name: str) -> Column | None:
+        """Take one column as reports have it."""
+        for own, (numbers, values) in self.columns.items():
+            if visible(own) == name and len(numbers):
+                return Column(np.array(self.steps, np.float64)[np.array(numbers)], np.array(values))
+        return None
+
+
+class Line(NamedTuple):
+    """A column to draw."""
+
+    x: np.ndarray  # (n,)
+    y: np.ndarray  # (n,) NaN where it was not finite
+    rows: int  # that it was made from
+
+
+def line(rows: Rows, name: str, axis: str, flops_per_token: int | None) -> Line | None:
+    """Place a column along an axis; None where the run has not both."""
+    found = rows.column(name)
+    if found is None:
+        return None
+    if axis == "step":
+        return Line(found.steps, found.values, len(found.values))
+    along = rows.column("seconds" if axis == "seconds" else "tokens")
+    if along is None or (axis == "flops" and not flops_per_token):
+        return None
+    places = np.interp(found.steps, along.steps, along.values, right=np.nan)
+    places = places * (flops_per_token or 1) if axis == "flops" else places
+    known = np.isfinite(places)
+    return Line(places[known], found.values[known], int(known.sum()))
+
+
+def part(whole: Line, begin: float | None, end: float | None) -> Line:
+    """Cut out what lies between two places, and a point on either side, to which the line leads."""
+    low = 0 if begin is None else max(0, int(np.searchsorted(whole.x, begin)) - 1)
+    high = len(whole.x) if end is None else int(np.searchsorted(whole.x, end, side="right")) + 1
+    return Line(whole.x[low:high], whole.y[low:high], len(whole.x[low:high]))
+
+
+def thinned(whole: Line, points: int) -> Line:
+    """Keep the lowest and the highest value of each of so many buckets, in their order, and one gap of each."""
+    count = len(whole.x)
+    if count <= points:
+        return whole
+    finite = np.isfinite(whole.y)
+    buckets = max(1, points // (2 if finite.all() else 3))
+    edges = np.linspace(0, count, buckets + 1).astype(np.int64)
+    low = np.where(finite, whole.y, np.inf)
+    high = np.where(finite, whole.y, -np.inf)
+    kept = []
+    for begin, end in pairwise(edges):
+        here = finite[begin:end]
+        places = {int(low[begin:end].argmin()), int(high[begin:end].argmax())} if here.any() else set()
+        places |= set() if here.all() else {int(here.argmin())}
+        kept += sorted(begin + place for place in places)
+    return Line(whole.x[kept], whole.y[kept], count)
+
+
+class Curves:
+    """The files whose columns are looked at."""
+
+    def __init__(self) -> None:
+        self.kept: OrderedDict[Path, Rows] = OrderedDict()
+
+    def of(self, path: Path) -> Rows:
+        """Have the columns of a metrics file as it is now."""
+        rows = self.kept.setdefault(path, Rows(path))
+        self.kept.move_to_end(path)
+        rows.refresh()
+        while len(self.kept) > KEPT:
+            self.kept.popitem(last=False)
+        return rows
