@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         SampleConfig,
         ScoreConfig,
         ServeConfig,
+        UiConfig,
     )
 
 
@@ -106,6 +107,19 @@ def runs() -> None:
         return listing.runs(asked.config)
 
     cli.start(main, programs.RunsConfig, "runs")
+
+
+def ui() -> None:
+    """Open a page in the browser over runs."""
+    beginning.program()
+    from cleangpt.config import cli, programs
+
+    def main(asked: "Asked[UiConfig]") -> int:
+        from cleangpt.ui import run
+
+        return run.ui(asked.config)
+
+    cli.start(main, programs.UiConfig, "ui")
 
 
 def export() -> None:

@@ -16,6 +16,7 @@ SCRIPTS = {
     "score": "eval/score.py",
     "report": "eval/report.py",
     "runs": "eval/runs.py",
+    "ui": "eval/ui.py",
     "export": "export.py",
     "prepare": "data/prepare.py",
     "bench": "bench.py",

@@ -147,6 +147,27 @@ class ServeConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(description="of weights and arithmetic")
 
 
+class UiConfig(Section):
+    """The keys of conf/ui.yaml."""
+
+    verbatim: ClassVar = ("token",)
+
+    runs: str | list[str] = Field(
+        min_length=1, description="run directories, folders that hold some, patterns with *, or latest"
+    )
+    host: str = Field(
+        min_length=1, description="address to listen at; 0.0.0.0: all of this machine, for whoever has the token"
+    )
+    port: int | None = Field(ge=0, le=65535, description="null: the first free one from 6160 on; 0: any that is free")
+    hosts: list[str] = Field(description="further names by which it is reached")
+    token: str | None = Field(
+        min_length=16, description="what browsers have to know; null: one is made where host is not this machine alone"
+    )
+    open: bool = Field(description="open the page in a browser")
+    waiting: int = Field(ge=0, le=1000, description="requests that may wait for their turn at a model")
+    device: Device = Field(description="where models compute; auto: the fastest there is")
+
+
 class TemplateConfig(Section):
     """The text around a prompt: a file of conf/template/, with a key for each `{name}` in its pattern."""
 

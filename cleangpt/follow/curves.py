@@ -84,9 +84,12 @@ class Rows:
 class Line(NamedTuple):
     """A column to draw."""
 
+    steps: np.ndarray  # (n,)
     x: np.ndarray  # (n,)
     y: np.ndarray  # (n,) NaN where it was not finite
-    rows: int  # that it was made from
+
+    def at(self, places: Any) -> "Line":
+        return Line(self.steps[places], self.x[places], self.y[places])
 
 
 def line(rows: Rows, name: str, axis: str, flops_per_token: int | None) -> Line | None:
@@ -95,21 +98,20 @@ def line(rows: Rows, name: str, axis: str, flops_per_token: int | None) -> Line 
     if found is None:
         return None
     if axis == "step":
-        return Line(found.steps, found.values, len(found.values))
+        return Line(found.steps, found.steps, found.values)
     along = rows.column("seconds" if axis == "seconds" else "tokens")
     if along is None or (axis == "flops" and not flops_per_token):
         return None
     places = np.interp(found.steps, along.steps, along.values, right=np.nan)
     places = places * (flops_per_token or 1) if axis == "flops" else places
-    known = np.isfinite(places)
-    return Line(places[known], found.values[known], int(known.sum()))
+    return Line(found.steps, places, found.values).at(np.isfinite(places))
 
 
 def part(whole: Line, begin: float | None, end: float | None) -> Line:
     """Cut out what lies between two places, and a point on either side, to which the line leads."""
     low = 0 if begin is None else max(0, int(np.searchsorted(whole.x, begin)) - 1)
     high = len(whole.x) if end is None else int(np.searchsorted(whole.x, end, side="right")) + 1
-    return Line(whole.x[low:high], whole.y[low:high], len(whole.x[low:high]))
+    return whole.at(slice(low, high))
 
 
 def thinned(whole: Line, points: int) -> Line:
@@ -128,7 +130,7 @@ def thinned(whole: Line, points: int) -> Line:
         places = {int(low[begin:end].argmin()), int(high[begin:end].argmax())} if here.any() else set()
         places |= set() if here.all() else {int(here.argmin())}
         kept += sorted(begin + place for place in places)
-    return Line(whole.x[kept], whole.y[kept], count)
+    return whole.at(kept)
 
 
 class Curves:

@@ -150,6 +150,53 @@ def compare(runs: list[Run], metric: str | None, curves: Sequence[str] = ()) -> 
     return found
 
 
+# ---- effects
+
+
+class Effect(NamedTuple):
+    """The final values of settings by one key."""
+
+    values: list[Any]  # of the key, in their order
+    lines: dict[str, list[tuple[Any, Estimate]]]  # settings that are alike in all other keys, by what these are
+    whole: bool  # whether each line has a point at each value
+    joined: bool  # whether there are lines: a random search has hardly two settings that differ in one key
+    caption: str
+
+
+def effect(found: Comparison, key: Key) -> Effect | None:
+    """Lay out the final value at each value of one key; None where there is nothing to compare."""
+    lines: dict[tuple[Any, ...], list[tuple[Any, Estimate]]] = {}
+    others = [other for other in found.keys if other is not key]
+    for group in found.groups:
+        estimate = found.final(group, found.metric)
+        if estimate.mean is not None:
+            place = tuple(group.values[other.name] for other in others)
+            lines.setdefault(place, []).append((group.values[key.name], estimate))
+    values = sorted({value: None for line in lines.values() for value, _ in line}, key=order)
+    if len(values) < 2:
+        return None
+    for line in lines.values():
+        line.sort(key=lambda point: order(point[0]))
+    whole = all(len(line) == len(values) for line in lines.values())
+    joined = sum(map(len, lines.values())) >= 1.5 * len(lines)
+    if len(lines) == 1:
+        caption = "Points are means over seeds, bars their 95% intervals."
+    elif not joined:
+        caption = "A point is a setting, which differs from the others in other keys too."
+    elif whole:
+        caption = "Grey lines join settings that are alike in all other keys; blue is their mean."
+    else:
+        caption = (
+            "Grey lines join settings that are alike in all other keys. "
+            "Not every setting was run at every value, so there is no fair mean."
+        )
+
+    def named(place: tuple[Any, ...]) -> str:
+        return ", ".join(f"{other.label}={show(value)}" for other, value in zip(others, place, strict=True))
+
+    return Effect(values, {named(place): line for place, line in lines.items()}, whole, joined, caption)
+
+
 # ---- metrics
 
 

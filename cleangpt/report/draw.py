@@ -20,6 +20,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, NullFormatter
 
+from cleangpt.report import compare
 from cleangpt.report.columns import AXES
 from cleangpt.report.compare import Comparison, Metric
 from cleangpt.report.differences import MISSING, Key, order, show
@@ -167,56 +168,41 @@ def curves(found: Comparison, metric: Metric) -> Curves | None:
 
 def _effect(found: Comparison, key: Key, folder: Path) -> Picture | None:
     """Draw the final value at each value of one key. Lines join settings that are alike in all other keys."""
-    metric, scale = found.metric, found.metric.scale
-    lines: dict[tuple[Any, ...], list[tuple[Any, float, Estimate]]] = {}  # by the values of the other keys
-    for group in found.groups:
-        estimate = found.final(group, metric)
-        if estimate.mean is not None:
-            others = tuple(group.values[other.name] for other in found.keys if other is not key)
-            lines.setdefault(others, []).append((group.values[key.name], estimate.mean * scale, estimate))
-    points = [point for line in lines.values() for point in line]
-    values = sorted({value: None for value, _, _ in points}, key=order)
-    if len(values) < 2:
+    effect = compare.effect(found, key)
+    if effect is None:
         return None
-    whole = all(len(line) == len(values) for line in lines.values())
-    ends = [end * scale for _, _, found in points for end in (found.mean, found.low, found.high) if end is not None]
+    metric, scale, lines = found.metric, found.metric.scale, effect.lines
+    estimates = [estimate for line in lines.values() for _, estimate in line]
+    ends = [end * scale for found in estimates for end in (found.mean, found.low, found.high) if end is not None]
     room = limits(min(ends), max(ends), metric.is_share)
-    joined = len(points) >= 1.5 * len(lines)  # a random search has hardly two settings that differ in one key
 
     def panel(axis: Axes) -> None:
-        place = _places(axis.xaxis, values)
+        place = _places(axis.xaxis, effect.values)
         for line in lines.values():
-            line.sort(key=lambda point: order(point[0]))
-            x, heights = [place[value] for value, _, _ in line], [height for _, height, _ in line]
+            x, heights = [place[value] for value, _ in line], [_height(estimate, scale) for _, estimate in line]
             if len(lines) > 1:
                 look: dict[str, Any] = {"color": OTHERS, "linewidth": 0.9, "markersize": 3}
-                if not joined:
+                if not effect.joined:
                     look = {"color": COLOURS[0], "linewidth": 0, "markersize": 5}
                 axis.plot(x, heights, marker="o", alpha=0.8, **look)
                 continue
             axis.plot(x, heights, color=COLOURS[0], linewidth=1.2, marker="o", markersize=6)
-            for at, (_, _, found) in zip(x, line, strict=True):
+            for at, (_, found) in zip(x, line, strict=True):
                 if found.low is not None and found.high is not None:
                     axis.plot([at, at], [found.low * scale, found.high * scale], color=COLOURS[0], linewidth=2)
-        if joined and len(lines) > 1 and whole:
-            means = np.mean([[height for _, height, _ in line] for line in lines.values()], axis=0)
-            axis.plot([place[value] for value in values], means, color=COLOURS[0], linewidth=2.2, marker="o")
+        if effect.joined and len(lines) > 1 and effect.whole:
+            means = np.mean([[_height(estimate, scale) for _, estimate in line] for line in lines.values()], axis=0)
+            axis.plot([place[value] for value in effect.values], means, color=COLOURS[0], linewidth=2.2, marker="o")
         if room:
             axis.set_ylim(*room)
         axis.set(xlabel=key.name, ylabel=metric.label)
 
-    if len(lines) == 1:
-        caption = "Points are means over seeds, bars their 95% intervals."
-    elif not joined:
-        caption = "A point is a setting, which differs from the others in other keys too."
-    elif whole:
-        caption = "Grey lines join settings that are alike in all other keys; blue is their mean."
-    else:
-        caption = (
-            "Grey lines join settings that are alike in all other keys. "
-            "Not every setting was run at every value, so there is no fair mean."
-        )
-    return _picture(f"effect {key.name}", f"Effect of {key.name}", caption, [panel], folder)
+    return _picture(f"effect {key.name}", f"Effect of {key.name}", effect.caption, [panel], folder)
+
+
+def _height(found: Estimate, scale: int) -> float:
+    assert found.mean is not None, "an effect is of what has a value"
+    return found.mean * scale
 
 
 def _pair(found: Comparison, one: Key, other: Key, folder: Path) -> Picture | None:

@@ -9,7 +9,7 @@ import ipaddress
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -17,21 +17,29 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MOST_BYTES = 1 << 20  # of a request
+POLICY = "default-src 'none'; frame-ancestors 'none'"
 HEADERS = {
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
-    "cache-control": "no-store",
 }
+COOKIE_LASTS = 30 * 24 * 3600
+# Opened from a page of somebody else's, the next request would not have the cookie if it came by a redirection.
+WELCOME = b'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=/"><title>CleanGPT</title>'
 
 
 class Guard:
-    """A layer around an application, which sees only what may be asked."""
+    """A layer around an application, which sees only what may be asked.
 
-    def __init__(self, app: Any, hosts: tuple[str, ...], token: str | None):
-        self.app, self.hosts, self.token = app, hosts, token
+    Programs show a token in a header. With `cookies` a browser shows it once, as `/?token=…`, and is then known.
+    """
+
+    def __init__(
+        self, app: Any, hosts: tuple[str, ...], token: str | None, policy: str = POLICY, cookies: bool = False
+    ):
+        self.app, self.hosts, self.token, self.cookies = app, hosts, token, cookies
+        self.headers = {**HEADERS, "content-security-policy": policy}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -44,12 +52,18 @@ class Guard:
 
         async def answer(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                added = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-                message = {**message, "headers": [*message.get("headers", []), *added]}
+                own = list(message.get("headers", []))
+                added = [(name.encode(), value.encode()) for name, value in self.headers.items()]
+                if not any(name.lower() == b"cache-control" for name, _ in own):
+                    added.append((b"cache-control", b"no-store"))
+                message = {**message, "headers": [*own, *added]}
             await send(message)
 
         if refusal is not None:
             await _refuse(answer, *refusal)
+            return
+        if self._shows_token(scope):
+            await _welcome(answer, f"{_cookie(headers)}={self.token}")
             return
         await self.app(scope, _bounded(receive), answer)
 
@@ -57,13 +71,15 @@ class Guard:
         host = _name(f"//{headers.get('host', '')}")
         if host is None or not (host in self.hosts or _is_address(host)):
             return 400, "this name of a host is not one of this server's"
-        if self.token is not None and not self._knows_token(headers):
-            return 401, "a token is needed: Authorization: Bearer <token>"
+        if self.token is not None and not (self._knows_token(headers) or self._shows_token(scope)):
+            where = "open the address that the server printed, or send " if self.cookies else ""
+            return 401, f"a token is needed: {where}Authorization: Bearer <token>"
+        is_ours = headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+        if not is_ours and (scope["method"], headers.get("sec-fetch-mode")) != ("GET", "navigate"):
+            return 403, "pages of another origin may not ask this server"
         if scope["method"] not in ("GET", "HEAD"):
             origin = headers.get("origin")
             if origin is not None and (_name(origin), _port(origin)) != (host, _port(f"//{headers['host']}")):
-                return 403, "pages of another origin may not ask this server"
-            if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
                 return 403, "pages of another origin may not ask this server"
             if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
                 return 415, "Content-Type must be application/json"
@@ -74,7 +90,24 @@ class Guard:
 
     def _knows_token(self, headers: dict[str, str]) -> bool:
         given = headers.get("authorization", "").removeprefix("Bearer ").strip()
+        cookies = headers.get("cookie", "").split(";") if self.cookies else []
+        named = f"{_cookie(headers)}="
+        return any(map(self._is_token, [given, *(word.strip().removeprefix(named) for word in cookies)]))
+
+    def _shows_token(self, scope: Scope) -> bool:
+        """Tell whether a browser comes with the token for the first time."""
+        if self.token is None or not self.cookies or scope["method"] != "GET" or scope["path"] != "/":
+            return False
+        shown = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [])
+        return any(map(self._is_token, shown))
+
+    def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(), (self.token or "").encode())
+
+
+def _cookie(headers: dict[str, str]) -> str:
+    """Name the cookie: a browser keeps those of all ports of a host together."""
+    return f"cleangpt-{_port('//' + headers.get('host', ''))}"
 
 
 def _name(address: str) -> str | None:
@@ -113,6 +146,14 @@ def _bounded(receive: Receive) -> Receive:
         return message
 
     return read
+
+
+async def _welcome(send: Send, cookie: str) -> None:
+    attributes = f"; Max-Age={COOKIE_LASTS}; Path=/; HttpOnly; SameSite=Strict"
+    headers = [(b"content-type", b"text/html"), (b"content-length", str(len(WELCOME)).encode())]
+    headers.append((b"set-cookie", (cookie + attributes).encode()))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": WELCOME})
 
 
 async def _refuse(send: Send, status: int, why: str) -> None:

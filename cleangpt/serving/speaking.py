@@ -12,6 +12,7 @@ from cleangpt.config.programs import SampleConfig
 from cleangpt.sample.choose import Chooser
 from cleangpt.sample.generate import Text
 from cleangpt.sample.prompts import Prompt
+from cleangpt.score.evaluate import wilson
 from cleangpt.serving.model import Model
 from cleangpt.tasks.contract import Question
 
@@ -37,7 +38,8 @@ def speak(model: Model, prompt: str, how: dict[str, Any]) -> Iterator[tuple[str,
         likeliest = {name: _likeliest(model, found) for name, found in choice.items()}
         told = {"name": model.name_of(piece.token), "text": piece.text, "share": shares, "likeliest": likeliest}
         yield "token", told
-    yield "ended", {"why": text.ended, "slid": text.slid, "verdict": _verdict(read.question, text.tokens)}
+    verdict = _verdict(read.question, text.tokens) if read.question else None
+    yield "ended", {"why": text.ended, "slid": text.slid, "verdict": verdict}
 
 
 def _likeliest(model: Model, shares: Tensor) -> list[tuple[str, float]]:
@@ -47,8 +49,11 @@ def _likeliest(model: Model, shares: Tensor) -> list[tuple[str, float]]:
     return [(model.name_of(token), share) for token, share in pairs if share > 0]
 
 
-def quiz(model: Model, start: int, count: int) -> Iterator[tuple[str, Any]]:
-    """Answer held-out problems, as `sample.py` does; `start` says how many came before, in an order of its own."""
+def quiz(model: Model, start: int, count: int, right: int) -> Iterator[tuple[str, Any]]:
+    """Answer held-out problems, as `sample.py` does, and count.
+
+    They come in an order of their own; `start` of them were asked before, and `right` answers given.
+    """
     task = model.reader.task
     if task is None:
         raise UserError("this model was not trained on problems with one right answer")
@@ -64,12 +69,12 @@ def quiz(model: Model, start: int, count: int) -> Iterator[tuple[str, Any]]:
         texts = [text for batch in model.text_model.write(prompts, model.settings) for text in batch]
         for text in sorted(texts, key=lambda text: text.prompt):
             question = questions[text.prompt]
-            yield "answer", {"question": question.text, **_verdict(question, text.tokens)}  # type: ignore[dict-item]
+            found = {"question": question.text, **_verdict(question, text.tokens)}
+            start, right = start + 1, right + found["correct"]
+            yield "answer", {**found, "number": start, "so_far": right, "interval": wilson(right, start)}
 
 
-def _verdict(question: Question | None, answer: list[int]) -> dict[str, Any] | None:
-    if question is None:
-        return None
+def _verdict(question: Question, answer: list[int]) -> dict[str, Any]:
     given, right = question.read(answer), question.read(question.right)
     return {"given": given, "right": right, "correct": question.is_right(answer), "digits": digits(given, right)}
 

@@ -1,0 +1,140 @@
+"""The runs as rows of a table. Nothing is looked at while nobody asks, and at most every so often while many do."""
+
+import hashlib
+import secrets
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from cleangpt.follow.index import Entry, Index
+from cleangpt.report.differences import IGNORED, MISSING, show, text
+from cleangpt.sweeps import jobs
+
+EVERY = 1.0  # seconds from one look at the disk to the next, at least
+CLOSER = 0.1  # seconds of each that go to what was not read whole
+SHOWN = ("train/", "val/", "test/")  # quantities that the table can have
+Row = dict[str, Any]
+
+
+def id_of(path: Path) -> str:
+    """Name a run for the page, which never sends a path."""
+    return hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+class Live:
+    """The runs below some folders, and the version of the table in which each row changed."""
+
+    def __init__(self, folders: list[Path]):
+        self.index = Index(folders)
+        self.start, self.version = secrets.token_hex(4), 0
+        self.rows: dict[Path, Row] = {}
+        self.changed: dict[Path, int] = {}  # the version of a row, also of one that is gone
+        self.paths: dict[str, Path] = {}
+        self.looking, self.looked = threading.Lock(), 0.0
+
+    def entry(self, number: str) -> Entry | None:
+        """Find a run by its id."""
+        path = self.paths.get(number)
+        return None if path is None else self.index.entries.get(path)
+
+    def since(self, version: str) -> dict[str, Any]:
+        """List what changed since a version of the table; of another server's version, and of none, everything."""
+        self.refresh()
+        start, _, number = version.partition("-")
+        is_ours = start == self.start and number.isdecimal()
+        since = int(number) if is_ours else 0
+        changed = [path for path, when in self.changed.items() if when > since]
+        return {
+            "version": f"{self.start}-{self.version}",
+            "all": not is_ours,
+            "rows": [self.rows[path] for path in changed if path in self.rows],
+            "gone": [id_of(path) for path in changed if path not in self.rows] if is_ours else [],
+        }
+
+    def refresh(self, now: bool = False) -> None:
+        """Look at the disk, unless somebody just did."""
+        with self.looking:
+            if now or time.monotonic() - self.looked >= EVERY:
+                self._renew(self.index.refresh() | self.index.look_closer(CLOSER))
+                self.looked = time.monotonic()
+
+    def _renew(self, changed: set[Path]) -> None:
+        if not changed:
+            return
+        around = defaultdict(list)
+        for path in self.index.entries:
+            around[path.parent].append(path)
+        version = self.version + 1
+        for path in changed - self.index.entries.keys():
+            if self.rows.pop(path, None):
+                self.changed[path] = version
+                self.paths.pop(id_of(path), None)
+        for folder in {path.parent for path in changed}:
+            entries = [self.index.entries[path] for path in around[folder]]
+            shared = _shared(entries)
+            for entry in entries:
+                row = _row(entry, shared)
+                if row != self.rows.get(entry.path):
+                    self.rows[entry.path], self.changed[entry.path] = row, version
+                    self.paths[row["id"]] = entry.path
+        self.version = version
+
+
+def changes(entry: Entry) -> dict[str, Any]:
+    """List what a run has otherwise than conf/ has it."""
+    changed = entry.record.get("changed")
+    if not isinstance(changed, dict):
+        return {}
+    return {key: value.get("here") for key, value in changed.items() if isinstance(value, dict) and key not in IGNORED}
+
+
+def _shared(entries: list[Entry]) -> dict[str, Any]:
+    """Find what all runs of a folder changed alike, which tells none of them from another."""
+    found = [changes(entry) for entry in entries if entry.record]
+    if len(found) < 2:
+        return {}
+    first, *others = found
+    return {key: value for key, value in first.items() if all(key in c and c[key] == value for c in others)}
+
+
+def _row(entry: Entry, shared: dict[str, Any]) -> Row:
+    logged = {name: value for name, value in (entry.summary | entry.last).items() if name.startswith(SHOWN)}
+    is_job = jobs.number_in(entry.path) is not None
+    folder, _, name = entry.name.rpartition("/")
+    return {
+        "id": id_of(entry.path),
+        "name": entry.name,
+        "job": name if is_job else "",
+        "sweep": (folder or entry.path.parent.name) if is_job else "",
+        "status": entry.status,
+        "step": entry.step,
+        "steps": entry.steps,
+        "left": entry.seconds_left(),
+        "speed": _number(entry.last.get("tokens_per_second")),
+        "started": entry.started,
+        "seed": show(entry.config.get("seed", MISSING)),
+        "model": show(entry.config.get("model.name", MISSING)),
+        "dataset": show(entry.config.get("dataset.name", MISSING)),
+        "differs": [[key, show(value)] for key, value in changes(entry).items() if key not in shared],
+        "values": {
+            name: _number(value) for name, value in values.items() if value is None or _number(value) is not None
+        },
+        "best": {name: list(found) for name, found in entry.best.items()},
+        "whole": entry.is_whole or not entry.read_to,
+        "higher": sorted(name for name in entry.best if entry.more_is_better(name)),
+        "setting": _setting(entry),
+        "read": [entry.inode, entry.read_to],  # whether its curves are longer than they were
+        **entry.notes.model_dump(),
+    }
+
+
+def _setting(entry: Entry) -> str:
+    """Tell a configuration from others, whatever its seed."""
+    config = {key: value for key, value in entry.config.items() if key not in IGNORED}
+    return hashlib.sha256(text(config).encode()).hexdigest()[:16]
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
