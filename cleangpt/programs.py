@@ -162,7 +162,7 @@ def bench() -> None:
 
 
 PROGRAMS: dict[str, Callable[[], None]] = {
-    program.__name__: program for program in (train, sample, serve, score, report, runs, export, prepare, bench)
+    program.__name__: program for program in (train, sample, ui, serve, score, report, runs, export, prepare, bench)
 }
 
 

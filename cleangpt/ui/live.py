@@ -118,9 +118,7 @@ def _row(entry: Entry, shared: dict[str, Any]) -> Row:
         "model": show(entry.config.get("model.name", MISSING)),
         "dataset": show(entry.config.get("dataset.name", MISSING)),
         "differs": [[key, show(value)] for key, value in changes(entry).items() if key not in shared],
-        "values": {
-            name: _number(value) for name, value in values.items() if value is None or _number(value) is not None
-        },
+        "values": {name: _number(value) for name, value in logged.items()},
         "best": {name: list(found) for name, found in entry.best.items()},
         "whole": entry.is_whole or not entry.read_to,
         "higher": sorted(name for name in entry.best if entry.more_is_better(name)),
