@@ -1,11 +1,14 @@
 """Files that somebody else made are data: read as such, and refused in a sentence where they are not what they say."""
 
 import contextlib
+import errno
 import json
 import math
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.shown import in_line
@@ -73,4 +76,14 @@ def parsed_object(text: str | bytes) -> dict[str, Any]:
 
 def json_object(path: Path) -> dict[str, Any]:
     """Read a file with a JSON object; an OSError or a ValueError where there is none."""
-    return parsed_object(path.read_bytes())
+    with opened(path) as file:
+        return parsed_object(file.read())
+
+
+def opened(path: Path) -> BinaryIO:
+    """Open a file to read it; what is none, as a pipe that nobody writes to, would be waited for."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return os.fdopen(handle, "rb")

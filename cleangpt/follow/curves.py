@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cleangpt.basics import untrusted
 from cleangpt.basics.shown import visible
 from cleangpt.disk.rundir import read_row
 from cleangpt.report.columns import Column
@@ -34,7 +35,7 @@ class Rows:
     def refresh(self) -> None:
         """Read what was added; of a file that was written anew, or became shorter, all of it."""
         try:
-            with self.path.open("rb") as file:
+            with untrusted.opened(self.path) as file:
                 found = os.fstat(file.fileno())
                 if found.st_size < self.read_to or found.st_ino != self.inode:
                     self._forget()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from cleangpt.basics import untrusted
 from cleangpt.basics.shown import visible, visible_in
@@ -173,7 +173,7 @@ class Index:
     def _read_metrics(self, entry: Entry, path: Path) -> None:
         """Read the lines that are new, or of a file that was not read before, or was written anew, its last ones."""
         try:
-            with _opened(path) as file:
+            with untrusted.opened(path) as file:
                 found = os.fstat(file.fileno())
                 size = found.st_size
                 if size < entry.read_to or found.st_ino != entry.inode:  # written anew, as a resume does
@@ -183,7 +183,7 @@ class Index:
                 file.seek(begin)
                 text = file.read(size - begin)
         except OSError:
-            entry.read_to, entry.last, entry.best = 0, {}, {}
+            entry.read_to, entry.inode, entry.last, entry.best = 0, 0, {}, {}
             return
         whole = text.rfind(b"\n") + 1
         entry.read_to = begin + whole
@@ -199,7 +199,7 @@ class Index:
 def _read_evaluations(entry: Entry) -> None:
     """Find the best values of a whole metrics file: only the lines of evaluations are parsed."""
     entry.is_whole = True
-    with contextlib.suppress(OSError), _opened(RunDir(entry.path).metrics) as file:
+    with contextlib.suppress(OSError), untrusted.opened(RunDir(entry.path).metrics) as file:
         text = file.read(entry.read_to)
         if os.fstat(file.fileno()).st_ino != entry.inode:
             return
@@ -219,13 +219,6 @@ def _note_best(entry: Entry, row: dict[str, Any]) -> None:
                 entry.best[name] = (float(value), row["step"])
 
 
-def _opened(path: Path) -> BinaryIO:
-    """Open a file; what is none, as a pipe that nobody writes to, would be waited for."""
-    if _signature(path) is None:
-        raise FileNotFoundError(path)
-    return path.open("rb")
-
-
 def _folders_in(folder: Path) -> list[Path]:
     with contextlib.suppress(OSError), os.scandir(folder) as inside:
         return sorted(
@@ -237,9 +230,9 @@ def _folders_in(folder: Path) -> list[Path]:
 
 
 def _signature(path: Path) -> Signature | None:
-    """Tell a file from what it was; None of what is no file."""
+    """Tell a file from what it was; None of what is no file, or a link, which may lead anywhere."""
     try:
-        found = os.stat(path)
+        found = os.lstat(path)
     except OSError:
         return None
     return (found.st_ino, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cleangpt.basics import untrusted
 from cleangpt.disk.rundir import read_row
 
 AXES = {"step": "optimizer step", "tokens": "tokens", "seconds": "minutes of wall time"}  # to draw columns along
@@ -44,7 +45,7 @@ def read(path: Path, asked: Sequence[str] = ()) -> Metrics:
     def is_wanted(name: str) -> bool:
         return name != "step" and any(fnmatchcase(name, pattern) for pattern in (*AXES, *SCORES, *asked))
 
-    with path.open("rb") as file:
+    with untrusted.opened(path) as file:
         for line in file:
             row = read_row(line)
             if row is None:

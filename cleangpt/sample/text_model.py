@@ -54,7 +54,8 @@ class TextModel:
         else:
             packed.pack(self.model)
         step = weights.about(opened.folder).get("step", "unknown")
-        self.name = f"{opened.folder}, step {step}, {self.compute.name}"
+        self.state = f"step {step}, {self.compute.name}"
+        self.name = f"{opened.folder}, {self.state}"
 
     def _tokens_for(self, prompt: Prompt, settings: SampleConfig) -> int:
         longest = prompt.question.new_tokens if prompt.question else settings.max_new_tokens

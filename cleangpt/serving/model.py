@@ -28,6 +28,7 @@ class Model:
     def about(self) -> dict[str, Any]:
         return {
             "name": self.text_model.name,
+            "state": self.text_model.state,
             "context": self.context,
             "vocab_size": self.tokenizer.vocab_size,
             "answers": self.reader.task is not None,

@@ -196,7 +196,7 @@ class Page:
             self.models.opened(path, label) as engine,
             contextlib.aclosing(engine.ask(what, *asked)) as said,
         ):
-            yield "model", engine.about
+            yield "model", {name: engine.about[name] for name in ("state", "context", "answers")}
             async for one in said:
                 yield one
 

@@ -73,9 +73,9 @@ class Live:
                 self.paths.pop(id_of(path), None)
         for folder in {path.parent for path in changed}:
             entries = [self.index.entries[path] for path in around[folder]]
-            shared = _shared(entries)
+            telling = _telling(entries)
             for entry in entries:
-                row = _row(entry, shared)
+                row = _row(entry, telling)
                 if row != self.rows.get(entry.path):
                     self.rows[entry.path], self.changed[entry.path] = row, version
                     self.paths[row["id"]] = entry.path
@@ -90,16 +90,23 @@ def changes(entry: Entry) -> dict[str, Any]:
     return {key: value.get("here") for key, value in changed.items() if isinstance(value, dict) and key not in IGNORED}
 
 
-def _shared(entries: list[Entry]) -> dict[str, Any]:
-    """Find what all runs of a folder changed alike, which tells none of them from another."""
+def _telling(entries: list[Entry]) -> set[str] | None:
+    """Find the keys that tell the runs of a folder apart; None where there is nothing to tell apart."""
     found = [changes(entry) for entry in entries if entry.record]
     if len(found) < 2:
-        return {}
-    first, *others = found
-    return {key: value for key, value in first.items() if all(key in c and c[key] == value for c in others)}
+        return None
+    every = {key for changed in found for key in changed}
+    return {key for key in every if any(key not in c or c[key] != found[0].get(key) for c in found)}
 
 
-def _row(entry: Entry, shared: dict[str, Any]) -> Row:
+def _differs(entry: Entry, telling: set[str] | None) -> list[list[str]]:
+    """Say in what a run differs: from those beside it, or alone from what conf/ has."""
+    changed = changes(entry)
+    keys = changed if telling is None else [key for key in (entry.config or changed) if key in telling]
+    return [[key, show(changed.get(key, entry.config.get(key, MISSING)))] for key in keys]
+
+
+def _row(entry: Entry, telling: set[str] | None) -> Row:
     logged = {name: value for name, value in (entry.summary | entry.last).items() if name.startswith(SHOWN)}
     is_job = jobs.number_in(entry.path) is not None
     folder, _, name = entry.name.rpartition("/")
@@ -117,7 +124,7 @@ def _row(entry: Entry, shared: dict[str, Any]) -> Row:
         "seed": show(entry.config.get("seed", MISSING)),
         "model": show(entry.config.get("model.name", MISSING)),
         "dataset": show(entry.config.get("dataset.name", MISSING)),
-        "differs": [[key, show(value)] for key, value in changes(entry).items() if key not in shared],
+        "differs": _differs(entry, telling),
         "values": {name: _number(value) for name, value in logged.items()},
         "best": {name: list(found) for name, found in entry.best.items()},
         "whole": entry.is_whole or not entry.read_to,

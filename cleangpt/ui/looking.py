@@ -135,7 +135,7 @@ def _new_lines(entry: Entry, name: str, begin: int | None) -> tuple[bytes, int, 
     path = entry.path / name
     if not readable(path, RunDir(entry.path)):
         return b"", 0, 0
-    with path.open("rb") as file:
+    with untrusted.opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         start = max(0, size - TAIL) if begin is None else begin if begin <= size else 0
         start = max(start, size - MOST)

@@ -26,6 +26,9 @@ def ui(settings: UiConfig) -> int:
         from cleangpt.ui.models import Models
     if not hasattr(os, "setsid"):
         raise UserError("the page needs Linux or macOS (on Windows, WSL)")
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", "1"
+    )  # models share the cores with trainings, which lose more than they win
     live = Live(folders(settings.runs))
     found = address.bound(settings.host, settings.port)
     token = address.token_for(settings.host, settings.token)

@@ -66,7 +66,10 @@ document.addEventListener("keydown", event => {
   const {target, key} = event;
   if (event.ctrlKey || event.metaKey || event.altKey || help.open) return;
   if (target.closest("input:not([type=checkbox]), textarea, select, [contenteditable]")) {
-    if (key === "Escape") target.blur();
+    if (key === "Escape") {
+      event.preventDefault(); // which would empty a search, and tell nobody
+      target.blur();
+    }
     return;
   }
   if (key === "?") help.showModal();

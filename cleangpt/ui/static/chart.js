@@ -32,7 +32,7 @@ function colours() {
 
 export function layout(more = {}) {
   const {ink, soft, line, paper} = colours();
-  const axis = {gridcolor: line, zerolinecolor: line, linecolor: line, tickcolor: line, automargin: true, exponentformat: "power", hoverformat: "~g"};
+  const axis = {gridcolor: line, zerolinecolor: line, linecolor: line, tickcolor: line, automargin: true, exponentformat: "e", hoverformat: "~g"};
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: {color: soft, size: 12, family: "system-ui, sans-serif"},

@@ -23,6 +23,11 @@ export function field(label, input) {
   return el("label", {class: "field"}, el("span", {}, label), input);
 }
 
+// A long name, which may be broken behind its signs.
+export function breakable(text) {
+  return text.split(/(?<=[_,=/])/).flatMap((part, n) => (n ? [el("wbr"), part] : [part]));
+}
+
 // ---- what people read
 
 const SHARE = /accuracy|pass@/;

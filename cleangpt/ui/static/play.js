@@ -117,7 +117,7 @@ function panelOf(wanted, label) {
       for await (const line of stream(path, {run: wanted, weights: label, ...body}, mine.signal)) {
         if (line.kind === "error") throw new Error(line.why);
         if (line.kind === "model") {
-          told.textContent = line.name;
+          told.textContent = `${runs.get(wanted)?.name ?? ""}/${label}, ${line.state}`;
           test.hidden = !line.answers;
         } else if (line.kind !== "opening") each(line);
       }
@@ -149,7 +149,7 @@ function panelOf(wanted, label) {
       said.querySelector(".token.open")?.classList.remove("open");
       shown.classList.add("open");
       choice.replaceChildren(choices(line));
-    }}, line.name === "<end>" ? "⏹" : line.name);
+    }}, line.name === "<end>" ? "⟨end⟩" : line.name);
     shown.style.background = `color-mix(in srgb, ${line.share.before < 0.5 ? "#cf4444" : "#2a9d6f"} ${Math.round(60 * Math.abs(line.share.before - 0.5))}%, transparent)`;
     return shown;
   }

@@ -111,7 +111,7 @@ export async function show(root, {id}) {
       answers = [...answers, ...said.rows].slice(-MOST_SAMPLES);
       samples.replaceChildren(sampled(answers));
     }
-    parts.samples.hidden = !answers.length;
+    parts.samples.hidden = samples.hidden = !answers.length;
     [read.log, read.samples] = [more.to, said.to];
   }
 

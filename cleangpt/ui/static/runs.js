@@ -1,6 +1,6 @@
 // The table of runs. A row belongs to its id, so a new run moves nothing that is ticked or being written.
 
-import {compared, copyable, duration, el, field, heading, number, option, post, status} from "./dom.js";
+import {breakable, compared, copyable, duration, el, field, heading, number, option, post, status} from "./dom.js";
 import {colour, metrics, poll, runs, tick, ticked, usualMetric} from "./state.js";
 
 const AT_FIRST = 300; // rows
@@ -34,7 +34,7 @@ export function show(root) {
     rebuild();
   }});
   const heads = COLUMNS.map(([name]) => {
-    const head = el("th", {scope: "col", class: NUMBERS.includes(name) ? `number ${name}` : name});
+    const head = el("th", {scope: "col", class: NUMBERS.includes(name) ? `number c-${name}` : `c-${name}`});
     head.append(el("button", {type: "button", onclick: () => {
       kept.falling = kept.sort === name ? !kept.falling : ["started", "progress"].includes(name);
       kept.sort = name;
@@ -69,7 +69,7 @@ export function show(root) {
     const mark = el("i", {class: "shade", hidden: !ticked.has(row.id)});
     if (ticked.has(row.id)) mark.style.background = colour(row.id);
     const shown = {
-      run: [mark, el("a", {href: `#/run/${row.id}`, tabindex: "-1"}, row.job || row.name), ...row.tags.map(tag => el("span", {class: "tag"}, tag))],
+      run: [mark, el("a", {href: `#/run/${row.id}`, tabindex: "-1"}, breakable(row.job || row.name)), ...row.tags.map(tag => el("span", {class: "tag"}, tag))],
       status: el("span", {class: `status ${row.status}`}, status(row.status)),
       progress: row.step === null ? "–" : [el("span", {class: "progress", title: `${number(row.step)} of ${number(row.steps)}`}, fill), el("small", {}, `${number(row.step)}${row.steps ? ` / ${number(row.steps)}` : ""}`)],
       left: duration(row.left),
@@ -81,7 +81,7 @@ export function show(root) {
       started: row.started.slice(0, 16).replace("T", " "),
       note: note(row),
     };
-    return [el("td", {class: "tick"}, box), ...COLUMNS.map(([column]) => el("td", {class: NUMBERS.includes(column) ? `number ${column}` : column}, shown[column]))];
+    return [el("td", {class: "tick"}, box), ...COLUMNS.map(([column]) => el("td", {class: NUMBERS.includes(column) ? `number c-${column}` : `c-${column}`}, shown[column]))];
   }
 
   function differing(row) {

@@ -32,6 +32,11 @@ function body(found) {
   return [el("div", {class: "cuts"}, parts.filter(part => part.tagName === "SECTION")), ...parts.filter(part => part.tagName !== "SECTION"), facts];
 }
 
+function wrong(rows) {
+  const cells = rows.map(row => [[row.question, row.question], [row.right, row.right], [row.given, row.given]]);
+  return el("section", {}, el("h3", {}, "The first wrong answers"), table(["question", "right", "given"], cells, {name: "Wrong answers"}));
+}
+
 function cut(key, rows) {
   const names = Object.keys(rows[0]), keys = names.slice(0, names.indexOf("problems"));
   const title = `By ${key.slice(3).replaceAll("_", " ")}`;

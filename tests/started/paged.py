@@ -1,0 +1,32 @@
+"""The page over some folder, as a user starts it."""
+
+import re
+import subprocess
+import sys
+
+from started.programs import ROOT, environment
+
+
+class Paged:
+    """A server of the page."""
+
+    def __init__(self, folder, *words):
+        command = [sys.executable, ROOT / "eval" / "ui.py", f"runs={folder}", "port=0", "device=cpu", *words]
+        self.process = subprocess.Popen(
+            list(map(str, command)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+            cwd=folder.parent,
+        )
+        self.said = []
+        while not (self.said and self.said[-1].startswith("Ctrl-C")):
+            line = self.process.stdout.readline()
+            assert line, self.process.stderr.read()
+            self.said.append(line.strip())
+        self.address = re.search(r"http://[^/\s]+", "\n".join(self.said))[0]
+
+    def close(self):
+        self.process.terminate()
+        return self.process.wait(timeout=60)
