@@ -15,6 +15,8 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadshe
 
 def visible(text: str) -> str:
     """Make text harmless for a terminal, a log or a page."""
+    if text.isprintable():  # as nearly all is, and that is told fast
+        return text
     return _HIDDEN.sub(lambda found: _PICTURES.get(ord(found[0])) or _escaped(found[0]), text)
 
 

@@ -19,6 +19,8 @@ from cleangpt.report.compare import SHARES
 
 TAIL = 1 << 16  # bytes at the end of a metrics file that are read of a run seen for the first time
 WATCHED = ("config", "run", "metrics", "summary", "notes")
+NEWEST = 20  # lines of these that are read whatever they say; of the others those of evaluations
+EVALUATION = b'"val/'
 FRESH = 2_000_000_000  # nanoseconds, within which a folder may change again and have the same time
 THOROUGH = 15  # looks, of which one goes by each file, and the others by folders and metrics alone
 Signature = tuple[int, int, int]
@@ -29,7 +31,7 @@ Best = tuple[float, int]  # a value, and its step
 class Entry:
     """A run as its files tell of it."""
 
-    path: Path
+    run: RunDir
     name: str  # below the folder that was asked for
     status: str = "unreadable"
     config: dict[str, Any] = field(default_factory=dict)  # by dotted key
@@ -43,6 +45,10 @@ class Entry:
     folder: int = 0  # when its directory changed
     read_to: int = 0  # bytes of the metrics file
     inode: int = 0  # of that
+
+    @property
+    def path(self) -> Path:
+        return self.run.path
 
     @property
     def started(self) -> str:
@@ -90,7 +96,7 @@ class Index:
             entry = self.entries.get(path)
             if entry is None:
                 name = path.name if path == folder else str(path.relative_to(folder))
-                entry = self.entries[path] = Entry(path, visible(name))
+                entry = self.entries[path] = Entry(RunDir(path), visible(name))
             if self._renew(entry, when):
                 changed.add(path)
         return changed
@@ -127,7 +133,7 @@ class Index:
             waiting += [path for path in inner if not (itself and path.name in PARTS_OF_A_RUN)]
 
     def _renew(self, entry: Entry, when: int) -> bool:
-        run, before, status = RunDir(entry.path), entry.signature, entry.status
+        run, before, status = entry.run, entry.signature, entry.status
         if before and status != "running" and self.looks % THOROUGH:
             is_old = entry.folder == when and time.time_ns() - when > FRESH  # files come and go by being renamed
             if is_old and _signature(run.metrics) == before[WATCHED.index("metrics")]:
@@ -186,8 +192,11 @@ class Index:
             entry.read_to, entry.inode, entry.last, entry.best = 0, 0, {}, {}
             return
         whole = text.rfind(b"\n") + 1
+        lines = text[:whole].split(b"\n")
+        if not entry.read_to and begin:  # the end of a long file
+            lines = [line for line in lines[1:-NEWEST] if EVALUATION in line] + lines[-NEWEST:]
         entry.read_to = begin + whole
-        for line in text[:whole].split(b"\n"):
+        for line in lines:
             row = read_row(line)
             if row is not None:
                 if row["step"] < (entry.last.get("step") or 0):  # a resumed run has forgotten what came later
@@ -199,13 +208,13 @@ class Index:
 def _read_evaluations(entry: Entry) -> None:
     """Find the best values of a whole metrics file: only the lines of evaluations are parsed."""
     entry.is_whole = True
-    with contextlib.suppress(OSError), untrusted.opened(RunDir(entry.path).metrics) as file:
+    with contextlib.suppress(OSError), untrusted.opened(entry.run.metrics) as file:
         text = file.read(entry.read_to)
         if os.fstat(file.fileno()).st_ino != entry.inode:
             return
         entry.best = {}
         for line in text.split(b"\n"):
-            if b'"val/' in line and (row := read_row(line)) is not None:
+            if EVALUATION in line and (row := read_row(line)) is not None:
                 _note_best(entry, row)
 
 
