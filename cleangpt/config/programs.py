@@ -17,11 +17,14 @@ class BenchConfig(Config):
 
     refuses: ClassVar = ("sweep", "resume", "init_from")
 
-    what: Literal["train", "decode", "score"] = Field(description="what to measure")
+    what: Literal["train", "decode", "score", "page"] = Field(
+        description="what to measure; page: the page over made-up runs, and a training beside it"
+    )
     against: Literal["plain", "transformers", "litgpt"] | None = Field(
         description="a plain loop (decoding without a cache, scoring by decoding) or somebody else's; null: nothing"
     )
     batches: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, description="texts at once with what=decode")
+    runs: int = Field(ge=1, description="made-up runs with what=page")
     rounds: int = Field(ge=1, description="turns of each side, A B B A …")
     seconds: float = Field(gt=0, description="length of a turn")
     startup: bool = Field(description="with what=train also time from the command to the first step, twice")

@@ -12,7 +12,8 @@ from cleangpt.basics.errors import UserError
 from cleangpt.config.experiment import resolve
 from cleangpt.config.programs import BenchConfig
 from cleangpt.machine import process, session
-from cleangpt.measure import decode, matmul, turns
+from cleangpt.machine.device import Compute
+from cleangpt.measure import decode, matmul, page, turns
 from cleangpt.measure import train as training
 from cleangpt.measure.score import Scoring
 from cleangpt.measure.turns import OURS, Side
@@ -28,6 +29,8 @@ def measure(config: BenchConfig) -> dict[str, Any]:
     task = tasks.make(config.dataset, config.model.block_size)
     config = resolve(config, task)
     compute = session.alone(config.device, config.dtype, count_parameters(config.model))
+    if config.what == "page":
+        return {**page.measure(config, task, compute, WARM_UP["train"]), **_circumstances(config, compute)}
     others = None if config.against is None else sides_of_others(config.against)
     dtypes: list[torch.dtype] = []  # whose peaks are asked for
     more: dict[str, Any] = {}
@@ -54,12 +57,13 @@ def measure(config: BenchConfig) -> dict[str, Any]:
         more["complete"] = scoring.complete()
     if config.profile:
         training.profile(config, task, compute, Path.cwd())
+    return {"unit": f"{unit} a second", "sides": found, **more, **_circumstances(config, compute)}
+
+
+def _circumstances(config: BenchConfig, compute: Compute) -> dict[str, Any]:
     return {
         "what": config.what,
-        "unit": f"{unit} a second",
         "rounds": config.rounds,
-        "sides": found,
-        **more,
         "device": compute.name,
         "dtype": compute.dtype_name,
         "threads": torch.get_num_threads(),

@@ -35,9 +35,20 @@ def show(result: dict[str, Any]) -> None:
 def sentences(result: dict[str, Any]) -> list[str]:
     found = []
     for name, side in result["sides"].items():
-        if ratio := side.get("ratio"):
+        if (ratio := side.get("ratio")) and "page" not in result:
             between = f"{ratio['low']:.2f} to {ratio['high']:.2f}"
             found.append(f"{ratio['median']:.2f} times as fast as {name} ({between} over {result['rounds']} rounds)")
+    if page := result.get("page"):
+        loses = page["training_loses"]
+        found.append(
+            f"The training loses {loses['median']:.1%} of its speed beside the page ({loses['low']:.1%} to "
+            f"{loses['high']:.1%} over {result['rounds']} rounds)"
+        )
+        found.append(
+            f"{page['runs']:,} runs of {page['rows']:,} rows are listed in {page['listed_seconds']:.2f} s, a curve is "
+            f"read in {page['curve_seconds']:.2f} s, again in {page['curve_again_seconds']:.3f} s, and a new row is "
+            f"told after {page['new_row_seconds']:.1f} s at most"
+        )
     if peaks := result.get("peak_tflops"):
         best = ", ".join(f"{peak:.3g} TFLOP/s in {dtype}" for dtype, peak in peaks.items())
         found.append(f"MFU is of the best matmul here: {best}")
