@@ -40,6 +40,7 @@ Told = tuple[str | None, str, str]
 TITLES = {
     "train": "Training: `train.py`, `cleangpt train`",
     "sample": "Sampling: `sample.py`, `cleangpt sample`",
+    "ui": "The page in the browser: `eval/ui.py`, `cleangpt ui`",
     "serve": "Serving: `serve.py`, `cleangpt serve`",
     "score": "Scoring: `eval/score.py`, `cleangpt score`",
     "report": "Reports: `eval/report.py`, `cleangpt report`",

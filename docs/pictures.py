@@ -3,7 +3,7 @@
 make pictures    # trains what is not in outputs/pictures yet: a quarter of an hour on two cores
 
 The pictures of a study are drawn where the runs of its commands are in outputs/sweeps (docs/study_pictures.py). The
-screenshot of a report needs a chromium, and stays as it is without one.
+screenshots of a report and of the page in the browser need a chromium, and stay as they are without one.
 """
 
 import json
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from cleangpt.basics.version import VERSION  # noqa: E402
-from docs import study_pictures, terminal  # noqa: E402
+from docs import study_pictures, terminal, ui_pictures  # noqa: E402
 
 PICTURES = ROOT / "docs" / "pictures"
 RUNS = ROOT / "outputs" / "pictures"
@@ -186,3 +186,4 @@ if __name__ == "__main__":
     tour(recorded_screens)
     copied()
     study_pictures.draw()
+    ui_pictures.draw(RUNS, PICTURES)

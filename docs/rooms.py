@@ -12,11 +12,13 @@ PICTURE = ROOT / "docs" / "rooms.svg"
 PROGRAMS = (
     "train.py",
     "sample.py",
+    "serve.py",
     "export.py",
     "bench.py",
     "eval/score.py",
     "eval/report.py",
     "eval/runs.py",
+    "eval/ui.py",
     "data/prepare.py",
 )
 CHOSEN = {"tasks", "models", "optimizers"}  # what conf/ chooses among

@@ -5,7 +5,6 @@ import os
 from array import array
 from bisect import bisect_left
 from collections import OrderedDict
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,15 +121,18 @@ def thinned(whole: Line, points: int) -> Line:
         return whole
     finite = np.isfinite(whole.y)
     buckets = max(1, points // (2 if finite.all() else 3))
-    edges = np.linspace(0, count, buckets + 1).astype(np.int64)
-    low = np.where(finite, whole.y, np.inf)
-    high = np.where(finite, whole.y, -np.inf)
-    kept = []
-    for begin, end in pairwise(edges):
-        here = finite[begin:end]
-        places = {int(low[begin:end].argmin()), int(high[begin:end].argmax())} if here.any() else set()
-        places |= set() if here.all() else {int(here.argmin())}
-        kept += sorted(begin + place for place in places)
+    size = -(-count // buckets)
+    begins = np.arange(0, count, size)
+
+    def first(values: np.ndarray, beyond: float) -> np.ndarray:
+        """Find the place of the least value of each bucket."""
+        padded = np.full(len(begins) * size, beyond)
+        padded[:count] = values
+        return begins + padded.reshape(-1, size).argmin(axis=1)
+
+    low, high = (first(np.where(finite, sign * whole.y, np.inf), np.inf) for sign in (1, -1))
+    gaps = first(finite.astype(np.float64), 1.0)
+    kept = np.unique(np.concatenate([low[finite[low]], high[finite[high]], gaps[~finite[gaps]]]))
     return whole.at(kept)
 
 

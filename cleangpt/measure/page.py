@@ -17,7 +17,7 @@ from typing import Any
 from cleangpt.basics import files, verbs
 from cleangpt.basics.errors import UserError
 from cleangpt.config.programs import BenchConfig
-from cleangpt.disk import migrations
+from cleangpt.disk import alive, migrations
 from cleangpt.disk.rundir import RunDir
 from cleangpt.machine.device import Compute
 from cleangpt.measure import train, turns
@@ -26,7 +26,7 @@ from cleangpt.tasks.contract import Task
 
 ROWS = 10_000  # of each run
 EVALUATED = 100  # rows from one evaluation to the next
-POLLS = 1.5  # seconds between two questions of an open page
+POLLS = 2.0  # seconds between two questions of an open page
 LOGS = 1.0  # seconds between two rows of the run that is trained
 TRIES = 20
 STARTS_WITHIN = 60.0
@@ -133,10 +133,12 @@ def _delay(server: Server, live: Path, step: int) -> float:
 def look(address: str, live: str, step: int, pipe: Any) -> None:
     """Ask what an open page asks, and log the rows that it follows, whenever that is on."""
     on, version, identity = False, "", None
+    living = alive.Alive(RunDir(Path(live).parent), lambda: None)
     while True:
         if pipe.poll(None if not on else POLLS):
             on = pipe.recv()
             if on is None:
+                living.close()
                 return
             continue
         with open(live, "a", encoding="utf-8") as file:

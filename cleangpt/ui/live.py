@@ -12,8 +12,8 @@ from cleangpt.follow.index import Entry, Index
 from cleangpt.report.differences import IGNORED, MISSING, show, text
 from cleangpt.sweeps import jobs
 
-EVERY = 1.0  # seconds from one look at the disk to the next, at least
-CLOSER = 0.1  # seconds of each that go to what was not read whole
+EVERY = 0.5  # seconds from one look at the disk to the next, at least
+CLOSER = 0.1  # seconds of each that go to what was not read whole, while nothing is trained; else one run a look
 SHOWN = ("train/", "val/", "test/")  # quantities that the table can have
 Row = dict[str, Any]
 
@@ -32,6 +32,7 @@ class Live:
         self.rows: dict[Path, Row] = {}
         self.changed: dict[Path, int] = {}  # the version of a row, also of one that is gone
         self.paths: dict[str, Path] = {}
+        self.telling: dict[Path, set[str] | None] = {}  # of a folder: the keys that tell its runs apart
         self.looking, self.looked = threading.Lock(), 0.0
 
     def entry(self, number: str) -> Entry | None:
@@ -57,7 +58,9 @@ class Live:
         """Look at the disk, unless somebody just did."""
         with self.looking:
             if now or time.monotonic() - self.looked >= EVERY:
-                self._renew(self.index.refresh() | self.index.look_closer(CLOSER))
+                changed = self.index.refresh()
+                trains = any(entry.status == "running" for entry in self.index.entries.values())
+                self._renew(changed | self.index.look_closer(0.0 if trains else CLOSER))
                 self.looked = time.monotonic()
 
     def _renew(self, changed: set[Path]) -> None:
@@ -73,12 +76,14 @@ class Live:
                 self.paths.pop(id_of(path), None)
         for folder in {path.parent for path in changed}:
             entries = [self.index.entries[path] for path in around[folder]]
-            telling = _telling(entries)
+            before, telling = self.telling.get(folder), _telling(entries)
+            self.telling[folder] = telling
             for entry in entries:
-                row = _row(entry, telling)
-                if row != self.rows.get(entry.path):
-                    self.rows[entry.path], self.changed[entry.path] = row, version
-                    self.paths[row["id"]] = entry.path
+                if entry.path in changed or before != telling:
+                    row = _row(entry, telling)
+                    if row != self.rows.get(entry.path):
+                        self.rows[entry.path], self.changed[entry.path] = row, version
+                        self.paths[row["id"]] = entry.path
         self.version = version
 
 

@@ -11,6 +11,8 @@ from cleangpt.config.programs import UiConfig
 from cleangpt.serving.guard import LOOPBACK
 from cleangpt.terminal import patience
 
+GENTLE = 5  # how far it stands back where the cores have enough to do
+
 
 def ui(settings: UiConfig) -> int:
     with patience.doing("Loading the server"):
@@ -29,6 +31,7 @@ def ui(settings: UiConfig) -> int:
     os.environ.setdefault(
         "OMP_NUM_THREADS", "1"
     )  # models share the cores with trainings, which lose more than they win
+    os.nice(GENTLE)
     live = Live(folders(settings.runs))
     found = address.bound(settings.host, settings.port)
     token = address.token_for(settings.host, settings.token)

@@ -23,12 +23,12 @@ from cleangpt.basics.schema import parse
 from cleangpt.config.experiment import resolve
 from cleangpt.config.programs import BenchConfig
 from cleangpt.machine import device
-from cleangpt.measure import bench, matmul, random_tokens, run, score, turns
+from cleangpt.measure import bench, matmul, page, random_tokens, run, score, turns
 from cleangpt.models.build import build
 from cleangpt.models.contract import LanguageModel
 
 CPU = device.Compute(torch.device("cpu"), torch.float32)
-QUICK = {"rounds": 1, "seconds": 0.02, "startup": False, "suite": None, "batches": [1, 2]}
+QUICK = {"rounds": 1, "runs": 3, "seconds": 0.02, "startup": False, "suite": None, "batches": [1, 2]}
 TEXT = {"dataset.window": None, "dataset.dir": "nothing/prepared/here", "model.block_size": 16}
 MODELS = {
     "gpt": ("model=gpt", {}),
@@ -42,6 +42,19 @@ MODELS = {
 def settings(*options: str, what: str = "train", against: str | None = "plain", **changes) -> BenchConfig:
     changes = {**({} if "dataset=adder" in options else TEXT), "model.n_layer": 2, **changes}
     return parse({**toy(*options, **changes), **QUICK, "what": what, "against": against}, BenchConfig)
+
+
+def test_the_page_is_measured_over_made_up_runs(monkeypatch):
+    monkeypatch.setattr(page, "ROWS", 150)
+    monkeypatch.setattr(page, "POLLS", 0.6)
+    monkeypatch.setattr(page, "TRIES", 2)
+    found = bench.bench(settings("dataset=adder", what="page", against=None, runs=3), [])
+    told = found["page"]
+    assert (told["runs"], told["rows"]) == (3, 150)
+    assert told["curve_again_seconds"] > 0
+    assert told["listed_seconds"] > 0
+    assert set(found["sides"]) == {"cleangpt", page.BESIDE}
+    assert told["training_loses"]["median"] == pytest.approx(1 - 1 / found["sides"][page.BESIDE]["ratio"]["median"])
 
 
 def telling(config: BenchConfig, task) -> LanguageModel:

@@ -63,8 +63,8 @@ def run(command: str, cwd: Path) -> None:
         launcher = ("-m", "torch.distributed.run", *words[1 : words.index(script)])
     if script == "train.py":
         arguments = _few_steps(arguments)
-    elif script == "serve.py":
-        return  # has no end; tests/serving/ asks it
+    elif script in ("serve.py", "eval/ui.py"):
+        return  # has no end; tests/serving/ and tests/ui/ ask it
     elif script == "bench.py":
         all_problems = "what=score" in arguments
         arguments = [*arguments, *BRIEF.split(), *(["dataset.digits=1"] if all_problems else [])]

@@ -2,7 +2,7 @@
 
 import {get} from "./dom.js";
 
-const EVERY = 1500; // milliseconds
+const EVERY = 2000; // milliseconds
 export const runs = new Map();
 export const ticked = new Set(JSON.parse(sessionStorage.getItem("ticked") ?? "[]"));
 let version = "", told = () => {}, timer = null;
