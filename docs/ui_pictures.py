@@ -41,7 +41,7 @@ def _take(page: Any, address: str, pictures: Path) -> None:
         page.wait_for_timeout(800)
         with tempfile.TemporaryDirectory() as made:
             page.screenshot(path=f"{made}/shot.png")
-            Image.open(f"{made}/shot.png").convert("RGB").quantize(128).save(pictures / name, optimize=True)
+            Image.open(f"{made}/shot.png").convert("RGB").quantize(256).save(pictures / name, optimize=True)
 
     rows = "main tbody tr"
     page.goto(address)
@@ -60,15 +60,19 @@ def _take(page: Any, address: str, pictures: Path) -> None:
     page.wait_for_selector("details.score")
     page.locator("summary", has_text="test_best_sets").click()
     page.locator("summary", has_text="the set grid").click()
-    page.locator("h3", has_text="By operand lengths").last.scroll_into_view_if_needed()
-    page.evaluate("() => scrollBy(0, 420)")
+    heat = page.locator("details.score", has=page.locator("> summary", has_text="the set grid")).last
+    heat.locator("table.heat").first.evaluate("table => table.scrollIntoView({block: 'end'})")
+    page.evaluate("() => scrollBy(0, 60)")
     keep("ui_run.png", 860)
+    page.goto(f"{address}/#/runs")
+    page.locator(rows, has=page.locator("td.c-run", has_text="0000_optimizer=adamw")).locator("a").first.click()
+    page.wait_for_selector("details.score")
     page.locator("a.button", has_text="Playground").click()
     page.wait_for_selector("textarea")
-    page.fill("textarea", "9999999999999+1")
+    page.fill("textarea", "27+58")
     page.click("button:has-text('Write')")
     page.wait_for_selector(".verdict", timeout=60_000)
-    page.locator(".token").nth(12).click()
+    page.locator(".token").nth(1).click()
     page.click("text=Ask 10")
     page.wait_for_selector(".answers li >> nth=9", timeout=60_000)
     page.evaluate("() => scrollTo(0, 0)")

@@ -24,7 +24,7 @@ class BenchConfig(Config):
         description="a plain loop (decoding without a cache, scoring by decoding) or somebody else's; null: nothing"
     )
     batches: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, description="texts at once with what=decode")
-    runs: int = Field(ge=1, description="made-up runs with what=page")
+    runs: int = Field(ge=2, description="made-up runs with what=page")
     rounds: int = Field(ge=1, description="turns of each side, A B B A …")
     seconds: float = Field(gt=0, description="length of a turn")
     startup: bool = Field(description="with what=train also time from the command to the first step, twice")

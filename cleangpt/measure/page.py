@@ -89,7 +89,7 @@ def served(config: BenchConfig) -> Iterator[tuple[Server, dict[str, Any]]]:
         server = Server(folder)
         try:
             server.get("/api/runs")
-            time.sleep(2 * POLLS)
+            time.sleep(POLLS)
             hidden.rename(folder / "all")
             listing, found = _timed(server, "/api/runs")
             if len(found["rows"]) != config.runs:
@@ -98,7 +98,7 @@ def served(config: BenchConfig) -> Iterator[tuple[Server, dict[str, Any]]]:
             curves = [_timed(server, path)[0] for path in asked[1:]]
             again = [_timed(server, path)[0] for path in asked[1:]]
             live = folder / "all" / found["rows"][0]["name"].removeprefix("all/") / "metrics.jsonl"
-            delays = [_delay(server, live, ROWS + number) for number in range(1, 6)]
+            delays = [_delay(server, live, ROWS + number) for number in range(1, 1 + min(config.rounds, 5))]
             more = {"runs": config.runs, "rows": ROWS, "listed_seconds": listing}
             more |= {"curve_seconds": statistics.median(curves), "longest_curve_seconds": max(curves)}
             more |= {"curve_again_seconds": statistics.median(again), "new_row_seconds": max(delays)}

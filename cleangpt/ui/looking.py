@@ -9,6 +9,7 @@ from typing import Any
 
 from cleangpt.basics import untrusted, verbs
 from cleangpt.basics.shown import visible, visible_in
+from cleangpt.config.command_line import split
 from cleangpt.disk.rundir import RunDir, leads_out
 from cleangpt.follow.index import Entry
 from cleangpt.report.differences import show
@@ -89,7 +90,7 @@ def _plain(value: Any) -> Any:
 def _commands(entry: Entry, place: RunDir) -> list[list[str]]:
     """Write commands that a person may want to go on with."""
     where, train = shlex.quote(place.shown()), verbs.shown("train")
-    words = [word for word in _overrides(place) if word.partition("=")[0] not in ("seed", "resume")]
+    words = [word for word in _overrides(place) if split(word)[0] not in ("seed", "resume")]
     seed = entry.config.get("seed")
     found = []
     if entry.status not in ("running", "completed", "early_stopped"):

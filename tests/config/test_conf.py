@@ -185,6 +185,7 @@ def ran(tmp_path_factory):
     quick = ["model=gpt_tiny", "logger=quiet", "rounds=1", "seconds=0.01", "startup=false", *common]
     commands["bench"] = ["bench.py", "against=null", *quick]  # a planted class can not go to another process
     commands["bench decoding"] = ["bench.py", "what=decode", "batches=[1]", *quick]
+    commands["bench page"] = ["bench.py", "what=page", "runs=2", *quick]
     commands["report"] = ["eval/report.py", "runs=[gpt_tiny,llama_tiny,diverges]"]
     (folder / "record.py").write_text(RECORDER)
     told = json.dumps([[str(ROOT / script), *words] for script, *words in commands.values()])

@@ -72,7 +72,7 @@ export async function show(root, {asked}) {
     const ids = shown();
     legend.replaceChildren(...ids.map(id => {
       const row = runs.get(id), mark = el("i", {class: "shade"});
-      mark.style.background = colour(id);
+      mark.style.background = colour(view.bands ? ids.find(other => runs.get(other).setting === row.setting) : id);
       return el("span", {}, mark, el("a", {href: `#/run/${id}`}, row.name), el("button", {type: "button", class: "small", "aria-label": `Without ${row.name}`, onclick: () => { tick(id, false); change(); }}, "✕"));
     }));
     const all = [...ticked].filter(id => runs.has(id)).length;
@@ -132,9 +132,9 @@ export function chartOf(key, view, ids, leave) {
     const scale = isShare(key) ? 100 : 1;
     const furthest = Math.max(1, ...lines.map(line => line.x.at(-1) ?? 0));
     const [divisor, unit] = view.x === "seconds" ? UNITS.find(([size]) => furthest >= 2 * size) ?? [1, "seconds"] : [1, ""];
-    const traces = [];
+    const traces = [], wanted = ids();
     for (const line of lines) {
-      const shade = colour(line.ids[0]), row = runs.get(line.ids[0]);
+      const shade = colour(wanted.find(id => line.ids.includes(id)) ?? line.ids[0]), row = runs.get(line.ids[0]);
       const x = line.x.map(value => value / divisor), y = line.y.map(value => (value === null ? null : value * scale));
       const many = line.seeds > 1;
       const name = plain(many ? `${line.seeds} seeds of ${row?.sweep || row?.name || ""}${label(row)}` : row?.name ?? "");

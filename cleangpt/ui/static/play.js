@@ -75,7 +75,12 @@ function panelOf(wanted, label) {
     wanted = run.value;
   }
 
-  async function fill() {
+  let filling = null;
+  function fill() {
+    return filling = filled();
+  }
+
+  async function filled() {
     list();
     again();
     if (!wanted) return;
@@ -131,6 +136,7 @@ function panelOf(wanted, label) {
   }
 
   async function write(prompt, rules) {
+    await filling;
     said.replaceChildren();
     choice.replaceChildren();
     if (!label) return;
@@ -154,9 +160,9 @@ function panelOf(wanted, label) {
     return shown;
   }
 
-  function quiz() {
-    if (!label) return;
+  async function quiz() {
     asking.disabled = true;
+    await filling;
     during("/api/quiz", {...count, count: 10}, line => {
       if (line.kind !== "answer") return;
       count = {start: line.number, right: line.so_far};
