@@ -59,7 +59,6 @@ def _take(page: Any, address: str, pictures: Path) -> None:
     page.locator(rows, has=page.locator("td.c-run", has_text="coupled")).locator("a").first.click()
     page.wait_for_selector("details.score")
     page.locator("summary", has_text="test_best_sets").click()
-    page.locator("summary", has_text="the set grid").click()
     heat = page.locator("details.score", has=page.locator("> summary", has_text="the set grid")).last
     heat.locator("table.heat").first.evaluate("table => table.scrollIntoView({block: 'end'})")
     page.evaluate("() => scrollBy(0, 60)")

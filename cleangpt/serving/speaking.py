@@ -30,7 +30,8 @@ def speak(model: Model, prompt: str, how: dict[str, Any]) -> Iterator[tuple[str,
         before = logits[0, : model.tokenizer.vocab_size].float().softmax(dim=-1).cpu()
         choice.update(before=before, after=chooser.shares(logits)[0])
 
-    yield "prompt", {"text": read.text, "tokens": [model.name_of(token) for token in read.tokens]}
+    tokens = [model.name_of(token) for token in read.tokens]
+    yield "prompt", {"text": read.text, "tokens": tokens, "asks": read.question is not None}
     text = Text(0, 0)
     for piece in model.text_model.speak(read, settings, watch=watch):
         text.add(piece)

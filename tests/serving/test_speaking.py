@@ -36,7 +36,7 @@ def told(lines):
 
 def test_the_choices_are_those_that_the_model_had(letters):
     tokens, found = told(speaking.speak(letters, "once", HOW | {"top_k": 3}))
-    assert found[0] == ("prompt", {"text": "once", "tokens": [*"once"]})
+    assert found[0] == ("prompt", {"text": "once", "tokens": [*"once"], "asks": False})
     read = list(letters.tokenizer.encode("once"))
     for one in tokens:
         with torch.inference_mode():

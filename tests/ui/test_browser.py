@@ -27,9 +27,8 @@ HOSTILE = "<img src=x onerror=alert(1)><b>bold</b>%{y}"
 @pytest.fixture(scope="session")
 def browser():
     with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"] if os.name == "posix" and os.getuid() == 0 else []
-        )
+        args = ["--no-sandbox", "--disable-dev-shm-usage"]  # it opens our own page, and tests may run as root
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=args)
         yield opened
         opened.close()
 

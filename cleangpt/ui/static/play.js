@@ -141,7 +141,7 @@ function panelOf(wanted, label) {
     choice.replaceChildren();
     if (!label) return;
     await during("/api/speak", {prompt, rules}, line => {
-      if (line.kind === "prompt") said.append(el("span", {class: "given"}, line.text));
+      if (line.kind === "prompt") said.append(el("span", {class: "given", title: line.tokens.join(" ")}, line.text), line.asks ? " = " : "");
       else if (line.kind === "token") said.append(token(line));
       else if (line.kind === "ended") {
         if (line.verdict) said.append(verdict(line.verdict));
