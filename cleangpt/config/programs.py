@@ -39,6 +39,20 @@ class BenchConfig(Config):
         return against
 
 
+class _OfRun(Section):
+    """The key of what is done with one model."""
+
+    run: str = Field(min_length=1, description="a run directory, one of its snapshots, best/ or final/, or latest")
+
+
+class _OfRuns(Section):
+    """The key of what is done with many runs."""
+
+    runs: str | list[str] = Field(
+        min_length=1, description="run directories, folders that hold some, patterns with *, or latest"
+    )
+
+
 class AskConfig(Section):
     """Ways to ask a trained model."""
 
@@ -55,12 +69,11 @@ class AskConfig(Section):
         return value
 
 
-class ScoreConfig(Section):
+class ScoreConfig(_OfRun):
     """The keys of conf/score.yaml."""
 
     verbatim: ClassVar = ("ask.prefix",)
 
-    run: str = Field(min_length=1, description="a run directory, one of its snapshots, best/ or final/, or latest")
     suite: Literal["own", "lm-eval"] = Field(description="on the task it was trained for, or by lm-evaluation-harness")
     tasks: list[str] | str | None = Field(description="tasks of suite=lm-eval, several as [one,two]")
     fewshot: int | None = Field(ge=0, description="examples before each question of suite=lm-eval; null: the task's")
@@ -92,12 +105,9 @@ class ExportConfig(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = Field(description="of the weights with format=hf")
 
 
-class ReportConfig(Section):
+class ReportConfig(_OfRuns):
     """The keys of conf/report.yaml."""
 
-    runs: str | list[str] = Field(
-        min_length=1, description="run directories, folders that hold some, patterns with *, or latest"
-    )
     out: str | None = Field(min_length=1, description="folder to write to; null: report/ in the folder around the runs")
     metric: str | None = Field(
         min_length=1, description="what judges the runs; null: val/accuracy where there is one, else val/loss"
@@ -106,12 +116,9 @@ class ReportConfig(Section):
     title: str | None = Field(min_length=1, description="heading of the page; null: the name of the folder")
 
 
-class RunsConfig(Section):
+class RunsConfig(_OfRuns):
     """The keys of conf/runs.yaml."""
 
-    runs: str | list[str] = Field(
-        min_length=1, description="run directories, folders that hold some, patterns with *, or latest"
-    )
     status: list[Status] | None = Field(description="list only those that stand so, as [running,cut_off]; null: all")
     sort: Literal["started", "name", "status"] = Field(description="the newest first, or by name, or by status")
     limit: int | None = Field(ge=1, description="list so many at most; null: all")
@@ -131,12 +138,9 @@ class PrepareConfig(Section):
     force: bool = Field(description="prepare anew what is prepared already")
 
 
-class ServeConfig(Section):
-    """The keys of conf/serve.yaml."""
+class _AddressConfig(Section):
+    """The keys of what listens at an address."""
 
-    verbatim: ClassVar = ("run", "token")
-
-    run: str = Field(min_length=1, description="a run directory, one of its snapshots, best/ or final/, or latest")
     host: str = Field(
         min_length=1, description="address to listen at; 0.0.0.0: all of this machine, for whoever has the token"
     )
@@ -145,30 +149,24 @@ class ServeConfig(Section):
     token: str | None = Field(
         min_length=16, description="what clients have to know; null: one is made where host is not this machine alone"
     )
-    waiting: int = Field(ge=0, le=1000, description="requests that may wait for their turn")
-    device: Device = Field(description="where to compute; auto: the fastest there is")
+    waiting: int = Field(ge=0, le=1000, description="requests that may wait for their turn at a model")
+    device: Device = Field(description="where models compute; auto: the fastest there is")
+
+
+class ServeConfig(_AddressConfig, _OfRun):
+    """The keys of conf/serve.yaml."""
+
+    verbatim: ClassVar = ("run", "token")
+
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(description="of weights and arithmetic")
 
 
-class UiConfig(Section):
+class UiConfig(_AddressConfig, _OfRuns):
     """The keys of conf/ui.yaml."""
 
     verbatim: ClassVar = ("token",)
 
-    runs: str | list[str] = Field(
-        min_length=1, description="run directories, folders that hold some, patterns with *, or latest"
-    )
-    host: str = Field(
-        min_length=1, description="address to listen at; 0.0.0.0: all of this machine, for whoever has the token"
-    )
-    port: int | None = Field(ge=0, le=65535, description="null: the first free one from 6160 on; 0: any that is free")
-    hosts: list[str] = Field(description="further names by which it is reached")
-    token: str | None = Field(
-        min_length=16, description="what browsers have to know; null: one is made where host is not this machine alone"
-    )
     open: bool = Field(description="open the page in a browser")
-    waiting: int = Field(ge=0, le=1000, description="requests that may wait for their turn at a model")
-    device: Device = Field(description="where models compute; auto: the fastest there is")
 
 
 class TemplateConfig(Section):
@@ -197,12 +195,11 @@ class TemplateConfig(Section):
         return self.__pydantic_extra__ or {}
 
 
-class SampleConfig(Section):
+class SampleConfig(_OfRun):
     """The keys of conf/sample.yaml."""
 
     verbatim: ClassVar = ("run", "prompt", "prompts", "output", "stop", "template.*")
 
-    run: str = Field(min_length=1, description="a run directory, one of its snapshots, best/ or final/, or latest")
     prompt: str | None = Field(description="what to go on with; @file reads it from a file, - from standard input")
     prompts: str | None = Field(min_length=1, description="a file with a prompt a line")
     output: str | None = Field(min_length=1, description="where the texts go, a .jsonl or .txt; null: here")
