@@ -90,15 +90,17 @@ class Index:
         """Look what is new, what changed and what is gone, and name it."""
         found = {path: (folder, time) for folder in self.folders for path, time in self._below(folder)}
         changed = self.entries.keys() - found.keys()
-        self.entries = {path: entry for path, entry in self.entries.items() if path in found}
+        entries: dict[Path, Entry] = {}  # another one, since somebody may look at the old one
         self.looks += 1
         for path, (folder, when) in found.items():
             entry = self.entries.get(path)
             if entry is None:
                 name = path.name if path == folder else str(path.relative_to(folder))
-                entry = self.entries[path] = Entry(RunDir(path), visible(name))
+                entry = Entry(RunDir(path), visible(name))
+            entries[path] = entry
             if self._renew(entry, when):
                 changed.add(path)
+        self.entries = entries
         return changed
 
     def look_closer(self, seconds: float) -> set[Path]:

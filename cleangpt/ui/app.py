@@ -27,7 +27,7 @@ from cleangpt.serving.completions import Refused
 from cleangpt.serving.guard import Guard
 from cleangpt.ui import comparing, drawing, looking
 from cleangpt.ui.asking import Compared, Curve, Quiz, Speak, Written, checked
-from cleangpt.ui.live import Live
+from cleangpt.ui.live import Live, setting
 from cleangpt.ui.models import Models
 
 STATIC = Path(str(resources.files("cleangpt.ui") / "static"))
@@ -100,7 +100,7 @@ class Page:
                 return JSONResponse(await asyncio.to_thread(drawing.lines, self.curves, entries, asked))
             groups: dict[str, list[Entry]] = {}
             for entry in entries:
-                groups.setdefault(self.live.rows[entry.path]["setting"], []).append(entry)
+                groups.setdefault(setting(entry), []).append(entry)
             return JSONResponse(await asyncio.to_thread(drawing.bands, self.curves, list(groups.values()), asked))
 
     async def names(self, request: Request) -> Response:

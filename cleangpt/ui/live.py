@@ -42,26 +42,30 @@ class Live:
 
     def since(self, version: str) -> dict[str, Any]:
         """List what changed since a version of the table; of another server's version, and of none, everything."""
-        self.refresh()
         start, _, number = version.partition("-")
         is_ours = start == self.start and number.isdecimal()
         since = int(number) if is_ours else 0
-        changed = [path for path, when in self.changed.items() if when > since]
-        return {
-            "version": f"{self.start}-{self.version}",
-            "all": not is_ours,
-            "rows": [self.rows[path] for path in changed if path in self.rows],
-            "gone": [id_of(path) for path in changed if path not in self.rows] if is_ours else [],
-        }
+        with self.looking:
+            self._look()
+            changed = [path for path, when in self.changed.items() if when > since]
+            return {
+                "version": f"{self.start}-{self.version}",
+                "all": not is_ours,
+                "rows": [self.rows[path] for path in changed if path in self.rows],
+                "gone": [id_of(path) for path in changed if path not in self.rows] if is_ours else [],
+            }
 
     def refresh(self, now: bool = False) -> None:
         """Look at the disk, unless somebody just did."""
         with self.looking:
-            if now or time.monotonic() - self.looked >= EVERY:
-                changed = self.index.refresh()
-                trains = any(entry.status == "running" for entry in self.index.entries.values())
-                self._renew(changed | self.index.look_closer(0.0 if trains else CLOSER))
-                self.looked = time.monotonic()
+            self._look(now)
+
+    def _look(self, now: bool = False) -> None:
+        if now or time.monotonic() - self.looked >= EVERY:
+            changed = self.index.refresh()
+            trains = any(entry.status == "running" for entry in self.index.entries.values())
+            self._renew(changed | self.index.look_closer(0.0 if trains else CLOSER))
+            self.looked = time.monotonic()
 
     def _renew(self, changed: set[Path]) -> None:
         if not changed:
@@ -134,13 +138,13 @@ def _row(entry: Entry, telling: set[str] | None) -> Row:
         "best": {name: list(found) for name, found in entry.best.items()},
         "whole": entry.is_whole or not entry.read_to,
         "higher": sorted(name for name in entry.best if entry.more_is_better(name)),
-        "setting": _setting(entry),
+        "setting": setting(entry),
         "read": [entry.inode, entry.read_to],  # whether its curves are longer than they were
         **entry.notes.model_dump(),
     }
 
 
-def _setting(entry: Entry) -> str:
+def setting(entry: Entry) -> str:
     """Tell a configuration from others, whatever its seed."""
     config = {key: value for key, value in entry.config.items() if key not in IGNORED}
     return hashlib.sha256(text(config).encode()).hexdigest()[:16]

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ TAIL = 1 << 16  # bytes of a log or of samples that are sent at first
 MOST = 1 << 18  # at a time
 MOST_SCORE = 1 << 25
 MOST_FILES = 100
+USUAL = re.compile(r"[+~]*(?!hydra\b)\w[\w./@]*(=|$)")  # a word that says where to write is no part of a run
 PICTURES, SCORES = ("plots", "score", "report"), "score"
 
 
@@ -108,7 +110,7 @@ def _overrides(place: RunDir) -> list[str]:
     with contextlib.suppress(OSError, ValueError):
         words = untrusted.json_object(place.run).get("overrides", [])
         if isinstance(words, list) and all(isinstance(word, str) for word in words):
-            return words
+            return [word for word in words if USUAL.match(word)]
     return []
 
 

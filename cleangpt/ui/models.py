@@ -40,21 +40,25 @@ class Models:
         found = {}
         for path, entry in self.live.index.entries.items():
             for label in weights(RunDir(path)):
-                found[f"{entry.name}/{label}"] = int((path / "config.json").stat().st_mtime)
+                with contextlib.suppress(OSError):
+                    found[f"{entry.name}/{label}"] = int((path / "config.json").stat().st_mtime)
         return found
 
     def open(self, name: str) -> contextlib.AbstractAsyncContextManager[Engine]:
         run, _, label = name.rpartition("/")
-        path = next(path for path, entry in self.live.index.entries.items() if entry.name == run)
-        return self.opened(path, label)
+        found = (path for path, entry in self.live.index.entries.items() if entry.name == run)
+        return self.opened(next(found, Path(run)), label)
 
     @contextlib.asynccontextmanager
     async def opened(self, path: Path, label: str) -> AsyncIterator[Engine]:
         """Have a model ready as long as it is needed."""
-        folder = folder_of(RunDir(path), label)
-        if folder is None:
-            raise UserError(f"{label} is not there: it may have been replaced by newer weights")
-        held = self._held(folder)
+        try:
+            folder = folder_of(RunDir(path), label)
+            if folder is None:
+                raise FileNotFoundError
+            held = self._held(folder)
+        except OSError:
+            raise UserError(f"{label} is not there: it may have been replaced by newer weights") from None
         held.users += 1
         try:
             yield await asyncio.shield(held.opening)

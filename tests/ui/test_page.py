@@ -154,7 +154,12 @@ def test_a_request_for_curves_has_bounds(page, asked):
 
 
 def test_a_run_is_described(page):
-    make(page.folder / "a", 0.5, status="stopped", overrides=["model=gpt_tiny", "train.steps=3", "seed=0"])
+    make(
+        page.folder / "a",
+        0.5,
+        status="stopped",
+        overrides=["model=gpt_tiny", "hydra.run.dir=/", "--config-dir=x", "train.steps=3", "seed=0"],
+    )
     record = json.loads((page.folder / "a" / "run.json").read_text())
     record["changed"] = {"train.steps": {"here": 3, "default": 600}, "dataset.sets.far": {"here": [1]}}
     (page.folder / "a" / "run.json").write_text(json.dumps(record))
