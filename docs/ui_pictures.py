@@ -49,7 +49,7 @@ def _take(page: Any, address: str, pictures: Path) -> None:
     for box in page.locator(f"{rows}:has-text('tour') input[type=checkbox]").all():
         box.check()
     keep("ui_runs.png", 460)
-    page.goto(f"{address}/#/curves?keys=val/loss,val/accuracy,train/loss,lr&bands=1")
+    page.goto(f"{address}/#/curves?key=val/loss&key=val/accuracy&key=train/loss&key=lr&bands=1")
     page.wait_for_selector(".chart .main-svg >> nth=3")
     keep("ui_curves.png", 860)
     page.goto(f"{address}/#/compare")

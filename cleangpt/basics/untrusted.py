@@ -19,6 +19,11 @@ DAMAGE = (OSError, ValueError, TypeError, LookupError, AttributeError, Arithmeti
 DAMAGE += (RecursionError, MemoryError)
 
 
+MOST_BYTES = 1 << 27  # of a JSON file
+MOST_LEVELS = 100  # of lists and objects in each other, so that whatever is done with them has an end
+MOST_OF_LINE = BLOCK = 1 << 22
+
+
 @contextlib.contextmanager
 def reading(path: Path | str, what: str, remedy: str = "") -> Iterator[None]:
     """Turn whatever goes wrong while a file is read, and its values are used, into one sentence about the file."""
@@ -54,9 +59,16 @@ def reason(error: BaseException) -> str:
 def parsed(text: str | bytes) -> Any:
     """Parse JSON; a ValueError where it is none, or holds a number that no file of ours could hold."""
     try:
-        return json.loads(text, parse_float=_finite, parse_constant=_finite)
+        found = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    level = [found]
+    for _ in range(MOST_LEVELS):
+        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        level = [value for values in inner for value in values if isinstance(value, dict | list)]
+        if not level:
+            return found
+    raise ValueError("it is nested too deeply")
 
 
 def _finite(text: str) -> float:
@@ -77,7 +89,25 @@ def parsed_object(text: str | bytes) -> dict[str, Any]:
 def json_object(path: Path) -> dict[str, Any]:
     """Read a file with a JSON object; an OSError or a ValueError where there is none."""
     with opened(path) as file:
-        return parsed_object(file.read())
+        if os.fstat(file.fileno()).st_size > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES >> 20} MB")
+        return parsed_object(file.read(MOST_BYTES))
+
+
+def lines(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """Yield the whole lines among the next so many bytes, a part of them in memory at a time.
+
+    One that is longer than any of ours is empty instead.
+    """
+    rest, skips = b"", False
+    while size > 0 and (block := file.read(min(size, BLOCK))):
+        size -= len(block)
+        *whole, rest = (rest + block).split(b"\n")
+        if skips and whole:
+            whole[0], skips = b"", False
+        if len(rest) > MOST_OF_LINE:
+            rest, skips = b"", True
+        yield from whole
 
 
 def opened(path: Path) -> BinaryIO:

@@ -214,7 +214,9 @@ class SampleConfig(_OfRun):
     top_k: int | None = Field(ge=1, description="choose among so many of the likeliest tokens")
     top_p: float | None = Field(gt=0, le=1, description="choose among the likeliest that have this mass together")
     min_p: float | None = Field(ge=0, le=1, description="choose among those at least so likely, next to the likeliest")
-    repetition_penalty: float = Field(gt=0, description="above 1: tokens that were there before are less likely")
+    repetition_penalty: float = Field(
+        ge=0.01, le=100, description="above 1: tokens that were there before are less likely"
+    )
     stop: str | list[str] | None = Field(description=r"texts to stop before; \n is the end of a line")
     seed: int = Field(ge=0, lt=2**63, description="the same seed gives the same text")
     device: Device = Field(description="where to compute; auto: the fastest there is")

@@ -91,5 +91,6 @@ def _boot() -> str | None:
 def _began(pid: int) -> int | None:
     """Find when a process began, in ticks since the machine did: numbers of processes are used again."""
     with contextlib.suppress(OSError, ValueError, IndexError):
-        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+        state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return None if state in (b"Z", b"X") else int(fields[18])  # one that nobody has buried yet is dead too
     return None

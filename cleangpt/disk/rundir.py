@@ -13,6 +13,7 @@ from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.config.experiment import Config, Imported, parse
 from cleangpt.disk import migrations
 
+MOST_STEPS = 1 << 53
 LATEST = Path("outputs") / "latest"
 
 
@@ -117,7 +118,7 @@ def read_row(line: bytes) -> dict[str, Any] | None:
         row = json.loads(line)
     except (ValueError, RecursionError):  # also what is no UTF-8
         return None
-    if not isinstance(row, dict) or type(row.get("step")) is not int or row["step"] < 0:
+    if not isinstance(row, dict) or type(row.get("step")) is not int or not 0 <= row["step"] < MOST_STEPS:
         return None
     numbers = [value for value in row.values() if value is not None]
     finite = all(type(value) in (int, float) and abs(value) <= sys.float_info.max for value in numbers)

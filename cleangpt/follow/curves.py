@@ -1,7 +1,6 @@
 """Columns of metrics files that grow: read as far as they are new, and thinned out so that spikes stay."""
 
 import math
-import os
 from array import array
 from bisect import bisect_left
 from collections import OrderedDict
@@ -13,6 +12,7 @@ import numpy as np
 from cleangpt.basics import untrusted
 from cleangpt.basics.shown import visible
 from cleangpt.disk.rundir import read_row
+from cleangpt.follow.reading import Reading
 from cleangpt.report.columns import Column
 
 AXES = ("step", "tokens", "seconds", "flops")
@@ -23,11 +23,10 @@ class Rows:
     """The columns of one metrics file."""
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path, self.read = path, Reading()
         self._forget()
 
     def _forget(self) -> None:
-        self.inode = self.size = self.read_to = 0
         self.steps: array[int] = array("q")
         self.columns: dict[str, tuple[array[int], array[float]]] = {}  # numbers of rows, and values
 
@@ -35,20 +34,15 @@ class Rows:
         """Read what was added; of a file that was written anew, or became shorter, all of it."""
         try:
             with untrusted.opened(self.path) as file:
-                found = os.fstat(file.fileno())
-                if found.st_size < self.read_to or found.st_ino != self.inode:
+                size = self.read.begin(file)
+                if not self.read.to:
                     self._forget()
-                    self.inode = found.st_ino
-                file.seek(self.read_to)
-                text = file.read(found.st_size - self.read_to)
+                for line in self.read.lines(file, size):
+                    if (row := read_row(line)) is not None:
+                        self._add(row)
         except OSError:
+            self.read = Reading()
             self._forget()
-            return
-        whole = text.rfind(b"\n") + 1
-        self.read_to += whole
-        for line in text[:whole].split(b"\n"):
-            if (row := read_row(line)) is not None:
-                self._add(row)
 
     def _add(self, row: dict[str, Any]) -> None:
         step = row.pop("step")
@@ -120,7 +114,7 @@ def thinned(whole: Line, points: int) -> Line:
     if count <= points:
         return whole
     finite = np.isfinite(whole.y)
-    buckets = max(1, points // (2 if finite.all() else 3))
+    buckets = max(1, (points - 2) // (2 if finite.all() else 3))  # and both ends
     size = -(-count // buckets)
     begins = np.arange(0, count, size)
 
@@ -132,8 +126,21 @@ def thinned(whole: Line, points: int) -> Line:
 
     low, high = (first(np.where(finite, sign * whole.y, np.inf), np.inf) for sign in (1, -1))
     gaps = first(finite.astype(np.float64), 1.0)
-    kept = np.unique(np.concatenate([low[finite[low]], high[finite[high]], gaps[~finite[gaps]]]))
+    kept = np.unique(np.concatenate([low[finite[low]], high[finite[high]], gaps[~finite[gaps]], [0, count - 1]]))
     return whole.at(kept)
+
+
+def smoothed(whole: Line, weight: float, every: int = 1) -> Line:
+    """Take the exponential mean of all values so far, with this weight on what came before a value.
+
+    It begins at the first value instead of at 0; gaps stay gaps. `every` says how many values a point stands for.
+    """
+    kept, found, mean, mass = weight**every, np.full(len(whole.y), np.nan), 0.0, 0.0
+    for place, value in enumerate(whole.y.tolist()):
+        if math.isfinite(value):
+            mean, mass = kept * mean + (1 - kept) * value, kept * mass + (1 - kept)
+            found[place] = mean / mass
+    return Line(whole.steps, whole.x, found)
 
 
 class Curves:

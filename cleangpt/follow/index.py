@@ -14,6 +14,7 @@ from cleangpt.basics.shown import visible, visible_in
 from cleangpt.disk import alive, migrations, notes
 from cleangpt.disk.notes import Notes
 from cleangpt.disk.rundir import LATEST, RunDir, read_row
+from cleangpt.follow.reading import Reading
 from cleangpt.report.collect import PARTS_OF_A_RUN, dotted, is_run
 from cleangpt.report.compare import SHARES
 
@@ -43,8 +44,7 @@ class Entry:
     is_whole: bool = False  # whether all evaluations were read
     signature: tuple[Signature | None, ...] = ()
     folder: int = 0  # when its directory changed
-    read_to: int = 0  # bytes of the metrics file
-    inode: int = 0  # of that
+    read: Reading = field(default_factory=Reading)  # of its metrics
 
     @property
     def path(self) -> Path:
@@ -81,21 +81,25 @@ class Index:
     """The runs at and below some folders."""
 
     def __init__(self, folders: list[Path]):
-        self.folders = [folder.resolve() for folder in folders]
+        self.folders = [Path(os.path.abspath(folder)) for folder in folders]
+        self.around = Path(os.path.commonpath(self.folders))  # below which runs have their names
         self.entries: dict[Path, Entry] = {}
         self.looks = 0
-        self._inner: dict[Path, tuple[int, bool, list[Path]]] = {}  # of a folder: when it changed, whether it is a run
+        self._inner: dict[Path, tuple[int, bool, list[str]]] = {}  # of a folder: when it changed, whether it is a run
 
     def refresh(self) -> set[Path]:
         """Look what is new, what changed and what is gone, and name it."""
-        found = {path: (folder, time) for folder in self.folders for path, time in self._below(folder)}
+        found: dict[Path, tuple[Path, int]] = {}
+        for folder in self.folders:
+            for path, named, when in self._below(folder):
+                found.setdefault(path, (named, when))
         changed = self.entries.keys() - found.keys()
         entries: dict[Path, Entry] = {}  # another one, since somebody may look at the old one
         self.looks += 1
-        for path, (folder, when) in found.items():
+        for path, (named, when) in found.items():
             entry = self.entries.get(path)
             if entry is None:
-                name = path.name if path == folder else str(path.relative_to(folder))
+                name = named.name if named == self.around else str(named.relative_to(self.around))
                 entry = Entry(RunDir(path), visible(name))
             entries[path] = entry
             if self._renew(entry, when):
@@ -107,17 +111,22 @@ class Index:
         """Read the evaluations of runs of which only the end was read, for so long, and name those that are done."""
         until, done = time.monotonic() + seconds, set()
         for path, entry in sorted(self.entries.items(), key=lambda pair: pair[1].status != "running"):
-            if not entry.is_whole and entry.read_to:
+            if not entry.is_whole and entry.read.to:
                 _read_evaluations(entry)
                 done.add(path)
                 if time.monotonic() > until:
                     break
         return done
 
-    def _below(self, folder: Path) -> Iterator[tuple[Path, int]]:
+    def _below(self, folder: Path) -> Iterator[tuple[Path, Path, int]]:
+        """Yield each run: where it lies, the path that led there, and when its directory changed.
+
+        Links are followed, as reports follow them, but none that leads out of a run, which may be somebody else's.
+        """
         waiting, seen = [folder], set()
         while waiting:
-            here = waiting.pop()
+            named = waiting.pop()
+            here = Path(os.path.realpath(named)) if named.is_symlink() or named == folder else named
             if here in seen:
                 continue
             seen.add(here)
@@ -128,11 +137,12 @@ class Index:
                 continue
             known = self._inner.get(here)
             if known is None or known[0] != changed or time.time_ns() - changed < FRESH:
-                known = self._inner[here] = (changed, is_run(here), _folders_in(here))
+                itself = is_run(here)
+                known = self._inner[here] = (changed, itself, _folders_in(here, follows=not itself))
             _, itself, inner = known
             if itself:
-                yield here, changed
-            waiting += [path for path in inner if not (itself and path.name in PARTS_OF_A_RUN)]
+                yield here, named, changed
+            waiting += [named / name for name in inner]
 
     def _renew(self, entry: Entry, when: int) -> bool:
         run, before, status = entry.run, entry.signature, entry.status
@@ -156,12 +166,12 @@ class Index:
         there = {name for name, found in zip(WATCHED, entry.signature, strict=True) if found}
         if "config" in changed:
             entry.config = {}
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(*untrusted.DAMAGE):
                 if "config" in there:
                     entry.config = dotted(visible_in(migrations.to_today(untrusted.json_object(run.config))))
         if "run" in changed:
             entry.record = {}
-            with contextlib.suppress(OSError, ValueError, AttributeError, IndexError, TypeError):
+            with contextlib.suppress(*untrusted.DAMAGE):
                 if "run" in there:
                     record = visible_in(untrusted.json_object(run.run))
                     entry.record = dict([record, *record.get("resumed", [])][-1])
@@ -169,7 +179,7 @@ class Index:
             self._read_metrics(entry, run.metrics)
         if changed & {"summary", "metrics"}:
             entry.summary = {}
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(*untrusted.DAMAGE):
                 if "summary" in there:
                     summary = visible_in(untrusted.json_object(run.summary))
                     ended = summary.get("step")
@@ -182,40 +192,37 @@ class Index:
         """Read the lines that are new, or of a file that was not read before, or was written anew, its last ones."""
         try:
             with untrusted.opened(path) as file:
-                found = os.fstat(file.fileno())
-                size = found.st_size
-                if size < entry.read_to or found.st_ino != entry.inode:  # written anew, as a resume does
-                    entry.read_to, entry.last, entry.best, entry.inode = 0, {}, {}, found.st_ino
-                begin = entry.read_to or max(0, size - TAIL)
-                entry.is_whole = entry.is_whole if entry.read_to else begin == 0
-                file.seek(begin)
-                text = file.read(size - begin)
+                size = entry.read.begin(file)
+                if not entry.read.to:
+                    entry.last, entry.best = {}, {}
+                    entry.is_whole = size <= TAIL
+                    entry.read.skip(file, max(0, size - TAIL))
+                lines = entry.read.lines(file, size)
+                if not entry.is_whole and not entry.last:  # the end of a long file
+                    every = list(lines)
+                    lines = iter([line for line in every[:-NEWEST] if EVALUATION in line] + every[-NEWEST:])
+                for line in lines:
+                    _note(entry, read_row(line))
         except OSError:
-            entry.read_to, entry.inode, entry.last, entry.best = 0, 0, {}, {}
-            return
-        whole = text.rfind(b"\n") + 1
-        lines = text[:whole].split(b"\n")
-        if not entry.read_to and begin:  # the end of a long file
-            lines = [line for line in lines[1:-NEWEST] if EVALUATION in line] + lines[-NEWEST:]
-        entry.read_to = begin + whole
-        for line in lines:
-            row = read_row(line)
-            if row is not None:
-                if row["step"] < (entry.last.get("step") or 0):  # a resumed run has forgotten what came later
-                    entry.last, entry.best, entry.is_whole = {}, {}, False
-                entry.last |= {visible(name): value for name, value in row.items()}
-                _note_best(entry, row)
+            entry.read, entry.last, entry.best = Reading(), {}, {}
+
+
+def _note(entry: Entry, row: dict[str, Any] | None) -> None:
+    if row is not None:
+        if row["step"] < (entry.last.get("step") or 0):  # a resumed run has forgotten what came later
+            entry.last, entry.best, entry.is_whole = {}, {}, False
+        entry.last |= {visible(name): value for name, value in row.items()}
+        _note_best(entry, row)
 
 
 def _read_evaluations(entry: Entry) -> None:
     """Find the best values of a whole metrics file: only the lines of evaluations are parsed."""
     entry.is_whole = True
     with contextlib.suppress(OSError), untrusted.opened(entry.run.metrics) as file:
-        text = file.read(entry.read_to)
-        if os.fstat(file.fileno()).st_ino != entry.inode:
+        if os.fstat(file.fileno()).st_ino != entry.read.inode:
             return
         entry.best = {}
-        for line in text.split(b"\n"):
+        for line in untrusted.lines(file, entry.read.to):
             if EVALUATION in line and (row := read_row(line)) is not None:
                 _note_best(entry, row)
 
@@ -230,12 +237,16 @@ def _note_best(entry: Entry, row: dict[str, Any]) -> None:
                 entry.best[name] = (float(value), row["step"])
 
 
-def _folders_in(folder: Path) -> list[Path]:
+def _folders_in(folder: Path, follows: bool) -> list[str]:
+    """Name the folders in one; in a run those of other runs, and no link."""
     with contextlib.suppress(OSError), os.scandir(folder) as inside:
         return sorted(
-            Path(entry.path).resolve()
+            entry.name
             for entry in inside
-            if entry.is_dir() and not entry.name.startswith(".") and entry.name != LATEST.name
+            if entry.is_dir(follow_symlinks=follows)
+            and not entry.name.startswith(".")
+            and entry.name != LATEST.name
+            and (follows or entry.name not in PARTS_OF_A_RUN)
         )
     return []
 

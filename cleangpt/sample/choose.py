@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cleangpt.basics.seeds import uniforms
 
+LEAST = 1e-30  # temperature: of less there is none in float32
 STEPS_AHEAD = 128  # random numbers that are made at a time
 FIRST_LOOK = 64  # tokens that are sorted at first: a model that is sure of itself needs no more
 
@@ -45,7 +46,7 @@ def weights(logits: Tensor, how: Sampling) -> Tensor:
     if how.top_k is not None and how.top_k < logits.shape[-1]:
         least = logits.topk(how.top_k).values[:, -1:]
         logits = logits.masked_fill(logits < least, float("-inf"))
-    found = ((logits - logits.amax(dim=-1, keepdim=True)) / how.temperature).exp()
+    found = ((logits - logits.amax(dim=-1, keepdim=True)) / max(how.temperature, LEAST)).exp()
     if how.top_p is not None and how.top_p < 1:
         found = found.masked_fill(found < least_of_nucleus(found, how.top_p), 0.0)
     if how.min_p is not None:

@@ -1,6 +1,8 @@
 """The address of a server of ours: where it listens, how it is called, and until when."""
 
 import asyncio
+import logging
+import platform
 import secrets
 import signal
 import socket
@@ -12,6 +14,7 @@ import uvicorn
 from cleangpt.basics.errors import UserError
 from cleangpt.serving.guard import LOOPBACK
 
+ANYWHERE = ("0.0.0.0", "::")
 FIRST_PORT, PORTS = 6160, 20
 
 
@@ -39,8 +42,15 @@ def token_for(host: str, asked: str | None) -> str | None:
     return asked or (None if host in LOOPBACK else secrets.token_urlsafe(24))
 
 
+def names(host: str, further: list[str]) -> tuple[str, ...]:
+    """List the names by which a server may be asked: where it listens for others, this machine's too."""
+    own = () if host in LOOPBACK else (platform.node().lower(), socket.getfqdn().lower())
+    return (*LOOPBACK, host, *own, *further)
+
+
 def url(host: str, found: socket.socket) -> str:
-    place = f"[{host}]" if ":" in host else host
+    """Write the address as others type it."""
+    place = platform.node() if host in ANYWHERE else f"[{host}]" if ":" in host else host
     return f"http://{place}:{found.getsockname()[1]}"
 
 
@@ -49,6 +59,7 @@ def serve(app: Any, found: socket.socket) -> int:
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=2
     )
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # which warns of each client that left
     server = uvicorn.Server(config)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, server.handle_exit)

@@ -1,5 +1,6 @@
 """The routes in OpenAI's form: which models there are, and completions."""
 
+import asyncio
 import contextlib
 import json
 import time
@@ -14,10 +15,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from cleangpt.basics.errors import UserError
-from cleangpt.basics.words import counted
 from cleangpt.serving.completions import Answer, Refused, Request, parse
 from cleangpt.serving.engine import Broken, Engine, Failed, Full
 from cleangpt.serving.guard import Guard
+
+ASKS_EVERY = 1.0  # seconds, whether a client that waits is still there
 
 
 class Models(Protocol):
@@ -25,6 +27,10 @@ class Models(Protocol):
 
     def names(self) -> dict[str, int]:
         """List them, with the time that each is from."""
+        ...
+
+    def made(self, name: str) -> int | None:
+        """Say of one the time that it is from; None where there is none of this name."""
         ...
 
     def open(self, name: str) -> AbstractAsyncContextManager[Engine]:
@@ -40,6 +46,9 @@ class One:
 
     def names(self) -> dict[str, int]:
         return {self.name: self.began}
+
+    def made(self, name: str) -> int | None:
+        return self.names().get(name)
 
     @contextlib.asynccontextmanager
     async def open(self, name: str) -> AsyncIterator[Engine]:
@@ -58,21 +67,25 @@ def routes(models: Models) -> list[Route]:
     def about(name: str, made: int) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": made, "owned_by": "cleangpt"}
 
-    def known(name: str) -> None:
-        if name not in (names := models.names()):
-            there = repr(next(iter(names))) if len(names) == 1 else f"{counted(len(names), 'model')}, see /v1/models"
-            raise Refused(f"there is no model {name!r} here: there is {there}", "model", 404)
+    async def known(name: str) -> int:
+        made = await asyncio.to_thread(models.made, name)
+        if made is None:
+            names = await asyncio.to_thread(models.names)
+            there = f"there is {next(iter(names))!r}" if len(names) == 1 else "see /v1/models"
+            raise Refused(f"there is no model {name!r} here: {there}", "model", 404)
+        return made
 
     async def listed(_: HttpRequest) -> Response:
-        return JSONResponse({"object": "list", "data": [about(*pair) for pair in models.names().items()]})
+        names = await asyncio.to_thread(models.names)
+        return JSONResponse({"object": "list", "data": [about(*pair) for pair in names.items()]})
 
     async def single(request: HttpRequest) -> Response:
-        known(name := request.path_params["name"])
-        return JSONResponse(about(name, models.names()[name]))
+        name = request.path_params["name"]
+        return JSONResponse(about(name, await known(name)))
 
     async def complete(http: HttpRequest) -> Response:
         request = parse(await body_of(http))
-        known(request.model)
+        await known(request.model)
         return await _answer(models, request, http)
 
     return [
@@ -123,7 +136,7 @@ async def _answer(models: Models, request: Request, http: HttpRequest) -> Respon
     }
     said = asking(models, request.model, "complete", asked)
     try:
-        _, (prompt_tokens, as_a_whole) = await anext(said)  # refusals come before anything is sent
+        _, (prompt_tokens, as_a_whole) = await _while_there(said, http)  # refusals come before anything is sent
     except ASKED_IN_VAIN as error:
         raise told(error) from None
     answer = Answer(request)
@@ -141,6 +154,20 @@ async def _answer(models: Models, request: Request, http: HttpRequest) -> Respon
     except ASKED_IN_VAIN as error:
         raise told(error) from None
     return JSONResponse(answer.whole([texts[row] for row in sorted(texts)], prompt_tokens))
+
+
+async def _while_there(said: AsyncGenerator[tuple[str, Any], None], http: HttpRequest) -> tuple[str, Any]:
+    """Wait for the first word, and leave the line where the client does."""
+    first = asyncio.ensure_future(anext(said))
+    while not first.done():
+        await asyncio.wait({first}, timeout=ASKS_EVERY)
+        if not first.done() and await http.is_disconnected():
+            first.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await first
+            await said.aclose()
+            raise ClientDisconnect
+    return first.result()
 
 
 async def asking(models: Models, name: str, what: str, *asked: Any) -> AsyncGenerator[tuple[str, Any], None]:
@@ -173,9 +200,9 @@ ASKED_IN_VAIN = (UserError, Failed, Full, Broken)
 def told(error: Exception) -> Refused:
     """Say to a client what kept its request from being answered."""
     if isinstance(error, Full):
-        return Refused("too many requests wait already: try again in a moment", None, 429)
+        return Refused(str(error) or "too many requests wait already: try again in a moment", None, 429)
     if isinstance(error, Broken):
-        return Refused("the model's process is gone: start the server again", None, 503)
+        return Refused("the model's process is gone: ask again, or start the server again", None, 503)
     return Refused(str(error), None, 500 if isinstance(error, Failed) else 400)
 
 

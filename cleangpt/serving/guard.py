@@ -89,10 +89,10 @@ class Guard:
         return None
 
     def _knows_token(self, headers: dict[str, str]) -> bool:
-        given = headers.get("authorization", "").removeprefix("Bearer ").strip()
+        shown = [headers.get("authorization", "").partition("Bearer ")]
         cookies = headers.get("cookie", "").split(";") if self.cookies else []
-        named = f"{_cookie(headers)}="
-        return any(map(self._is_token, [given, *(word.strip().removeprefix(named) for word in cookies)]))
+        shown += [word.strip().partition(f"{_cookie(headers)}=") for word in cookies]
+        return any(not before and named and self._is_token(given.strip()) for before, named, given in shown)
 
     def _shows_token(self, scope: Scope) -> bool:
         """Tell whether a browser comes with the token for the first time."""

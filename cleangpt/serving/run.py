@@ -29,7 +29,7 @@ def serve(settings: ServeConfig) -> int:
         with patience.doing("Reading the model"):
             engine.wait()
         name = _name(opened)
-        hosts = (*LOOPBACK, settings.host, *settings.hosts)
+        hosts = address.names(settings.host, settings.hosts)
         _say(settings.host, address.url(settings.host, found), name, engine.about, token)
         return address.serve(app.build(engine, name, hosts, token), found)
     finally:

@@ -67,8 +67,8 @@ class Page:
             Route(one, self.of_one(looking.run)),
             Route(f"{one}/log", self.growing(looking.log)),
             Route(f"{one}/samples", self.growing(looking.samples)),
-            Route(f"{one}/score/{{number:int}}", self.score),
-            Route(f"{one}/picture/{{number:int}}", self.picture),
+            Route(f"{one}/score/{{number}}", self.score),
+            Route(f"{one}/picture/{{number}}", self.picture),
             Route(f"{one}/note", self.note, methods=["POST"]),
             Route(f"{one}/stop", self.stop, methods=["POST"]),
             Route("/api/speak", self.speak, methods=["POST"]),
@@ -131,23 +131,22 @@ class Page:
 
     def growing(self, look: Callable[[Entry, int | None], Any]) -> Any:
         async def answer(request: Request) -> Response:
-            begin = request.query_params.get("from", "")
+            word = request.query_params.get("from", "")
+            begin = int(word) if word.isdecimal() and len(word) < 16 else None
             entry = self.entry(request.path_params["id"])
-            return JSONResponse(
-                _finite(await asyncio.to_thread(look, entry, int(begin) if begin.isdecimal() else None))
-            )
+            return JSONResponse(_finite(await asyncio.to_thread(look, entry, begin)))
 
         return answer
 
     async def score(self, request: Request) -> Response:
         entry = self.entry(request.path_params["id"])
-        found = await asyncio.to_thread(looking.score, entry, request.path_params["number"])
+        found = await asyncio.to_thread(looking.score, entry, _number(request.path_params["number"]))
         if found is None:
             raise Refused("there is no such score", None, 404)
         return JSONResponse(_finite(found))
 
     async def picture(self, request: Request) -> Response:
-        path = looking.picture(self.entry(request.path_params["id"]), request.path_params["number"])
+        path = looking.picture(self.entry(request.path_params["id"]), _number(request.path_params["number"]))
         if path is None:
             raise Refused("there is no such picture", None, 404)
         return FileResponse(path, media_type="image/png")
@@ -159,6 +158,8 @@ class Page:
         asked = checked(Written, await body_of(request)).model_dump(exclude_none=True)
         try:
             await asyncio.to_thread(notes.write, RunDir(entry.path), asked)
+        except UserError as error:
+            raise Refused(str(error), None, 409) from None
         except OSError as error:
             raise Refused(f"the note can't be written: {error.strerror}", None, 500) from None
         await asyncio.to_thread(self.live.refresh, True)
@@ -211,6 +212,12 @@ def _stream(said: AsyncGenerator[tuple[str, Any], None]) -> Response:
                 yield json.dumps({"kind": "error", "why": str(told(error))}) + "\n"
 
     return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+def _number(word: str) -> int:
+    if not (word.isdecimal() and len(word) < 16):
+        raise Refused("there is no such number", None, 404)
+    return int(word)
 
 
 def _finite(data: Any) -> Any:

@@ -1,11 +1,12 @@
 """What a page may ask, and the bounds of what it says."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from cleangpt.serving.completions import MOST_TOKENS, Refused
+from cleangpt.ui.live import MOST_NOTE, MOST_TAG, MOST_TAGS
 
 MOST_RUNS = 64  # of which curves are sent at a time
 MOST_COMPARED = 500
@@ -22,10 +23,11 @@ class Curve(_Asked):
     ids: list[Id] = Field(max_length=MOST_RUNS)
     key: str = Field(max_length=200)
     x: Literal["step", "tokens", "seconds", "flops"] = "step"
-    points: int = Field(1000, ge=2, le=1000)
+    points: int = Field(1000, ge=4, le=1000)
     begin: float | None = None
     end: float | None = None
     bands: bool = False
+    smooth: float = Field(0.0, ge=0, lt=1)
 
     @field_validator("ids", mode="before")
     @classmethod
@@ -49,8 +51,8 @@ class _Strict(_Asked):
 class Written(_Strict):
     """What a person writes about a run; what is left out stays as it is."""
 
-    note: str | None = Field(None, max_length=2000)
-    tags: list[str] | None = Field(None, max_length=20)
+    note: str | None = Field(None, max_length=MOST_NOTE)
+    tags: list[Annotated[str, Field(max_length=MOST_TAG)]] | None = Field(None, max_length=MOST_TAGS)
     hidden: bool | None = None
 
 
@@ -61,7 +63,7 @@ class Rules(_Strict):
     top_k: int | None = Field(None, ge=1)
     top_p: float | None = Field(None, gt=0, le=1)
     min_p: float | None = Field(None, ge=0, le=1)
-    repetition_penalty: float = Field(1.0, gt=0)
+    repetition_penalty: float = Field(1.0, ge=0.01, le=100)
     max_new_tokens: int = Field(200, ge=1, le=MOST_TOKENS)
     seed: int = Field(0, ge=0, lt=2**63)
 
@@ -95,6 +97,13 @@ class Quiz(_Strict):
     start: int = Field(0, ge=0)
     count: int = Field(10, ge=1, le=100)
     right: int = Field(0, ge=0)
+
+    @field_validator("right")
+    @classmethod
+    def _of_those_before(cls, right: int, info: ValidationInfo) -> int:
+        if right > info.data.get("start", 0):
+            raise ValueError("must not be more than were asked")
+        return right
 
 
 T = TypeVar("T", bound=BaseModel)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cleangpt.follow.curves import Curves, Line, Rows, line, part, thinned
+from cleangpt.follow.curves import Curves, Line, Rows, line, part, smoothed, thinned
 from cleangpt.follow.index import Entry
 from cleangpt.report.collect import Run
 from cleangpt.report.columns import Column
@@ -29,8 +29,11 @@ def lines(curves: Curves, entries: Sequence[Entry], asked: Curve) -> list[Found]
         whole = _line(curves, entry, asked)
         if whole is not None:
             shown = thinned(part(whole, asked.begin, asked.end), asked.points)
-            told = {"ids": [id_of(entry.path)], "rows": len(whole.x), "seeds": 1}
-            found.append({**told, "x": _plain(shown.x), "y": _plain(shown.y)})
+            drawn: Found = {"ids": [id_of(entry.path)], "seeds": 1, "x": _plain(shown.x), "y": _plain(shown.y)}
+            if asked.smooth:  # over all that was logged, whatever is looked at
+                smooth = thinned(part(smoothed(whole, asked.smooth), asked.begin, asked.end), asked.points)
+                drawn["smooth"] = {"x": _plain(smooth.x), "y": _plain(smooth.y)}
+            found.append(drawn)
     return found
 
 
@@ -42,14 +45,18 @@ def bands(curves: Curves, groups: Sequence[Sequence[Entry]], asked: Curve) -> li
         runs = []
         for entry, whole in held:
             cut = part(whole, asked.begin, asked.end)
-            runs.append(Run(entry.path, columns={"y": Column(cut.steps, cut.y), "x": Column(cut.steps, cut.x)}))
+            if np.isfinite(cut.y).any():
+                runs.append(Run(entry.path, columns={"y": Column(cut.steps, cut.y), "x": Column(cut.steps, cut.x)}))
         drawn = curve(runs, "y", min(asked.points, POINTS)) if runs else None
         places = None if drawn is None else along(runs, "x", drawn.steps)
         if drawn is not None and places is not None:
             parts = {"x": places, "y": drawn.mean, "low": drawn.low, "high": drawn.high}
-            ids = [id_of(entry.path) for entry, _ in held]
-            told = {"ids": ids, "rows": sum(len(whole.x) for _, whole in held), "seeds": len(runs)}
-            found.append({**told, **{name: _plain(values) for name, values in parts.items()}})
+            band: Found = {"ids": [id_of(run.path) for run in runs], "seeds": len(runs)}
+            band |= {name: _plain(values) for name, values in parts.items()}
+            if asked.smooth:
+                mean = smoothed(Line(drawn.steps, places, drawn.mean), asked.smooth, drawn.averaged)
+                band["smooth"] = {"x": band["x"], "y": _plain(mean.y)}
+            found.append(band)
     return found
 
 

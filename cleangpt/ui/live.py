@@ -8,6 +8,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from cleangpt.basics import untrusted
+from cleangpt.basics.shown import visible
 from cleangpt.follow.index import Entry, Index
 from cleangpt.report.differences import IGNORED, MISSING, show, text
 from cleangpt.sweeps import jobs
@@ -16,6 +18,7 @@ EVERY = 0.5  # seconds from one look at the disk to the next, at least
 CLOSER = 0.1  # seconds of each that go to what was not read whole, while nothing is trained; else one run a look
 SHOWN = ("train/", "val/", "test/")  # quantities that the table can have
 Row = dict[str, Any]
+MOST_NOTE, MOST_TAG, MOST_TAGS = 2000, 100, 20
 
 
 def id_of(path: Path) -> str:
@@ -43,7 +46,7 @@ class Live:
     def since(self, version: str) -> dict[str, Any]:
         """List what changed since a version of the table; of another server's version, and of none, everything."""
         start, _, number = version.partition("-")
-        is_ours = start == self.start and number.isdecimal()
+        is_ours = start == self.start and number.isdecimal() and len(number) < 16
         since = int(number) if is_ours else 0
         with self.looking:
             self._look()
@@ -84,7 +87,7 @@ class Live:
             self.telling[folder] = telling
             for entry in entries:
                 if entry.path in changed or before != telling:
-                    row = _row(entry, telling)
+                    row = _safe_row(entry, telling)
                     if row != self.rows.get(entry.path):
                         self.rows[entry.path], self.changed[entry.path] = row, version
                         self.paths[row["id"]] = entry.path
@@ -101,6 +104,13 @@ def changes(entry: Entry) -> dict[str, Any]:
 
 def _telling(entries: list[Entry]) -> set[str] | None:
     """Find the keys that tell the runs of a folder apart; None where there is nothing to tell apart."""
+    try:
+        return _keys_apart(entries)
+    except untrusted.DAMAGE:
+        return None
+
+
+def _keys_apart(entries: list[Entry]) -> set[str] | None:
     found = [changes(entry) for entry in entries if entry.record]
     if len(found) < 2:
         return None
@@ -113,6 +123,14 @@ def _differs(entry: Entry, telling: set[str] | None) -> list[list[str]]:
     changed = changes(entry)
     keys = changed if telling is None else [key for key in (entry.config or changed) if key in telling]
     return [[key, show(changed.get(key, entry.config.get(key, MISSING)))] for key in keys]
+
+
+def _safe_row(entry: Entry, telling: set[str] | None) -> Row:
+    """Make a row also of a run whose files are not what they should be: the others want to be seen."""
+    try:
+        return _row(entry, telling)
+    except untrusted.DAMAGE:
+        return _row(Entry(entry.run, entry.name, notes=entry.notes), None)
 
 
 def _row(entry: Entry, telling: set[str] | None) -> Row:
@@ -136,16 +154,19 @@ def _row(entry: Entry, telling: set[str] | None) -> Row:
         "differs": _differs(entry, telling),
         "values": {name: _number(value) for name, value in logged.items()},
         "best": {name: list(found) for name, found in entry.best.items()},
-        "whole": entry.is_whole or not entry.read_to,
-        "higher": sorted(name for name in entry.best if entry.more_is_better(name)),
+        "whole": entry.is_whole or not entry.read.to,
         "setting": setting(entry),
-        "read": [entry.inode, entry.read_to],  # whether its curves are longer than they were
-        **entry.notes.model_dump(),
+        "read": [entry.read.inode, entry.read.to],  # whether its curves are longer than they were
+        "note": visible(entry.notes.note)[:MOST_NOTE],
+        "tags": [visible(tag)[:MOST_TAG] for tag in entry.notes.tags[:MOST_TAGS]],
+        "hidden": entry.notes.hidden,
     }
 
 
 def setting(entry: Entry) -> str:
-    """Tell a configuration from others, whatever its seed."""
+    """Tell a configuration from others, whatever its seed; a run without one is like no other."""
+    if not entry.config:
+        return id_of(entry.path)
     config = {key: value for key, value in entry.config.items() if key not in IGNORED}
     return hashlib.sha256(text(config).encode()).hexdigest()[:16]
 

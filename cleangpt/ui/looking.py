@@ -1,7 +1,6 @@
 """One run as its page shows it: configuration, the log's tail, samples, scores, pictures, and commands to copy."""
 
 import contextlib
-import json
 import os
 import re
 import shlex
@@ -14,7 +13,6 @@ from cleangpt.config.command_line import split
 from cleangpt.disk.rundir import RunDir, leads_out
 from cleangpt.follow.index import Entry
 from cleangpt.report.differences import show
-from cleangpt.ui.live import id_of
 
 TAIL = 1 << 16  # bytes of a log or of samples that are sent at first
 MOST = 1 << 18  # at a time
@@ -35,8 +33,6 @@ def run(entry: Entry) -> dict[str, Any]:
         if isinstance(value, dict)
     }
     return {
-        "id": id_of(entry.path),
-        "name": entry.name,
         "path": visible(place.shown()),
         "changed": [[key, *values] for key, values in first.items()],
         "config": [[key, show(value)] for key, value in entry.config.items() if key not in first],
@@ -128,7 +124,7 @@ def samples(entry: Entry, begin: int | None) -> dict[str, Any]:
     text, start, end = _new_lines(entry, "samples.jsonl", begin)
     rows = []
     for line in text.split(b"\n"):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(*untrusted.DAMAGE):
             rows.append(visible_in(untrusted.parsed_object(line)))
     return {"rows": rows, "from": start, "to": end}
 
@@ -179,7 +175,7 @@ def picture(entry: Entry, number: int) -> Path | None:
 def score(entry: Entry, number: int) -> Any:
     """Read a score by its place in the list; None where there is none that can be read."""
     found = _scores(RunDir(entry.path))
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(*untrusted.DAMAGE):
         if number < len(found) and found[number].stat().st_size <= MOST_SCORE:
-            return json.loads(json.dumps(visible_in(untrusted.json_object(found[number]))))
+            return visible_in(untrusted.json_object(found[number]))
     return None

@@ -40,14 +40,22 @@ class Models:
         found = {}
         for path, entry in self.live.index.entries.items():
             for label in weights(RunDir(path)):
-                with contextlib.suppress(OSError):
-                    found[f"{entry.name}/{label}"] = int((path / "config.json").stat().st_mtime)
+                if (made := _made(path, label)) is not None:
+                    found[f"{entry.name}/{label}"] = made
         return found
+
+    def made(self, name: str) -> int | None:
+        """Say when one of them was made; None where there is none of this name."""
+        run, _, label = name.rpartition("/")
+        path = self._path(run)
+        return None if path is None else _made(path, label)
+
+    def _path(self, run: str) -> Path | None:
+        return next((path for path, entry in self.live.index.entries.items() if entry.name == run), None)
 
     def open(self, name: str) -> contextlib.AbstractAsyncContextManager[Engine]:
         run, _, label = name.rpartition("/")
-        found = (path for path, entry in self.live.index.entries.items() if entry.name == run)
-        return self.opened(next(found, Path(run)), label)
+        return self.opened(self._path(run) or Path(run), label)
 
     @contextlib.asynccontextmanager
     async def opened(self, path: Path, label: str) -> AsyncIterator[Engine]:
@@ -93,7 +101,7 @@ class Models:
             if key[0] == folder or len(self.held) >= MOST:
                 self._close(key)
         if len(self.held) >= MOST:
-            raise Full
+            raise Full(f"{MOST} models are open and busy, and no more may be: try again in a moment")
 
     def _start(self, folder: Path) -> Engine:
         engine = Engine(folder, {**self.settings, "run": str(folder)}, self.waiting)
@@ -113,6 +121,13 @@ class Models:
     def _close(self, key: Key) -> None:
         held = self.held.pop(key)
         held.opening.add_done_callback(_end)
+
+
+def _made(path: Path, label: str) -> int | None:
+    with contextlib.suppress(OSError):
+        folder = folder_of(RunDir(path), label)
+        return None if folder is None else int((folder / "model.safetensors").stat().st_mtime)
+    return None
 
 
 def _end(opening: "asyncio.Task[Engine]") -> None:

@@ -43,7 +43,7 @@ def ui(settings: UiConfig) -> int:
         _say(settings, url, len(live.rows), token)
         if settings.open:
             webbrowser.open(url if token is None else f"{url}/?token={token}")
-        hosts = (*LOOPBACK, settings.host, *settings.hosts)
+        hosts = address.names(settings.host, settings.hosts)
         return address.serve(app.build(live, models, hosts, token), found)
     finally:
         models.close()

@@ -95,3 +95,12 @@ def test_the_file_is_touched_while_it_lives(tmp_path, monkeypatch):
     wait_for(lambda: asked)
     living.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_nobody_has_buried_is_dead():
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    assert alive._began(process.pid) is not None
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert alive._began(process.pid) is None
+    process.wait()

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import queue
+import re
 import threading
 
 import httpx
@@ -167,7 +168,7 @@ def test_an_address_beyond_this_machine_asks_for_a_token(text):
     served = type(text)(text.folder, "host=0.0.0.0", "token=of-sixteen-letters")
     try:
         assert "Authorization: Bearer of-sixteen-letters" in served.said
-        address = served.address.replace("0.0.0.0", "127.0.0.1")
+        address = re.sub(r"//[^:]+:", "//127.0.0.1:", served.address)
         assert httpx.get(f"{address}/models").status_code == 401
         knows = {"Authorization": "Bearer of-sixteen-letters"}
         assert httpx.get(f"{address}/models", headers=knows).status_code == 200

@@ -25,7 +25,8 @@ class Paged:
             line = self.process.stdout.readline()
             assert line, self.process.stderr.read()
             self.said.append(line.strip())
-        self.address = re.search(r"http://[^/\s]+", "\n".join(self.said))[0]
+        port = re.search(r"http://\S+:(\d+)", "\n".join(self.said))[1]
+        self.address = f"http://127.0.0.1:{port}"
 
     def close(self):
         self.process.terminate()

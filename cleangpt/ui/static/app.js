@@ -16,7 +16,7 @@ let page = null, showing = 0;
 function where() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, id] = path.split("/");
-  return {name: name in PAGES ? name : "runs", id, asked: new URLSearchParams(query ?? "")};
+  return {name: Object.hasOwn(PAGES, name) ? name : "runs", id, asked: new URLSearchParams(query ?? "")};
 }
 
 async function show() {

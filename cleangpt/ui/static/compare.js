@@ -2,37 +2,44 @@
 
 import {draw, plain, remove} from "./chart.js";
 import {el, field, get, heading, option, table} from "./dom.js";
-import {runs, shownRuns, tick, ticked} from "./state.js";
+import {chosen, runs, shownRuns, tick} from "./state.js";
 
+const MOST = 500;
 const BLUE = "#3b7fcc", GREY = "#9aa1ab";
 
 export async function show(root, {asked}) {
-  for (const id of (asked.get("ids") ?? "").split(",").filter(id => runs.has(id))) tick(id, true);
-  let metric = asked.get("metric");
-  const chosen = () => [...ticked].filter(id => runs.has(id));
+  let metric = asked.get("metric"), own = chosen(asked).slice(0, MOST), loading = 0, open = true, stood = "";
   const choose = el("select", {"aria-label": "Judged by", onchange: () => { metric = choose.value; load(); }});
-  const said = el("div"), drawn = [];
-  root.append(heading("Compare"), el("div", {class: "bar"}, field("judged by", choose)), said);
-  if (!chosen().length) {
+  const said = el("div"), drawn = [], bar = el("div", {class: "bar"}, field("judged by", choose));
+  root.append(heading("Compare"), bar, said);
+  const there = () => own.filter(id => runs.has(id));
+  const stands = () => there().map(id => runs.get(id).status).join();
+
+  function offer() {
     const sweeps = Object.entries(Object.groupBy(shownRuns().filter(row => row.sweep), row => row.sweep)).slice(0, 20);
-    said.append(el("p", {}, "No run is ticked: tick some in ", el("a", {href: "#/runs"}, "Runs"), sweeps.length ? ", or take a sweep:" : "."));
-    said.append(...sweeps.map(([name, rows]) => el("p", {}, el("button", {type: "button", onclick: () => { rows.forEach(row => tick(row.id, true)); load(); }}, `${name}: ${rows.length} runs`))));
-    return {};
+    const take = rows => {
+      rows.forEach(row => tick(row.id, true));
+      own = rows.map(row => row.id).slice(0, MOST);
+      load();
+    };
+    bar.hidden = true;
+    said.replaceChildren(el("p", {}, "No run is ticked: tick some in ", el("a", {href: "#/runs"}, "Runs"), sweeps.length ? ", or take a sweep:" : "."),
+      ...sweeps.map(([name, rows]) => el("p", {}, el("button", {type: "button", onclick: () => take(rows)}, `${name}: ${rows.length} runs`))));
   }
-  let loading = 0, open = true, stood = "";
-  const stands = () => chosen().map(id => runs.get(id).status).join();
 
   async function load() {
     const mine = ++loading;
     stood = stands();
-    if (!said.firstChild) said.append(el("p", {class: "soft"}, "Reading the runs …"));
-    const ids = chosen().join(",");
+    if (!there().length) return offer();
+    bar.hidden = false;
+    if (!said.querySelector("table")) said.replaceChildren(el("p", {class: "soft"}, "Reading the runs …"));
+    const ids = there().join(",");
     history.replaceState(null, "", `#/compare?${new URLSearchParams({ids, ...(metric ? {metric} : {})})}`);
     let found;
     try {
       found = await get("/api/compare", {ids, metric});
     } catch (error) {
-      said.replaceChildren(el("p", {class: "error", role: "alert"}, error.message));
+      if (mine === loading) said.replaceChildren(el("p", {class: "error", role: "alert"}, error.message));
       return;
     }
     if (mine !== loading || !open) return;

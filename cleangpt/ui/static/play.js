@@ -3,18 +3,18 @@
 import {el, field, get, heading, interval, option, percent, stream} from "./dom.js";
 import {newest, runs, shownRuns} from "./state.js";
 
-const RULES = [["temperature", "auto", {min: "0", step: "0.1"}], ["top_k", "", {min: "1"}], ["top_p", "", {min: "0", max: "1", step: "0.05"}], ["min_p", "", {min: "0", max: "1", step: "0.05"}], ["repetition_penalty", "1", {min: "0.1", step: "0.1"}], ["max_new_tokens", "200", {min: "1"}], ["seed", "0", {min: "0"}]];
+const RULES = [["temperature", "auto", {min: "0", step: "any"}], ["top_k", "", {min: "1"}], ["top_p", "", {min: "0", max: "1", step: "any"}], ["min_p", "", {min: "0", max: "1", step: "any"}], ["repetition_penalty", "1", {min: "0.01", max: "100", step: "any"}], ["max_new_tokens", "200", {min: "1"}], ["seed", "0", {min: "0"}]];
 const ENDS = {end: "the model ended the text", length: "as many tokens as were asked for", stop: "a text to stop before"};
 const kept = {prompt: "", rules: {}, two: false};
 
 export async function show(root, {asked}) {
   const prompt = el("textarea", {rows: "3", "aria-label": "Prompt", placeholder: "A prompt, or a problem as 123+456. Empty: a new text, or a problem that was held out", value: asked.get("prompt") ?? kept.prompt});
-  const inputs = Object.fromEntries(RULES.map(([name, usual, bounds]) => [name, el("input", {type: "number", ...bounds, placeholder: usual || "none", value: kept.rules[name] ?? asked.get(name) ?? (["max_new_tokens", "seed"].includes(name) ? usual : "")})]));
-  const two = el("input", {type: "checkbox", checked: kept.two || asked.has("other"), onchange: arrange});
+  const inputs = Object.fromEntries(RULES.map(([name, usual, bounds]) => [name, el("input", {type: "number", ...bounds, placeholder: usual || "none", value: asked.get(name) ?? kept.rules[name] ?? (["max_new_tokens", "seed"].includes(name) ? usual : "")})]));
+  const two = el("input", {type: "checkbox", checked: asked.has("other") || (kept.two && !asked.size), onchange: arrange});
   const go = el("button", {type: "submit", class: "main"}, "Write");
   const halt = el("button", {type: "button", hidden: true, onclick: () => panels.forEach(panel => panel.halt())}, "Stop");
   const first = newest();
-  const panels = [panelOf(asked.get("run") ?? first?.id, asked.get("weights")), panelOf(asked.get("other") ?? first?.id)];
+  const panels = [panelOf(asked.get("run") ?? first?.id, asked.get("weights")), panelOf(asked.get("other") ?? first?.id, asked.get("other_weights"))];
   const sides = el("div", {class: "sides"});
   const form = el("form", {class: "prompt", onsubmit: event => { event.preventDefault(); write(); }}, prompt, el("div", {class: "bar"}, RULES.map(([name]) => field(name.replaceAll("_", " "), inputs[name]))), el("div", {class: "bar"}, go, halt, el("label", {class: "check"}, two, "two models side by side")));
   root.append(heading("Playground"), form, sides);
@@ -38,6 +38,9 @@ export async function show(root, {asked}) {
     kept.rules = Object.fromEntries(RULES.map(([name]) => [name, inputs[name].value]));
     go.disabled = true;
     halt.hidden = false;
+    const [one, other] = panels.map(panel => panel.chosen());
+    const words = {run: one.run, weights: one.weights, ...(two.checked ? {other: other.run, other_weights: other.weights} : {}), prompt: prompt.value, ...rules()};
+    history.replaceState(null, "", `#/play?${new URLSearchParams(Object.entries(words).filter(([, value]) => value !== "" && value !== null && value !== undefined))}`);
     await Promise.all(panels.slice(0, two.checked ? 2 : 1).map(panel => panel.write(prompt.value, rules())));
     go.disabled = false;
     halt.hidden = true;
@@ -60,8 +63,9 @@ function panelOf(wanted, label) {
   const weights = el("select", {"aria-label": "Weights", onchange: () => { label = weights.value; again(); }});
   const said = el("div", {class: "said", "aria-live": "polite"}), told = el("p", {class: "soft"}), choice = el("div", {class: "choice"});
   const asking = el("button", {type: "button", onclick: quiz}, "Ask 10 held-out problems"), anew = el("button", {type: "button", hidden: true, onclick: again}, "Begin anew");
+  const ceasing = el("button", {type: "button", hidden: true, onclick: () => halt()}, "Stop");
   const score = el("p", {class: "quizscore", role: "status"}), answers = el("ol", {class: "answers"});
-  const test = el("section", {class: "quiz", hidden: true}, el("h2", {}, "Quiz"), el("div", {class: "bar"}, asking, anew), score, answers);
+  const test = el("section", {class: "quiz", hidden: true}, el("h2", {}, "Quiz"), el("div", {class: "bar"}, asking, ceasing, anew), score, answers);
   const box = el("section", {class: "panel"}, el("div", {class: "bar"}, field("run", run), field("weights", weights)), said, told, choice, test);
   let doing = null, count = {start: 0, right: 0}, listed = "";
 
@@ -72,7 +76,10 @@ function panelOf(wanted, label) {
     listed = now;
     if (!rows.some(row => row.id === wanted) && runs.has(wanted)) rows.unshift(runs.get(wanted));
     run.replaceChildren(...rows.map(row => option(row.id, row.name, row.id === wanted)));
-    wanted = run.value;
+    if (run.value !== wanted) { // it is gone, and with it what it said
+      [wanted, label] = [run.value, null];
+      return true;
+    }
   }
 
   let filling = null;
@@ -83,13 +90,19 @@ function panelOf(wanted, label) {
   async function filled() {
     list();
     again();
+    await renew();
+  }
+
+  async function renew() {
     if (!wanted) return;
+    const mine = wanted;
     try {
-      const about = await get(`/api/runs/${wanted}`);
-      const there = about.weights;
+      const there = (await get(`/api/runs/${wanted}`)).weights;
+      if (mine !== wanted) return;
       weights.replaceChildren(...there.map(name => option(name, name, name === label)));
       label = weights.value || null;
-      told.textContent = there.length ? "" : "This run has no weights yet: neither best/ nor final/ nor a snapshot.";
+      if (!there.length) told.textContent = "This run has no weights yet: neither best/ nor final/ nor a snapshot.";
+      else if (told.textContent.startsWith("This run has no weights")) told.textContent = "";
       test.hidden = !there.length || !("val/accuracy" in (runs.get(wanted)?.values ?? {}));
     } catch (error) {
       told.textContent = error.message;
@@ -162,19 +175,22 @@ function panelOf(wanted, label) {
 
   async function quiz() {
     asking.disabled = true;
+    ceasing.hidden = false;
     await filling;
+    if (!label) return [asking.disabled, ceasing.hidden] = [false, true];
     during("/api/quiz", {...count, count: 10}, line => {
+      if (line.kind === "of" && count.start >= line.problems) told.textContent = `All ${line.problems} problems of ${line.split} were asked.`;
       if (line.kind !== "answer") return;
       count = {start: line.number, right: line.so_far};
       score.textContent = `${line.so_far} of ${line.number} right: ${percent(line.so_far / line.number, 1)}, 95% interval ${interval(line.interval, 1)}`;
       answers.prepend(el("li", {value: String(line.number)}, `${line.question} = `, verdict(line)));
       anew.hidden = false;
-    }).finally(() => { asking.disabled = false; });
+    }).finally(() => { [asking.disabled, ceasing.hidden] = [false, true]; });
   }
 
-  return {box, fill, write, halt, update(changed) {
-    list();
-    if (changed.has(wanted) && !doing && !weights.options.length) fill();
+  return {box, fill, write, halt, chosen: () => ({run: wanted, weights: label}), update(changed) {
+    if (list()) fill();
+    else if (changed.has(wanted) && !doing) renew();
   }};
 }
 

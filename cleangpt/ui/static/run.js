@@ -31,8 +31,15 @@ export async function show(root, {id}) {
     el("h2", {}, "Note"), el("div", {class: "noted"}, note, tags, told),
   );
   const view = {x: "step", logx: false, logy: false, bands: false, smooth: 0};
-  const drawn = DRAWN.filter(key => key in row.values || key === "lr").map(key => chartOf(key, view, () => [id]));
-  charts.append(...drawn.map(chart => chart.box));
+  const drawn = [];
+  function chart() {
+    for (const key of DRAWN) {
+      const isThere = key === "lr" ? runs.get(id).step : key in runs.get(id).values;
+      if (isThere && !drawn.some(one => one.key === key)) drawn.push(chartOf(key, view, () => [id]));
+    }
+    charts.append(...drawn.map(one => one.box));
+    for (const one of drawn) one.load();
+  }
 
   async function end() {
     if (!confirm(`Stop ${row.name}? It saves a snapshot first, from which it can go on.`)) return;
@@ -61,6 +68,7 @@ export async function show(root, {id}) {
     const now = runs.get(id);
     stands.replaceChildren(el("span", {class: `status ${now.status}`}, status(now.status)));
     stop.hidden = now.status !== "running";
+    if (now.status !== "running") [stop.disabled, stop.textContent] = [false, "Stop"];
     const words = [now.step === null ? "no step yet" : `step ${number(now.step)}${now.steps ? ` of ${number(now.steps)}` : ""}`];
     if (now.left !== null) words.push(`${duration(now.left)} left`);
     if (now.speed) words.push(`${number(Math.round(now.speed))} tokens a second`);
@@ -118,14 +126,19 @@ export async function show(root, {id}) {
   tell();
   describe();
   await Promise.all([grow(), fetchScores()]);
-  for (const chart of drawn) chart.load();
+  chart();
   const timer = setInterval(() => { if (!document.hidden && runs.get(id)?.status === "running") grow().catch(() => null); }, 2000);
   let before = row.status;
   return {
     async update(changed) {
-      if (!changed.has(id) || !runs.has(id)) return;
+      if (!changed.has(id)) return;
+      if (!runs.has(id)) {
+        [ended.hidden, ended.textContent, stop.hidden] = [false, "This run is not on the disk any more.", true];
+        stands.replaceChildren();
+        return;
+      }
       tell();
-      for (const chart of drawn) chart.load();
+      chart();
       grow().catch(() => null);
       if (runs.get(id).status !== before) {
         before = runs.get(id).status;

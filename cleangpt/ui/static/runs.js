@@ -1,16 +1,16 @@
 // The table of runs. A row belongs to its id, so a new run moves nothing that is ticked or being written.
 
 import {breakable, compared, copyable, duration, el, field, heading, number, option, post, status} from "./dom.js";
-import {colour, metrics, poll, runs, tick, ticked, usualMetric} from "./state.js";
+import {metrics, poll, runs, swatch, tick, ticked, usualMetric} from "./state.js";
 
 const AT_FIRST = 300; // rows
 const COLUMNS = [
   ["run", row => row.name],
   ["status", row => row.status],
-  ["progress", row => (row.steps ? row.step / row.steps : row.step)],
-  ["left", row => row.left],
   ["last", (row, metric) => row.values[metric]],
   ["best", (row, metric) => row.best[metric]?.[0]],
+  ["progress", row => (row.steps ? row.step / row.steps : row.step)],
+  ["left", row => row.left],
   ["differs", row => row.differs.map(pair => pair.join("=")).join(" ")],
   ["sweep", row => row.sweep],
   ["seed", row => (isNaN(row.seed) ? row.seed : Number(row.seed))],
@@ -18,9 +18,14 @@ const COLUMNS = [
   ["note", row => row.note],
 ];
 const NUMBERS = ["left", "last", "best", "seed"];
+const MOST_COMPARED = 500;
 const kept = {sort: "started", falling: true, words: "", metric: "", hidden: false, all: false};
 
-export function show(root) {
+export function show(root, {asked}) {
+  if (asked.size) {
+    const sort = asked.get("sort") ?? "started";
+    Object.assign(kept, {sort: COLUMNS.some(([name]) => name === sort) ? sort : "started", falling: !asked.has("rising"), words: asked.get("q") ?? "", metric: asked.get("by") ?? "", hidden: asked.has("hidden")});
+  }
   const lines = new Map(); // id: its <tr>
   let order = [], current = null;
   const search = el("input", {type: "search", placeholder: "Search: words, key=value, status", "aria-label": "Search runs", value: kept.words,
@@ -57,7 +62,7 @@ export function show(root) {
 
   function cells(row) {
     const name = metric.value;
-    const box = el("input", {type: "checkbox", checked: ticked.has(row.id), "aria-label": `Tick ${row.name}`, tabindex: "-1", onchange: () => {
+    const box = el("input", {type: "checkbox", checked: ticked.has(row.id), "aria-label": `Tick ${row.name}`, onchange: () => {
       tick(row.id, box.checked);
       redraw(row.id);
       arrange();
@@ -66,10 +71,8 @@ export function show(root) {
     const fill = el("i");
     fill.style.width = `${100 * part}%`;
     const best = row.best[name];
-    const mark = el("i", {class: "shade", hidden: !ticked.has(row.id)});
-    if (ticked.has(row.id)) mark.style.background = colour(row.id);
     const shown = {
-      run: [mark, el("a", {href: `#/run/${row.id}`, tabindex: "-1"}, breakable(row.job || row.name)), ...row.tags.map(tag => el("span", {class: "tag"}, tag))],
+      run: [...(ticked.has(row.id) ? [swatch(row.id)] : []), el("a", {href: `#/run/${row.id}`, title: row.name}, breakable(row.job || row.name)), ...row.tags.map(tag => el("span", {class: "tag"}, tag))],
       status: el("span", {class: `status ${row.status}`}, status(row.status)),
       progress: row.step === null ? "–" : [el("span", {class: "progress", title: `${number(row.step)} of ${number(row.steps)}`}, fill), el("small", {}, `${number(row.step)}${row.steps ? ` / ${number(row.steps)}` : ""}`)],
       left: duration(row.left),
@@ -91,8 +94,8 @@ export function show(root) {
   }
 
   function note(row) {
-    const written = el("button", {type: "button", class: "note", tabindex: "-1", "aria-label": `Note on ${row.name}`, onclick: () => write(row)}, row.note || "✎");
-    const hide = el("button", {type: "button", class: "note", tabindex: "-1", title: row.hidden ? "Show again" : "Hide",
+    const written = el("button", {type: "button", class: "note", "aria-label": `Note on ${row.name}`, onclick: () => write(row)}, row.note || "✎");
+    const hide = el("button", {type: "button", class: "note", title: row.hidden ? "Show again" : "Hide",
       "aria-label": `${row.hidden ? "Show" : "Hide"} ${row.name}`, onclick: () => save(row, {hidden: !row.hidden})}, row.hidden ? "👁" : "✕");
     return [written, hide];
   }
@@ -109,6 +112,7 @@ export function show(root) {
       delete line.dataset.writing;
       if (keep && input.value !== row.note) await save(row, {note: input.value});
       redraw(row.id);
+      arrange();
       lines.get(row.id)?.focus();
     };
     input.addEventListener("keydown", event => {
@@ -150,10 +154,19 @@ export function show(root) {
     lines.get(id)?.classList.add("current");
   }
 
-  // A word must be somewhere in what is said of a run; key=value is one that differs.
+  // A word must be somewhere in what is said of a run; key=value is what differs, or what its name says, as a whole.
   function matches(row, words) {
-    const text = [row.name, status(row.status), row.model, row.dataset, row.sweep, `seed=${row.seed}`, row.note, ...row.tags, ...row.differs.map(pair => pair.join("="))].join(" ").toLowerCase();
-    return words.every(word => text.includes(word));
+    const pairs = [["seed", row.seed], ...row.differs].map(pair => pair.join("=").toLowerCase());
+    const named = row.name.toLowerCase().split(/[,/_]/);
+    const text = [row.name, row.status, status(row.status), row.model, row.dataset, row.note, ...row.tags, ...pairs].join(" ").toLowerCase();
+    const is = (pair, word) => pair === word || pair.endsWith(`.${word}`);
+    return words.every(word => (word.includes("=") ? [...pairs, ...named].some(pair => is(pair, word)) : text.includes(word)));
+  }
+
+  function keep() {
+    const said = {q: kept.words, sort: kept.sort === "started" ? "" : kept.sort, rising: kept.falling ? "" : "1", by: kept.metric, hidden: kept.hidden ? "1" : ""};
+    const words = new URLSearchParams(Object.entries(said).filter(([, value]) => value));
+    history.replaceState(null, "", words.size ? `#/runs?${words}` : "#/runs");
   }
 
   function arrange() {
@@ -169,7 +182,9 @@ export function show(root) {
     const shown = kept.all ? order : order.slice(0, AT_FIRST);
     for (const id of shown) if (!lines.has(id)) redraw(id);
     const wanted = shown.map(id => lines.get(id));
-    if (wanted.length !== body.rows.length || wanted.some((line, n) => line !== body.rows[n])) {
+    keep();
+    // While somebody writes, rows stay where they are: what is moved loses its focus.
+    if (!body.querySelector("[data-writing]") && (wanted.length !== body.rows.length || wanted.some((line, n) => line !== body.rows[n]))) {
       const focused = document.activeElement;
       body.replaceChildren(...wanted);
       if (focused && body.contains(focused)) focused.focus();
@@ -182,7 +197,7 @@ export function show(root) {
     every.checked = order.length > 0 && order.every(id => ticked.has(id));
     const some = [...ticked].filter(id => runs.has(id)).length;
     chosen.replaceChildren(...(some ? [
-      el("a", {class: "button", href: "#/curves"}, `Curves of ${some}`), el("a", {class: "button", href: "#/compare"}, `Compare ${some}`),
+      el("a", {class: "button", href: "#/curves"}, `Curves of ${some}`), some > MOST_COMPARED ? el("span", {class: "soft"}, `more than the ${MOST_COMPARED} that can be compared`) : el("a", {class: "button", href: "#/compare"}, `Compare ${some}`),
       el("button", {type: "button", onclick: () => { for (const id of [...ticked]) tick(id, false); rebuild(); }}, "Untick"),
     ] : []));
   }
@@ -223,7 +238,7 @@ export function show(root) {
         arrange();
         return true;
       }
-      if (event.key === "Enter" && event.target.closest("tr")) location.hash = `#/run/${current}`;
+      if (event.key === "Enter" && event.target.matches("tbody tr")) location.hash = `#/run/${current}`;
       else if (event.key === "n") write(runs.get(current));
       else return false;
       return true;

@@ -59,7 +59,7 @@ function heat([one, other], rows, title) {
   const lines = down.map(y => el("tr", {}, el("th", {scope: "row"}, String(y)), across.map(x => {
     const row = found.get(`${x} ${y}`);
     if (!row?.problems) return el("td", {class: "empty"});
-    const cell = el("td", {title: `${one} ${x}, ${other} ${y}: ${number(row.correct)} of ${number(row.problems)} right, ${interval(row.interval)}`}, (100 * row.accuracy).toFixed(row.accuracy === 1 || across.length > 8 ? 0 : 1));
+    const cell = el("td", {title: `${one} ${x}, ${other} ${y}: ${number(row.correct)} of ${number(row.problems)} right, ${interval(row.interval)}`}, rounded(row.accuracy, row.accuracy === 1 || across.length > 8 ? 0 : 1));
     cell.style.background = shade(row.accuracy);
     cell.style.color = row.accuracy > 0.55 ? "#10210f" : "#fff";
     return cell;
@@ -67,6 +67,12 @@ function heat([one, other], rows, title) {
   return el("div", {class: "wide", tabindex: "0", role: "region", "aria-label": title},
     el("table", {class: "heat"}, el("tbody", {}, lines, el("tr", {}, el("th", {}, `${other} ↑ ${one} →`), across.map(x => el("th", {scope: "col"}, String(x)))))),
     el("small", {class: "soft"}, "Right answers in %."));
+}
+
+// In percent, and 100 only where all are right.
+function rounded(share, digits) {
+  const shown = (100 * share).toFixed(digits);
+  return Number(shown) === 100 && share < 1 ? "99.9" : shown;
 }
 
 // From dark violet by green to yellow, by how much is right.

@@ -21,6 +21,19 @@ export function colour(id) {
   return COLOURS[places.get(id) % COLOURS.length];
 }
 
+// Of more runs than there are colours, lines differ by their dashes too.
+const DASHES = [["solid", "solid"], ["dash", "dashed"], ["dot", "dotted"], ["longdashdot", "double"]];
+const dashes = id => (colour(id), DASHES[Math.floor(places.get(id) / COLOURS.length) % DASHES.length]);
+export const dash = id => dashes(id)[0];
+
+export function swatch(id) {
+  const mark = document.createElement("i");
+  mark.className = "shade";
+  mark.style.borderTopColor = colour(id);
+  mark.style.borderTopStyle = dashes(id)[1];
+  return mark;
+}
+
 export function tick(id, on) {
   if (on) ticked.add(id);
   else {
@@ -49,6 +62,7 @@ export function metrics(rows) {
 
 export async function poll() {
   clearTimeout(timer);
+  let heard = false;
   const state = document.getElementById("state");
   try {
     if (!document.hidden) {
@@ -57,6 +71,7 @@ export async function poll() {
       for (const row of found.rows) runs.set(row.id, row);
       for (const id of found.gone) runs.delete(id);
       version = found.version;
+      heard = true;
       state.textContent = "";
       state.className = "";
       if (found.all || found.rows.length || found.gone.length) told(new Set([...found.rows.map(row => row.id), ...found.gone]));
@@ -66,10 +81,18 @@ export async function poll() {
     state.className = "error";
   }
   timer = setTimeout(poll, EVERY);
+  return heard;
 }
 
-export function follow(changed) {
+// Begin to follow, and wait until the runs are known for the first time.
+export async function follow(changed) {
   told = changed;
   document.addEventListener("visibilitychange", () => { if (!document.hidden) poll(); });
-  return poll();
+  while (!(await poll())) await new Promise(resolve => setTimeout(resolve, EVERY));
+}
+
+// The runs that an address names, or else those that are ticked.
+export function chosen(asked) {
+  const given = (asked.get("ids") ?? "").split(",").filter(id => runs.has(id));
+  return given.length ? given : [...ticked].filter(id => runs.has(id));
 }
