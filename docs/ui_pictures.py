@@ -41,7 +41,7 @@ def _take(page: Any, address: str, pictures: Path) -> None:
         page.wait_for_timeout(800)
         with tempfile.TemporaryDirectory() as made:
             page.screenshot(path=f"{made}/shot.png")
-            Image.open(f"{made}/shot.png").convert("RGB").quantize(256).save(pictures / name, optimize=True)
+            Image.open(f"{made}/shot.png").convert("RGB").save(pictures / name, optimize=True)
 
     rows = "main tbody tr"
     page.goto(address)
@@ -67,8 +67,8 @@ def _take(page: Any, address: str, pictures: Path) -> None:
     page.locator(rows, has=page.locator("td.c-run", has_text="0000_optimizer=adamw")).locator("a").first.click()
     page.wait_for_selector("details.score")
     page.locator("a.button", has_text="Playground").click()
-    page.wait_for_selector("textarea")
-    page.fill("textarea", "27+58")
+    page.wait_for_selector("form.prompt textarea")
+    page.fill("form.prompt textarea", "27+58")
     page.click("button:has-text('Write')")
     page.wait_for_selector(".verdict", timeout=60_000)
     page.locator(".token").nth(1).click()

@@ -1,5 +1,6 @@
-"""The page over some folder, as a user starts it."""
+"""The page over some folder, as a user starts it, and what a test asks of its routes."""
 
+import json
 import re
 import subprocess
 import sys
@@ -31,3 +32,30 @@ class Paged:
     def close(self):
         self.process.terminate()
         return self.process.wait(timeout=60)
+
+
+def log(folder, steps, **more):
+    with (folder / "metrics.jsonl").open("a") as file:
+        for step in steps:
+            file.write(
+                json.dumps(
+                    {
+                        "step": step,
+                        "train/loss": 1 / step,
+                        "val/loss": 1 / step,
+                        "tokens": 10 * step,
+                        "seconds": step,
+                        **more,
+                    }
+                )
+                + "\n"
+            )
+
+
+def rows(found):
+    return {row["name"]: row for row in found["rows"]}
+
+
+def curve(page, *names, **asked):
+    found = page.get("/api/curves", ids=",".join(map(page.number, names)), **{"key": "val/loss", **asked})
+    return found[0] if len(names) == 1 and found else found

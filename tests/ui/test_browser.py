@@ -3,87 +3,17 @@
 import json
 import os
 import shutil
-import socketserver
-import threading
-from http.server import BaseHTTPRequestHandler
-from types import SimpleNamespace
 
 import pytest
 from helpers.compared import make
-from helpers.saved_models import three_runs
-from started.paged import Paged
-from started.programs import run_program
+from started.browser import go, number_of
+from started.paged import log
 
 from cleangpt.disk import alive
 from cleangpt.disk.rundir import RunDir
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no chromium is here")]
-SOON = 10_000  # milliseconds
+pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror=alert(1)><b>bold</b>%{y}"
-
-
-@pytest.fixture(scope="session")
-def browser():
-    with playwright.sync_playwright() as started:
-        args = ["--no-sandbox", "--disable-dev-shm-usage"]  # it opens our own page, and tests may run as root
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=args)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(scope="session")
-def served(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("paged") / "runs"
-    folder.mkdir()
-    server = Paged(folder)
-    yield SimpleNamespace(folder=folder, address=server.address)
-    assert server.close() == 0
-
-
-@pytest.fixture
-def tab(browser, served):
-    """A page for this test's runs, which fails where an error was said, or anybody else was asked."""
-    context = browser.new_context(viewport={"width": 1200, "height": 800})
-    page = context.new_page()
-    wrong = []
-    page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
-
-    def only_ours(route):
-        if not route.request.url.startswith((served.address, "data:", "blob:")):
-            wrong.append(route.request.url)
-            route.abort()
-        else:
-            route.continue_()
-
-    page.route("**/*", only_ours)
-    page.set_default_timeout(SOON)
-    page.wrong = wrong
-    yield page
-    context.close()
-    for path in served.folder.iterdir():
-        shutil.rmtree(path)
-    assert not wrong
-
-
-def go(tab, served, where="", wait="main h1"):
-    tab.goto(f"{served.address}/{where}")
-    tab.wait_for_selector(wait)
-
-
-def log(folder, steps, **more):
-    with (folder / "metrics.jsonl").open("a") as file:
-        for step in steps:
-            file.write(
-                json.dumps({"step": step, "train/loss": 1 / step, "tokens": step, "seconds": step, **more}) + "\n"
-            )
-
-
-def number_of(tab, name):
-    return tab.locator("main tbody tr", has_text=name).get_attribute("data-id")
 
 
 def test_rows_appear_change_and_go_without_a_reload(tab, served):
@@ -248,124 +178,6 @@ def test_each_page_fits_a_telephone(browser, tab, served, scheme):
         )
         light = [sum(map(int, colour[4:-1].split(","))) for colour in (ink, paper)]
         assert (light[0] < light[1]) == (scheme == "light")
-
-
-def test_the_playground_says_what_sample_says(tab, served, tmp_path):
-    runs = three_runs(served.folder)
-    for name in ("letters", "adder"):
-        log(served.folder / name, [1], **{"val/loss": 1.0, **({"val/accuracy": 0.0} if name == "adder" else {})})
-    go(tab, served, wait="main tbody tr >> nth=2")
-    identity = number_of(tab, "letters")
-    words = ("prompt=once", "seed=3", "max_new_tokens=20", "temperature=0.9", "top_k=5", "repetition_penalty=1.2")
-    done = run_program("sample.py", f"run={runs.letters}", *words, cwd=tmp_path)
-    go(tab, served, f"#/play?run={identity}")
-    tab.fill("textarea", "once")
-    for word in words[1:]:
-        name, value = word.split("=")
-        tab.fill(f"label:has-text('{name.replace('_', ' ')}') input", value)
-    tab.click("button:has-text('Write')")
-    tab.wait_for_selector("text=ended:", timeout=60_000)
-    shown = "".join(tab.locator(".said .given, .said .token").all_text_contents())
-    assert shown == done.stdout.removesuffix("\n")
-    tab.locator(".token").nth(4).click()
-    before, after = (tab.locator(".likeliest").nth(n).locator("tr").count() for n in range(2))
-    assert (before, after) == (10, 5), "top_k=5 leaves five"
-    assert tab.locator(".likeliest .taken").count() == 2
-
-    go(tab, served, f"#/play?run={number_of_run(tab, 'adder')}")
-    tab.reload()  # the rules stay as they were until then
-    done = run_program("sample.py", f"run={runs.adder}", "prompt=12+34", cwd=tmp_path)
-    tab.fill("textarea", "12+34")
-    tab.click("button:has-text('Write')")
-    tab.wait_for_selector(".verdict", timeout=60_000)
-    assert "✗ it is 46" in done.stdout, "it never learned"
-    assert done.stdout.strip() == f"12+34 = {tab.locator('.digits').inner_text().lstrip('_')} ✗ it is 46"
-    tab.click("text=Ask 10")
-    tab.wait_for_selector(".answers li >> nth=9", timeout=60_000)
-    tab.click("text=Ask 10")
-    tab.wait_for_selector(".answers li >> nth=19")
-    problems = [text.split(" = ")[0] for text in tab.locator(".answers li").all_inner_texts()]
-    assert len(set(problems)) == 20
-    (tmp_path / "problems.txt").write_text("\n".join(problems) + "\n")
-    done = run_program("sample.py", f"run={runs.adder}", "prompts=problems.txt", "output=out.jsonl", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    theirs = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    ours = [text.lstrip("_") for text in tab.locator(".answers .digits").all_inner_texts()]
-    assert ours == [one["text"] for one in theirs]
-    right = sum(one["correct"] for one in theirs)
-    assert tab.locator(".quizscore").inner_text().startswith(f"{right} of 20 right: {5 * right:.1f}%, 95% interval")
-
-
-def number_of_run(tab, name):
-    found = "async name => (await (await fetch('/api/runs')).json()).rows.find(row => row.name === name).id"
-    return tab.evaluate(found, name)
-
-
-def test_two_models_answer_one_prompt_side_by_side(tab, served):
-    three_runs(served.folder)
-    go(tab, served, wait="main tbody tr >> nth=2")
-    one, other = (number_of_run(tab, name) for name in ("letters", "bytes"))
-    go(tab, served, f"#/play?run={one}&other={other}&max_new_tokens=5&prompt=hello")
-    tab.click("button:has-text('Write')")
-    ended = "() => [...document.querySelectorAll('.panel')].every(panel => panel.textContent.includes('ended:'))"
-    tab.wait_for_function(ended, timeout=60_000)
-    assert [panel.locator(".given").inner_text() for panel in tab.locator(".panel").all()] == ["hello", "hello"]
-    assert [panel.locator(".token").count() for panel in tab.locator(".panel").all()] == [5, 5]
-
-
-class Elsewhere(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("content-type", "text/html")
-        self.end_headers()
-        self.wfile.write(b"<!doctype html><title>elsewhere</title>")
-
-    def log_message(self, *_):
-        pass
-
-
-def test_a_page_of_somebody_else_reads_nothing_and_changes_nothing(browser, served, tab):
-    make(served.folder / "one", 0.5)
-    go(tab, served, wait="main tbody tr")
-    identity = number_of(tab, "one")
-    script = """async ([address, id]) => {
-      const tried = [], written = {method: "POST", body: '{"note": "bad"}', headers: {"Content-Type": "text/plain"}};
-      for (const mode of ["cors", "no-cors"])
-        for (const [path, how] of [["/api/runs", {}], [`/api/runs/${id}/note`, written]])
-          tried.push(await fetch(address + path, {mode, ...how}).then(found => found.text()).catch(() => "refused"));
-      return tried;
-    }"""
-    with socketserver.TCPServer(("127.0.0.1", 0), Elsewhere) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        page = browser.new_page()
-        page.goto(f"http://127.0.0.1:{server.server_address[1]}/")
-        assert set(page.evaluate(script, [served.address, identity])) <= {"refused", ""}
-        page.set_content(f"<iframe src='{served.address}/'></iframe>")
-        page.wait_for_timeout(500)
-        assert not page.frames[1].query_selector("main"), "it is in nobody's frame"
-        page.close()
-        server.shutdown()
-    assert not (served.folder / "one" / "notes.json").exists()
-
-
-def test_beyond_this_machine_a_browser_shows_a_token_once(browser, tmp_path):
-    (tmp_path / "runs").mkdir()
-    make(tmp_path / "runs" / "one", 0.5)
-    server = Paged(tmp_path / "runs", "host=0.0.0.0", "token=of-sixteen-letters")
-    address = server.address
-    try:
-        assert server.said[0].endswith("/?token=of-sixteen-letters")
-        context = browser.new_context()
-        page = context.new_page()
-        assert page.goto(address).status == 401
-        page.goto(f"{address}/?token=of-sixteen-letters")
-        page.wait_for_selector("main tbody tr")
-        assert "token" not in page.url
-        assert page.evaluate("() => document.cookie") == "", "no script reads it"
-        assert page.goto(address).status == 200
-        context.close()
-    finally:
-        assert server.close() == 0
 
 
 def test_what_somebody_writes_is_not_torn_away_by_a_new_row(tab, served):
