@@ -73,6 +73,12 @@ class TrainConfig(Section):
     freeze: list[str] = Field(description="parameters that stay as they are: names, parts of names, or patterns")
     nonfinite: Literal["stop", "skip"] = Field(description="what to do with a step whose gradient is not finite")
     nonfinite_limit: int = Field(ge=1, description="steps in a row that nonfinite=skip may skip")
+    shard: Literal["none", "full"] = Field(
+        description="weights, gradients and optimizer: whole on each process, or divided among them"
+    )
+    shard_group: int | None = Field(
+        ge=1, description="processes that divide them, as 8 within a node, the groups repeating each other; null: all"
+    )
     activation_checkpointing: bool = Field(description="recompute activations instead of storing them")
     test_at_end: bool = Field(description="score the best weights on the test split when training ends")
 

@@ -8,7 +8,7 @@ the same as it did. `python tests/versions/make.py` then keeps a small run of th
 import copy
 from typing import Any
 
-VERSION = 4
+VERSION = 5
 
 
 def stamped(config: dict[str, Any]) -> dict[str, Any]:
@@ -88,4 +88,9 @@ def _from_3(data: dict[str, Any]) -> None:
         _fill(data, "dataset", source=None, positions="natural", position_range=None, sets=None, test_size=10_000)
 
 
-MIGRATIONS = (_from_1, _from_2, _from_3)  # from version 1 to 2, from 2 to 3, …
+def _from_4(data: dict[str, Any]) -> None:
+    """Add where weights, gradients and optimizer lie."""
+    _fill(data, "train", shard="none", shard_group=None)
+
+
+MIGRATIONS = (_from_1, _from_2, _from_3, _from_4)  # from version 1 to 2, from 2 to 3, …

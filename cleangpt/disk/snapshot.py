@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from pydantic import TypeAdapter
@@ -30,12 +31,17 @@ from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim
 from cleangpt.tokens.tokenizers import Tokenizer
 
+if TYPE_CHECKING:
+    from cleangpt.sharding.divide import Divided
+
 OPTIMIZER, STATE, MANIFEST = "optimizer.safetensors", "state.json", "manifest.json"
 BEST = "best.safetensors"  # the best weights as of this step
 
 
-def copy(model: LanguageModel, optimizer: optim.Optimizer) -> tuple[Tensors, Tensors]:
-    """Copy weights and optimizer as they are now."""
+def copy(model: LanguageModel, optimizer: optim.Optimizer, divided: "Divided | None" = None) -> tuple[Tensors, Tensors]:
+    """Copy weights and optimizer as they are now; of what is divided rank 0 gets all, one tensor after the other."""
+    if divided is not None:
+        return divided.copied(_remembered(divided, optimizer))
     kept = _remembered(model, optimizer)
     return weights.copy(model), {name: value.detach().to("cpu", copy=True).contiguous() for name, value in kept.items()}
 
@@ -171,18 +177,20 @@ def remove_leftovers(run: RunDir) -> None:
     files.remove_leftovers(run.score, idle=files.LONG)  # where eval/score.py may be writing
 
 
-def restore(folder: Path, model: LanguageModel, optimizer: optim.Optimizer) -> State:
+def restore(folder: Path, model: LanguageModel, optimizer: optim.Optimizer, divided: "Divided | None" = None) -> State:
     """Put weights and optimizer back, and return the rest. Rank 0 reads, and tells the others."""
     weights.load_into(model, folder / weights.WEIGHTS)
-    kept = _remembered(model, optimizer)
+    held = model if divided is None else divided
+    kept = _remembered(held, optimizer)
+    wanted = kept if divided is None else {name: divided.like(name.rpartition("/")[0], kept[name]) for name in kept}
     # Optimizers of torch make their state in their first step: those have none yet, and take what is there.
-    bare = {name: p for name, p in model.named_parameters() if p.requires_grad and not optimizer.state.get(p)}
-    tensors = distributed.tensors_from_main(lambda: _read_optimizer(folder / OPTIMIZER, kept, bare))
+    bare = {name: p for name, p in held.named_parameters() if p.requires_grad and not optimizer.state.get(p)}
+    tensors = distributed.tensors_from_main(lambda: _read_optimizer(folder / OPTIMIZER, wanted, bare))
     with torch.no_grad():
         for name, tensor in tensors.items():
             parameter, _, key = name.rpartition("/")
             if name in kept:
-                kept[name].copy_(tensor)
+                kept[name].copy_(tensor if divided is None else divided.part(parameter, tensor))
             else:
                 own = optimizer.state.setdefault(bare[parameter], {})
                 own[key] = tensor.to(bare[parameter].device) if tensor.dim() else tensor
@@ -208,7 +216,7 @@ def _read_optimizer(path: Path, kept: Tensors, bare: Mapping[str, Tensor]) -> Te
     return tensors
 
 
-def _remembered(model: LanguageModel, optimizer: optim.Optimizer) -> Tensors:
+def _remembered(model: "LanguageModel | Divided", optimizer: optim.Optimizer) -> Tensors:
     """Collect the state of the optimizer, by the names of its parameters."""
     found = {
         f"{name}/{key}": value

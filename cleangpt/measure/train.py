@@ -19,8 +19,8 @@ from cleangpt.models.build import build
 from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim
 from cleangpt.tasks.contract import Task
+from cleangpt.training.compiling import prepare
 from cleangpt.training.loop import Trainer
-from cleangpt.training.whole import prepare
 from cleangpt.watch import profiling
 from cleangpt.watch.tracking import Tracker
 

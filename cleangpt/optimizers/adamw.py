@@ -22,6 +22,8 @@ class AdamW:
     start; what it does besides is not needed here.
     """
 
+    divides = True  # it works on some rows of a matrix as on all of it
+
     def __init__(self, config: AdamSettings, groups: list[dict[str, Any]]):
         self.betas, self.eps = (config.beta1, config.beta2), config.eps
         self.param_groups = groups

@@ -98,8 +98,10 @@ class Stack:
 class Muon:
     """Both optimizers behind what a training needs of one: groups, state and a step."""
 
+    divides = True
+
     def __init__(self, config: Settings, groups: list[dict[str, Any]]):
-        self.config = config
+        self.config, self.owners = config, groups[0].get("owners")
         self.state: dict[nn.Parameter, dict[str, Tensor]] = {}
         self.param_groups: list[dict[str, Any]] = []
         self.stacks: list[list[Stack]] = []  # of each group
@@ -117,11 +119,13 @@ class Muon:
             self.state |= self.adamw.state
             self.param_groups += others
 
-    def _stacked(self, matrices: list[tuple[nn.Parameter, int]]) -> list[Stack]:
+    def _stacked(self, matrices: list[tuple[nn.Parameter, int]]) -> Any:
         by_shape: dict[tuple[int, int], list[tuple[nn.Parameter, int]]] = {}
         for p, parts in matrices:
-            by_shape.setdefault((p.shape[0] // parts, p.shape[1]), []).append((p, parts))
-        stacks = [Stack(parameters) for parameters in by_shape.values()]
+            rows = self.owners.rows(p) if self.owners else p.shape[0]
+            by_shape.setdefault((rows // parts, p.shape[1]), []).append((p, parts))
+        every = by_shape.values()
+        stacks = [self.owners.stack(some, orthogonal) if self.owners else Stack(some) for some in every]
         for stack in stacks:
             views = zip(stack.parameters, stack.views, strict=True)
             self.state |= {p: {"momentum": view} for (p, _), view in views}

@@ -68,7 +68,8 @@ class Optimizer(Protocol):
     """An optimizer as a training needs it, made from its settings and from groups of parameters.
 
     A group has `params`, and in the same order `matrices`, how many matrices between hidden layers lie in each, 0 where
-    it is none. At each step a group's `lr` and `weight_decay` are set to what the step shall use.
+    it is none. At each step a group's `lr` and `weight_decay` are set to what the step shall use. One that may have some
+    rows of each matrix says `divides = True`, and finds `owners` in its groups, which bring matrices together.
     """
 
     param_groups: list[dict[str, Any]]
@@ -77,10 +78,19 @@ class Optimizer(Protocol):
     def step(self) -> None: ...
 
 
-def build(config: OptimizerSettings, model: Treated) -> Optimizer:
-    """Make the optimizer of these (resolved) settings for a model."""
+def build(config: OptimizerSettings, model: Treated, owners: Any = None) -> Optimizer:
+    """Make the optimizer of these (resolved) settings for a model.
+
+    Of a model that is divided the parameters are the rows that lie here, and `owners` brings matrices together.
+    """
     groups = parameter_groups(model, config.layer_decay)
-    optimizer = found.module_of(type(config)).Optimizer(config, groups)
+    kind = found.module_of(type(config)).Optimizer
+    if owners is not None:
+        if not getattr(kind, "divides", False):
+            raise UserError(f"optimizer={config.name} does not say that it can be divided: use train.shard=none")
+        for group in groups:
+            group["owners"] = owners
+    optimizer = kind(config, groups)
     set_schedule(optimizer, config.lr, config.weight_decay)
     return optimizer
 

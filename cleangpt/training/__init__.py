@@ -5,6 +5,7 @@ resuming.py    whether a run goes on, and with which configuration
 whole.py       set all up, train, end
 loop.py        the optimizer step, and what falls between steps
 stream.py      sample k of a run, and which samples a process computes
+finite.py      steps whose loss or gradient is not a number
 gradients.py   all gradients in one buffer, summed over processes
 compiling.py   torch.compile where it pays
 memory.py      what this machine can't hold, refused

@@ -4,6 +4,8 @@ What was compiled stays on disk (TORCHINDUCTOR_CACHE_DIR), and a second run star
 compiled: its last batch has another length.
 """
 
+from typing import Any
+
 import torch
 
 from cleangpt.basics.errors import UserError
@@ -59,3 +61,18 @@ def apply(choice: bool | str, model: LanguageModel) -> None:
         for module in model.compiled():
             module.compile(dynamic=False)
         vars(model)["loss"] = torch.compile(model.loss, dynamic=False)  # goes before the method
+
+
+def prepare(trainer: Any) -> None:
+    """Set the model up for this training: what it recomputes, and how it is compiled."""
+    config, model, compute = trainer.config, trainer.model, trainer.compute
+    model.checkpointing = config.train.activation_checkpointing
+    # Of the whole run, wherever it stands: one that was interrupted goes on as it would have.
+    length, micro_steps = trainer.task.sequence_length, trainer.all_micro_steps
+    seconds = eager_seconds(config, model, length, compute, trainer.world.size, micro_steps)
+    asked = config.compile if trainer.divided is None else config.compile is True
+    choice, reason = decide(asked, compute, seconds)
+    apply(choice, model)
+    trainer.launches_graphs = choice == "graphs"
+    if reason:
+        trainer.tracker.say(reason)

@@ -44,7 +44,8 @@ def finish(trainer: Trainer, status: str) -> int:
             with patience.doing("Reading the best weights", voice=tracker.voice):
                 trainer.use_best()
         watch = evaluate.Watch(tracker.say, tracker.voice)
-        score = of_task.score(task, trainer.judge, "test", None, "auto", watch=watch)
+        with trainer.whole():
+            score = of_task.score(task, trainer.judge, "test", None, "auto", watch=watch)
     if not trainer.world.is_main:
         return 0
     tracker.say()

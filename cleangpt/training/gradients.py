@@ -18,6 +18,8 @@ class Sums(NamedTuple):
     tokens: float
     stop: float  # processes that were asked to stop
     incomplete: float  # processes that did not read all their samples
+    due: float  # 1 where a snapshot is due by the clock of rank 0
+    squares: float  # of the gradients that are divided among processes
 
 
 class Gradients:
@@ -33,10 +35,9 @@ class Gradients:
     BUCKET = 1 << 23  # elements: enough to make good use of a network
     ALIGN = 16  # elements: each gradient begins where vector instructions like it
 
-    def __init__(self, parameters: Iterable[nn.Parameter]):
+    def __init__(self, parameters: Iterable[nn.Parameter], device: torch.device):
         self.parameters = list(parameters)
         sizes = [-(-p.numel() // self.ALIGN) * self.ALIGN for p in self.parameters]
-        device = self.parameters[0].device
         self.buffer = torch.zeros(sum(sizes) + len(Sums._fields), dtype=torch.float32, device=device)
         self.flat, self.sums = self.buffer[: sum(sizes)], self.buffer[sum(sizes) :]
         starts = accumulate(sizes, initial=0)
@@ -122,6 +123,10 @@ class Gradients:
 
     def norm(self) -> Tensor:
         return torch.linalg.vector_norm(self.flat)
+
+    def scale(self, factor: float) -> None:
+        """Multiply all gradients."""
+        self.flat.mul_(factor)
 
     def summed(self) -> tuple[Sums, float]:
         """Read the sums and the norm of the gradients, which waits for the device: once a step."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -23,19 +23,20 @@ from cleangpt.machine.signals import Stop, Stopped
 from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim, schedule
 from cleangpt.score import evaluate, of_task
+from cleangpt.sharding import make as sharding
 from cleangpt.tasks.contract import Task
 from cleangpt.terminal import patience
+from cleangpt.training import finite
 from cleangpt.training.gradients import Gradients
 from cleangpt.training.stream import Stream
 from cleangpt.watch import profiling
 from cleangpt.watch.health import StepHealth
 from cleangpt.watch.tracking import Tracker, only_finite
 
+if TYPE_CHECKING:
+    from cleangpt.sharding.divide import Divided
+
 NARROW = 80  # characters of a line on many terminals
-
-
-class NonFinite(Exception):
-    """A loss or gradient that is not a number: the weights were not touched."""
 
 
 class Trainer:
@@ -52,22 +53,24 @@ class Trainer:
         tracker: Tracker,
         stop: Stop,
         began: float,
+        divided: "Divided | None" = None,
     ):
         self.config, self.task, self.model = config, task, model
         self.compute, self.world, self.run, self.tracker = compute, world, run, tracker
         self.stop, self.began = stop, began
-        self.optimizer = optim.build(config.optimizer, model)
-        self.gradients = Gradients(optim.trained(model))
+        self.judge = evaluate.Judge(model, compute.device, world, stop)
+        self.divided = divided
+        made = sharding.parts(config, model, divided, self.judge, compute, Gradients)
+        self.optimizer, self.gradients, self.whole, self.filling = made
         train = config.train
         self.stream = Stream(task, config.seed, train.batch_size, train.micro_batch_size, world, compute.device)
-        self.judge = evaluate.Judge(model, compute.device, world, stop)
         self.writer = writer.BackgroundWriter()
         self.unwritten_best: Callable[[], None] | None = None  # writes the best weights, until it has
         self.health = StepHealth(model, task.sequence_length, compute, world, config.logger.norms)
         profiles = config.profile and world.is_main
         self.profiler = profiling.Profiler(run, train, compute, tracker.say) if profiles else profiling.Off()
         self.launches_graphs = False
-        self.told_time = False
+        self.told_time = self.due_by_clock = False
         self.step_began = self.snapshot_at = self.first_step_began = 0.0
         self.first_micro_step = 0
         self.state = State()
@@ -79,7 +82,8 @@ class Trainer:
 
     def restore(self, folder: Path) -> None:
         """Go on from a snapshot."""
-        self.state = snapshot.restore(folder, self.model, self.optimizer)
+        with self.filling():
+            self.state = snapshot.restore(folder, self.model, self.optimizer, self.divided)
         self.earlier_seconds = self.state.seconds
         distributed.from_main(lambda: snapshot.restore_best(folder, self.run, self.model))
         if self.state.best is not None and not self.has_best():
@@ -170,8 +174,13 @@ class Trainer:
         train = self.config.train
         if train.snapshot_every is not None and self.state.step % train.snapshot_every == 0:
             return True
+        return self.due_by_clock
+
+    def _is_due_by_clock(self) -> bool:
+        """Tell rank 0's opinion, which travels with the sums of a step."""
         minutes = (time.monotonic() - self.snapshot_at) / 60
-        return self.world.is_main and train.snapshot_minutes is not None and minutes >= train.snapshot_minutes
+        most = self.config.train.snapshot_minutes
+        return self.world.is_main and most is not None and minutes >= most
 
     def snapshot(self) -> None:
         """Copy what a snapshot holds; it is written while training goes on.
@@ -179,12 +188,14 @@ class Trainer:
         It holds the best weights too: where best/ could not be written, that comes first, or there is no snapshot.
         """
         self.snapshot_at = time.monotonic()
-        if not self.world.is_main or self.tracker.is_gone():
+        if self.divided is None and (not self.world.is_main or self.tracker.is_gone()):
             return
         self.writer.wait()  # a disk slower than the interval must not fall behind by more than one snapshot
         self.state.seconds, self.state.world_size = self.seconds(), self.world.size
         state = replace(self.state)
-        tensors = snapshot.copy(self.model, self.optimizer)
+        tensors = snapshot.copy(self.model, self.optimizer, self.divided)
+        if not self.world.is_main or self.tracker.is_gone():
+            return
         self.tracker.sync()
         late = self.unwritten_best
 
@@ -238,7 +249,7 @@ class Trainer:
         incomplete = False
         with self.compute.autocast():  # once a step: until the weights change, they are cast only once
             for number, rows in enumerate(self.health.waiting(parts, phase), start=1):
-                if incomplete := self.stop.number > 0:
+                if incomplete := self.stop.number > 0 and self.divided is None:  # one that is divided goes on together
                     break
                 if self.launches_graphs:
                     torch.compiler.cudagraph_mark_step_begin()
@@ -252,8 +263,13 @@ class Trainer:
                 gradients.sums[0] += loss.detach()
                 weight += rows.weight
                 tokens += rows.tokens
+            if self.divided is not None:
+                for _ in range(now.grad_accum * (self.stream.most_parts - self.stream.parts)):  # others have more rows
+                    loss = self.model(**rows.model_inputs())
+                    with self.compute.no_autocast():
+                        (loss * 0.0).backward()
         gradients.collect()  # where there was nothing to do
-        mine = [weight, tokens, float(self.stop.number > 0), float(incomplete)]
+        mine = [weight, tokens, float(self.stop.number > 0), float(incomplete), float(self._is_due_by_clock()), 0.0]
         gradients.sums[1:] += torch.tensor(mine).to(gradients.sums)
         with phase("reduce"):  # this is where the step waits: for the device, and for the other processes
             gradients.reduce()
@@ -263,13 +279,14 @@ class Trainer:
         mean = 1 / sums.weight if sums.weight else 0.0
         norms: dict[str, float] = {}
         loss, norm = sums.loss * mean, norm * mean / scale
-        if self._is_finite(step, loss, norm, now.lr):
+        if finite.is_finite(self, step, loss, norm, now.lr):
             clip = config.train.grad_clip
             clipping = min(1.0, clip / (norm + 1e-6)) if clip else 1.0
             state.clipped += clipping < 1
             with phase("update"):
-                gradients.flat.mul_(mean / scale * clipping)
+                gradients.scale(mean / scale * clipping)
                 norms = self.health.update(self.optimizer, step)
+        self.due_by_clock = sums.due > 0
         state.step, state.micro_step = step, state.micro_step + now.grad_accum
         state.tokens += int(sums.tokens)
         state.train_loss = loss if math.isfinite(loss) else None
@@ -290,35 +307,14 @@ class Trainer:
             row["skipped"] = state.skipped
         return row, sums.stop > 0
 
-    def _is_finite(self, step: int, loss: float, norm: float, lr: float) -> bool:
-        """Decide whether to take the step. With float16 a gradient that overflows only lowers the loss scale."""
-        state = self.state
-        finite = math.isfinite(norm) and math.isfinite(loss)
-        if self.scales_loss and finite:
-            state.good_steps += 1
-            if state.good_steps == 2000:
-                state.loss_scale, state.good_steps = state.loss_scale * 2, 0
-        elif self.scales_loss and math.isfinite(loss) and state.loss_scale > 1:
-            state.loss_scale, state.good_steps = state.loss_scale / 2, 0
-            return False
-        if finite:
-            state.skipped_in_a_row = 0
-            return True
-        what = f"step {step}: loss {loss:g}, gradient norm {norm:g} at lr {lr:.3g}"
-        state.skipped_in_a_row += 1
-        if self.config.train.nonfinite == "stop" or state.skipped_in_a_row > self.config.train.nonfinite_limit:
-            raise NonFinite(
-                f"{what}: stopped before the weights were touched. Lower optimizer.lr, lengthen schedule.lr.warmup, "
-                "or set train.grad_clip"
-            )
-        state.skipped += 1
-        self.tracker.say(f"{what}: skipped, the weights stay as they are")
-        return False
-
     # ---- evaluation
 
     def evaluate(self) -> dict[str, float]:
         """Score the weights as they are now; if they are the best so far, keep exactly these."""
+        with self.whole():
+            return self._evaluate()
+
+    def _evaluate(self) -> dict[str, float]:
         state = self.state
         watch = evaluate.Watch(voice=self.tracker.voice)
         scores = evaluate.validate(self.judge, self.task, watch, self.config.train.eval_train)
@@ -357,10 +353,11 @@ class Trainer:
 
     def save_weights(self, folder: Path) -> None:
         """Copy the weights; they are written into best/ or final/ while training goes on."""
-        if not self.world.is_main or self.tracker.is_gone():
-            return
+        with self.whole():
+            if not self.world.is_main or self.tracker.is_gone():
+                return
+            tensors = weights.copy(self.judge.model)
         about = {"step": self.state.step, **(self.state.scores or {})}
-        tensors = weights.copy(self.model)
 
         def write() -> None:
             weights.save(folder, tensors, self.config, self.task.tokenizer, about)
@@ -385,4 +382,5 @@ class Trainer:
 
     def use_best(self) -> None:
         """Put the weights that were evaluated best into the model, on every rank."""
-        weights.load_into(self.model, self.run.best / weights.WEIGHTS)
+        with self.filling():
+            weights.load_into(self.model, self.run.best / weights.WEIGHTS)

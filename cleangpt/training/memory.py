@@ -33,10 +33,15 @@ def refuse_too_large(config: Config, length: int, processes: int, device: torch.
         return
     parameters, model, train = count_parameters(config.model), config.model, config.train
     least = parameters * FLOAT * (1 if train.freeze else 3)
+    ways = "lower model.n_embd, model.n_layer or model.vocab_size"
+    if processes > 1 and train.shard == "full":  # and whole weights while it is evaluated
+        least = least // min(train.shard_group or processes, processes) + parameters * FLOAT
+    elif processes > 1:
+        ways = f"divide it by train.shard=full, or {ways}"
     if least > there:
         raise UserError(
             f"a model of {parameters:,} parameters takes {in_words(least)} at least to be trained, and there are "
-            f"{in_words(there)} of memory: lower model.n_embd, model.n_layer or model.vocab_size"
+            f"{in_words(there)} of memory: {ways}"
         )
     share = math.ceil(train.batch_size / processes)
     rows = min(share, train.micro_batch_size or share)

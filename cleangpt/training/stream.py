@@ -51,6 +51,8 @@ class Stream:
         self.first = world.rank * batch_size // world.size  # this process's share of a micro-step
         self.share = (world.rank + 1) * batch_size // world.size - self.first
         self.parts = -(-self.share // (micro_batch_size or self.share))
+        largest = -(-batch_size // world.size)
+        self.most_parts = -(-largest // (micro_batch_size or largest))  # of any process
         samples = min(CHUNK, CHUNK_TOKENS // task.sequence_length)
         self.chunk_steps = max(1, samples // self.share)  # micro-steps in a chunk
         self._order = lru_cache(maxsize=4)(self._epoch_order)

@@ -22,8 +22,8 @@ from cleangpt.disk.rundir import RunDir, point_latest_to, read_config, refuse_li
 from cleangpt.hf import pretrained
 from cleangpt.machine import device, distributed, process, session
 from cleangpt.machine.signals import Stop, Stopped
-from cleangpt.models.build import build, count_parameters, parameter_counts
-from cleangpt.optimizers import optim
+from cleangpt.models.build import count_parameters, parameter_counts
+from cleangpt.sharding import make as sharding
 from cleangpt.tasks import usable
 from cleangpt.tasks.contract import Task, TaskWithAnswers
 from cleangpt.terminal import patience
@@ -55,12 +55,12 @@ def train(asked: Asked[Config], run: RunDir, resume: Path | None, began: float) 
             if world.is_main:
                 snapshot.remove_leftovers(run)
             with patience.doing("Building the model"):
-                model = build(config.model, compute.device)
-            optim.freeze(model, config.train.freeze)
+                model, divided = sharding.make(config, compute)
             distributed.from_main(lambda: _begin_log(run))
             tracker = Tracker(run, config.logger, config.train.steps, speaks=world.is_main)
             living = alive.Alive(run, stop.ask) if world.is_main else None
-            trainer = Trainer(config, task, model, compute, world, run, tracker, stop, began)
+            trainer = Trainer(config, task, model, compute, world, run, tracker, stop, began, divided)
+            del model, divided  # which go with the trainer, before the process group does
             try:
                 for complaint in complaints:
                     tracker.say(complaint)
@@ -175,7 +175,7 @@ def _fit(trainer: Trainer, asked: Asked[Config], snapshot_folder: Path | None) -
             assert isinstance(earlier, Config)
             remarks += telling.stretching(earlier, config, trainer.state.step, parts)
     distributed.from_main(lambda: _note_beginning(trainer, before, now))
-    prepare(trainer)
+    compiling.prepare(trainer)
     telling.introduce(trainer, parameters, snapshot_folder, remarks)
     process.settle_garbage()
     status = trainer.fit()
@@ -238,21 +238,9 @@ def _refuse_other_data(trainer: Trainer) -> None:
 def _first_weights(trainer: Trainer, snapshot_folder: Path | None) -> None:
     if snapshot_folder is not None:
         trainer.restore(snapshot_folder)
-    elif (source := trainer.config.init_from) is not None:
-        pretrained.load(trainer.model, source, trainer.task.tokenizer)
-    else:
-        trainer.model.initialise(torch.Generator().manual_seed(derive(trainer.config.seed, "init")))
-
-
-def prepare(trainer: Trainer) -> None:
-    """Set the model up for this training: what it recomputes, and how it is compiled."""
-    config, model, compute = trainer.config, trainer.model, trainer.compute
-    model.checkpointing = config.train.activation_checkpointing
-    # Of the whole run, wherever it stands: one that was interrupted goes on as it would have.
-    length, micro_steps = trainer.task.sequence_length, trainer.all_micro_steps
-    seconds = compiling.eager_seconds(config, model, length, compute, trainer.world.size, micro_steps)
-    choice, reason = compiling.decide(config.compile, compute, seconds)
-    compiling.apply(choice, model)
-    trainer.launches_graphs = choice == "graphs"
-    if reason:
-        trainer.tracker.say(reason)
+        return
+    with trainer.filling():
+        if (source := trainer.config.init_from) is not None:
+            pretrained.load(trainer.model, source, trainer.task.tokenizer)
+        else:
+            trainer.model.initialise(torch.Generator().manual_seed(derive(trainer.config.seed, "init")))

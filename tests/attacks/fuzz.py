@@ -39,7 +39,7 @@ from attacks import openings  # noqa: E402
 from cleangpt.basics import files  # noqa: E402
 from cleangpt.basics.errors import UserError  # noqa: E402
 from cleangpt.disk import snapshot  # noqa: E402
-from cleangpt.training.loop import NonFinite  # noqa: E402
+from cleangpt.training.finite import NonFinite  # noqa: E402
 
 SECONDS = 20  # an opening may take
 MEMORY = 8 << 30  # more than the process has already

@@ -14,9 +14,8 @@ from cleangpt.config import cli, composition, experiment
 from cleangpt.disk.rundir import RunDir, read_metrics
 from cleangpt.machine import device, distributed, processor
 from cleangpt.machine.signals import Stop
-from cleangpt.models.build import build
-from cleangpt.optimizers import optim
 from cleangpt.score import evaluate
+from cleangpt.sharding import make as sharding
 from cleangpt.training.loop import Trainer
 from cleangpt.training.whole import _first_weights
 from cleangpt.watch.tracking import Tracker
@@ -54,11 +53,12 @@ def make_trainer(folder: Path, *overrides: str, snapshot: Path | None = None, ta
     compute = device.choose(settings.device, settings.dtype)
     run = RunDir(folder)
     run.path.mkdir(parents=True, exist_ok=True)
-    model = build(settings.model, compute.device)
-    optim.freeze(model, settings.train.freeze)
+    model, divided = sharding.make(settings, compute)
     model.checkpointing = settings.train.activation_checkpointing
-    tracker = Tracker(run, settings.logger, settings.train.steps, speaks=True)
-    trainer = Trainer(settings, task, model, compute, distributed.world(), run, tracker, Stop(), time.monotonic())
+    tracker = Tracker(run, settings.logger, settings.train.steps, speaks=distributed.world().is_main)
+    trainer = Trainer(
+        settings, task, model, compute, distributed.world(), run, tracker, Stop(), time.monotonic(), divided
+    )
     _first_weights(trainer, snapshot)
     return trainer
 

@@ -276,7 +276,7 @@ def test_compile_auto_decides_for_the_whole_run_wherever_it_stands(tmp_path, mon
     monkeypatch.setattr(compiling, "eager_seconds", lambda *arguments: asked.append(arguments[-1]) or 1.0)
     for micro_step in (0, 5):
         trainer.state.micro_step = micro_step
-        whole.prepare(trainer)
+        compiling.prepare(trainer)
     assert asked == [8, 8]
 
 

@@ -286,7 +286,7 @@ def test_snapshots_fall_due_by_the_clock_too(tmp_path):
 
 
 def test_steps_that_are_not_finite_are_skipped_and_counted_up_to_a_limit(tmp_path):
-    from cleangpt.training.loop import NonFinite
+    from cleangpt.training.finite import NonFinite
 
     trainer = make_trainer(tmp_path, "train.nonfinite=skip", "train.nonfinite_limit=2", "train.steps=5")
     good = trainer.model.norm.weight.detach().clone()

@@ -13,7 +13,7 @@ from cleangpt.disk.rundir import read_config
 from cleangpt.machine import distributed
 from cleangpt.optimizers import optim, schedule
 from cleangpt.score import evaluate
-from cleangpt.training.loop import NonFinite
+from cleangpt.training.finite import NonFinite
 
 
 def first_step(folder, *overrides):

@@ -1,0 +1,198 @@
+"""Divide a model: each process holds some rows of every matrix, and blocks are gathered as they are needed.
+
+Vectors (norms, biases) are whole on each process: they are small, and stay in float32.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.overrides import TorchFunctionMode
+
+from cleangpt.basics.errors import UserError
+from cleangpt.machine.device import Compute
+from cleangpt.models.build import build
+from cleangpt.models.contract import LanguageModel, Treatment
+
+
+@dataclass
+class Piece:
+    """What a process holds of one parameter of the model."""
+
+    name: str
+    parameter: nn.Parameter  # of the model
+    local: nn.Parameter  # its rows that lie here; of what is not divided, all
+    rows: tuple[int, int]  # which these are
+    is_divided: bool
+
+    def part(self, whole: Tensor) -> Tensor:
+        return whole[slice(*self.rows)] if self.is_divided else whole
+
+
+class Divided:
+    """A model that is divided, and for its optimizer a model of what lies here."""
+
+    def __init__(self, model: LanguageModel, mesh: DeviceMesh):
+        self.model, self.mesh = model, mesh
+        self.pieces = [_piece(name, parameter, mesh) for name, parameter in model.named_parameters()]
+        self.of = {piece.name: piece for piece in self.pieces}
+
+    @property
+    def group(self) -> dist.ProcessGroup:
+        """Return the processes that together hold one model."""
+        return self.mesh.get_group(self.mesh.ndim - 1)
+
+    @property
+    def copies(self) -> int:
+        """Count the groups of processes, each of which holds the model once."""
+        return self.mesh.size() // dist.get_world_size(self.group)
+
+    def filling(self) -> "Filling":
+        return Filling()
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return ((piece.name, piece.local) for piece in self.pieces)
+
+    def treatment(self, name: str, parameter: nn.Parameter) -> Treatment:
+        return self.model.treatment(name, parameter)
+
+    def gradients(self, pieces: "list[Piece]") -> list[Tensor]:
+        """Collect the gradients of what lies here, and give them to it; one that nothing led to is 0."""
+        found = []
+        for piece in pieces:
+            gradient = piece.parameter.grad
+            here = gradient._local_tensor if isinstance(gradient, DTensor) else torch.zeros_like(piece.local)
+            piece.local.grad = here
+            found.append(here)
+        return found
+
+    def gathered(self, name: str, local: Tensor) -> Tensor:
+        """Gather a tensor that is divided as a parameter is. All processes call this alike."""
+        piece = self.of[name]
+        if not piece.is_divided or local.shape != piece.local.shape:
+            return local.detach()
+        whole = piece.parameter
+        assert isinstance(whole, DTensor)
+        made = DTensor.from_local(
+            local.detach(), self.mesh, whole.placements, run_check=False, shape=whole.shape, stride=whole.stride()
+        )
+        return made.full_tensor()
+
+    def copied(self, remembered: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Copy weights and what is remembered of them to rank 0, one tensor after the other. All call this alike."""
+        found: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
+        values = [(found[0], name, name, local.detach()) for name, local in self.named_parameters()]
+        values += [(found[1], name, name.rpartition("/")[0], value) for name, value in remembered.items()]
+        for tensors, name, parameter, value in values:
+            whole = self.gathered(parameter, value)
+            if dist.get_rank() == 0:
+                tensors[name] = whole.to("cpu", copy=True).contiguous()
+        return found
+
+    def like(self, name: str, local: Tensor) -> Tensor:
+        """Make a tensor without values that has the shape of the whole of which this is a part."""
+        piece = self.of[name]
+        is_part = piece.is_divided and local.shape == piece.local.shape
+        return torch.empty(piece.parameter.shape if is_part else local.shape, dtype=local.dtype, device="meta")
+
+    def part(self, name: str, whole: Tensor) -> Tensor:
+        """Take the rows that lie here of a tensor that is divided as a parameter is."""
+        piece = self.of[name]
+        return piece.part(whole) if whole.shape == piece.parameter.shape else whole
+
+    @contextlib.contextmanager
+    def judging(self, judge: Any) -> Iterator[None]:
+        """Have a judge judge the whole model meanwhile."""
+        if judge.model is not self.model:  # it does
+            yield
+            return
+        with self.whole() as judge.model:
+            try:
+                yield
+            finally:
+                judge.model = self.model
+
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[LanguageModel]:
+        """Gather the model in float32, to be evaluated as any other. All begin this alike, and may then differ."""
+        twin = build(self.model.config, "meta")
+        tensors = {piece.name: self.gathered(piece.name, piece.local) for piece in self.pieces}
+        twin.load_state_dict(tensors, assign=True)
+        yield twin.requires_grad_(False).eval()
+
+
+def _piece(name: str, parameter: nn.Parameter, mesh: DeviceMesh) -> Piece:
+    if not isinstance(parameter, DTensor):
+        return Piece(name, parameter, parameter, (0, parameter.shape[0]), is_divided=False)
+    place, count = mesh.get_local_rank(mesh.ndim - 1), mesh.size(mesh.ndim - 1)
+    first, end = rows_of(parameter.shape[0], place, count)
+    local = nn.Parameter(parameter._local_tensor.detach(), requires_grad=parameter.requires_grad)
+    assert len(local) == end - first, "torch divides otherwise than we think"
+    return Piece(name, parameter, local, (first, end), is_divided=True)
+
+
+def rows_of(rows: int, place: int, count: int) -> tuple[int, int]:
+    """Say which rows the process at this place of so many holds: all as many, but for the last ones."""
+    each = -(-rows // count)
+    return min(place * each, rows), min((place + 1) * each, rows)
+
+
+def divide(model: LanguageModel, compute: Compute, group: int | None) -> Divided:
+    """Divide a model on the meta device among all processes, or within groups of so many, and make room for it."""
+    world = dist.get_world_size()
+    if group is not None and world % group:
+        raise UserError(f"`train.shard_group` must divide the {world} processes, and {group} does not")
+    kind = compute.device.type
+    if group in (None, world):
+        mesh = init_device_mesh(kind, (world,), mesh_dim_names=("shard",))
+    else:
+        mesh = init_device_mesh(kind, (world // group, group), mesh_dim_names=("repeat", "shard"))
+    vectors = {parameter for parameter in model.parameters() if parameter.dim() < 2}
+    narrow = compute.dtype if compute.dtype != torch.float32 else None
+    for block in model.compiled():
+        policy = MixedPrecisionPolicy(param_dtype=narrow, reduce_dtype=torch.float32, cast_forward_inputs=False)
+        fully_shard(block, mesh=mesh, mp_policy=policy, ignored_params=vectors & set(block.parameters()))
+    fully_shard(model, mesh=mesh, ignored_params=vectors)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)  # losses are sums
+            module.set_force_sum_reduction_for_comms(True)
+    model.to_empty(device=compute.device)
+    return Divided(model, mesh)
+
+
+DRAWS = {getattr(Tensor, name) for name in ("normal_", "uniform_", "random_", "bernoulli_", "exponential_")}
+
+
+class Filling(TorchFunctionMode):
+    """Whole tensors that are copied into parameters that are divided: each process keeps its rows of them.
+
+    So a model draws its first weights as it would if it were whole, and takes those that are read.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        target = args[0] if args else None
+        if isinstance(target, DTensor):
+            if func is Tensor.copy_ and not isinstance(args[1], DTensor):
+                _keep(target, args[1])
+                return target
+            if func in DRAWS:
+                _keep(target, func(torch.empty(target.shape), *args[1:], **kwargs))
+                return target
+        return func(*args, **kwargs)
+
+
+def _keep(target: DTensor, whole: Tensor) -> None:
+    mesh = target.device_mesh
+    place, count = mesh.get_local_rank(mesh.ndim - 1), mesh.size(mesh.ndim - 1)
+    first, end = rows_of(target.shape[0], place, count)
+    with torch.no_grad():
+        target._local_tensor.copy_(whole[first:end])

@@ -1,0 +1,187 @@
+"""A model that is divided among processes is the same experiment: first weights, steps, evaluations, snapshots."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from helpers.trainings import make_trainer
+from safetensors.torch import load_file
+from started.programs import FORKSERVER, PRELOADED
+
+from cleangpt.basics.errors import UserError
+from cleangpt.disk import weights
+from cleangpt.disk.rundir import read_metrics
+from cleangpt.machine import distributed
+from cleangpt.sharding.divide import rows_of
+from cleangpt.training import memory
+
+STEPS = 6
+COMMON = ("train.batch_size=9", "train.steps=6", "schedule.grad_accum.style=linear", "schedule.grad_accum.end=3")
+COMMON += ("train.eval_every=3", "train.snapshot_every=3", "train.log_every=1", "dataset.val_size=20", "logger=quiet")
+# Each is trained whole in one process, and divided among two and three, also in groups that repeat each other.
+KINDS = {
+    "adamw": ("model=llama", "optimizer=adamw", "train.freeze=[token_embedding,blocks.0]", "train.grad_clip=0.1"),
+    "muon": ("model=llama", "optimizer=muon", "train.micro_batch_size=2"),
+    "gpt": ("model=gpt", "optimizer=muon", "model.dropout=0.0", "train.activation_checkpointing=true"),
+    "tied": ("model=llama", "optimizer=muon", "model.tied=true", "model.qk_norm=true", "model.bigram_embedding=7"),
+}
+PLACES = {"two": (2, None), "three": (3, None), "copies": (2, 1)}  # processes, and how many of them divide a model
+
+
+def be(rank: int, folder: str, size: int, group: int | None) -> None:
+    """Be one of several processes: train each kind, and resume one of them."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": str(size)}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store", size), rank=rank, world_size=size)
+    own = ("train.shard=full", f"train.shard_group={group or 'null'}")
+    for name, words in KINDS.items():
+        if group is None or name == "muon":
+            _train(Path(folder) / name, *words, *own)
+    around = Path(folder).parent
+    for name, source in (("muon_resumed", around / "two"), ("again_resumed", around / "whole")):
+        _resume(Path(folder) / name, source / "muon", *KINDS["muon"], *own)
+    _train(Path(folder) / "bfloat16", *KINDS["adamw"], "dtype=bfloat16", *own)
+    _train(Path(folder) / "bfloat16_whole", *KINDS["adamw"], "dtype=bfloat16")
+    _is_asked_to_stop(Path(folder) / "stopped", rank, *KINDS["muon"], *own)
+    distributed.stop()
+
+
+def _train(folder: Path, *words: str, snapshot: Path | None = None) -> None:
+    rank = distributed.world().rank
+    trainer = make_trainer(folder if rank == 0 else folder / f"of_{rank}", *COMMON, *words, snapshot=snapshot)
+    if snapshot is None:
+        trainer.save_weights(trainer.run.path / "first")
+    trainer.fit()
+    trainer.save_weights(trainer.run.final)
+    trainer.finish_writing()
+    trainer.tracker.close()
+    trainer.writer.close()
+
+
+def _resume(folder: Path, source: Path, *words: str) -> None:
+    if distributed.world().rank == 0:
+        shutil.copytree(source, folder, ignore=shutil.ignore_patterns("step_00000006", "final", "first", "of_*"))
+    distributed.gather(None)
+    _train(folder, *words, snapshot=folder / "snapshots" / "step_00000003")
+
+
+def _is_asked_to_stop(folder: Path, rank: int, *words: str) -> None:
+    """Have one process be asked to stop within a step, which all of them finish."""
+    trainer = make_trainer(folder if rank == 0 else folder / f"of_{rank}", *COMMON, *words)
+    steps = []
+    for _ in range(2):
+        trainer.stop.number = 15 if rank == 1 else 0
+        row, stops = trainer.step(trainer.state.step + 1)
+        steps.append((row is not None, stops))
+    everyone = distributed.gather(steps)
+    if rank == 0:
+        (folder / "told.json").write_text(json.dumps(everyone))
+    trainer.tracker.close()
+    trainer.writer.close()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Train all of it; the folder of each place has a run of each kind."""
+    folder = tmp_path_factory.mktemp("divided")
+    for name, words in KINDS.items():
+        _train(folder / "whole" / name, *words)
+    FORKSERVER.set_forkserver_preload(PRELOADED)
+    for place, (size, group) in PLACES.items():
+        (folder / place).mkdir()
+        asked = (str(folder / place), size, group)
+        torch.multiprocessing.start_processes(be, asked, nprocs=size, start_method="forkserver")
+    return folder
+
+
+def values(folder: Path, key: str) -> list[float]:
+    return [row[key] for row in read_metrics(folder / "metrics.jsonl") if key in row]
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"), [(place, kind) for place in PLACES for kind in KINDS if place != "copies" or kind == "muon"]
+)
+def test_it_is_the_same_experiment(trained, place, kind):
+    whole, divided = trained / "whole" / kind, trained / place / kind
+    first, ours = (load_file(path / "first" / weights.WEIGHTS) for path in (whole, divided))
+    assert first.keys() == ours.keys()
+    assert all(torch.equal(first[name], ours[name]) for name in first), "the first weights have the same bits"
+    assert len(values(divided, "train/loss")) == STEPS
+    for key in ("train/loss", "val/loss", "grad_norm"):
+        assert values(divided, key) == pytest.approx(values(whole, key), rel=1e-5), key
+    assert values(divided, "val/accuracy") == values(whole, "val/accuracy")
+    one, other = (load_file(path / "final" / weights.WEIGHTS) for path in (whole, divided))
+    for name in one:
+        torch.testing.assert_close(other[name], one[name], rtol=1e-3, atol=2e-5)
+    if kind == "adamw":
+        assert all(torch.equal(other[name], ours[name]) for name in ours if name.startswith(("token", "blocks.0")))
+
+
+def optimizer_of(folder: Path) -> dict:
+    return load_file(folder / "snapshots" / f"step_{STEPS:08d}" / "optimizer.safetensors")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_snapshots_are_whole_and_any_number_of_processes_goes_on_from_them(trained, place):
+    """`muon_resumed` goes on from a snapshot of two processes, `again_resumed` from one of a whole run."""
+    went_on = trained / "two" / "muon"
+    for name, source in (("muon_resumed", went_on), ("again_resumed", trained / "whole" / "muon")):
+        resumed = trained / place / name
+        assert values(resumed, "train/loss") == pytest.approx(values(source, "train/loss"), rel=1e-5)
+        assert {key: value.shape for key, value in optimizer_of(resumed).items()} == {
+            key: value.shape for key, value in optimizer_of(source).items()
+        }
+    if place == "two":
+        ours, theirs = optimizer_of(trained / "two" / "muon_resumed"), optimizer_of(went_on)
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs), "as many processes: the same bits"
+        files = [path / "final" / weights.WEIGHTS for path in (went_on, trained / "two" / "muon_resumed")]
+        assert files[0].read_bytes()[-4000:] == files[1].read_bytes()[-4000:]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_in_bfloat16_it_computes_what_whole_models_compute_on_as_many_processes(trained, place):
+    divided, whole = (values(trained / place / name, "train/loss") for name in ("bfloat16", "bfloat16_whole"))
+    assert divided == pytest.approx(whole, rel=1e-4)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_step_is_finished_by_all_where_one_is_asked_to_stop(trained, place):
+    told = json.loads((trained / place / "stopped" / "told.json").read_text())
+    assert told == [[[True, True], [True, True]]] * len(told)
+
+
+@pytest.mark.parametrize(("rows", "count"), [(1, 3), (4, 3), (14, 3), (15, 2), (6, 3), (2, 5)])
+def test_each_row_lies_somewhere_once(rows, count):
+    parts = [rows_of(rows, place, count) for place in range(count)]
+    assert [row for first, end in parts for row in range(first, end)] == list(range(rows))
+    chunks = torch.arange(rows).chunk(count)
+    assert [end - first for first, end in parts if end > first] == [len(chunk) for chunk in chunks], "as torch does"
+
+
+def test_an_optimizer_that_does_not_say_so_is_not_divided(monkeypatch):
+    from cleangpt.optimizers import adamw, optim
+
+    trainer_config = type("Config", (), {"layer_decay": 1.0, "name": "adamw"})()
+    monkeypatch.delattr(adamw.AdamW, "divides")
+    monkeypatch.setattr(optim.found, "module_of", lambda _: adamw)
+    monkeypatch.setattr(optim, "parameter_groups", lambda *_: [])
+    with pytest.raises(UserError, match=r"train\.shard=none"):
+        optim.build(trainer_config, None, owners=object())
+
+
+def test_a_divided_model_needs_less_memory(monkeypatch):
+    from helpers.configs import toy
+
+    from cleangpt.config.experiment import parse
+
+    monkeypatch.setattr(memory, "of", lambda _: 2_200_000)
+    big = {"model.n_embd": 128, "model.n_layer": 1, "model.vocab_size": 20, "model.block_size": 12}
+    big |= {"model.n_head": 4, "model.n_kv_head": 4, "model.head_dim": 32, "model.ffn_dim": 344}
+    config = parse(toy("model=llama", **big))
+    with pytest.raises(UserError, match=r"train\.shard=full"):
+        memory.refuse_too_large(config, 12, 4, torch.device("cpu"))
+    memory.refuse_too_large(parse(toy("model=llama", **big, **{"train.shard": "full"})), 12, 4, torch.device("cpu"))
