@@ -68,8 +68,8 @@ class Optimizer(Protocol):
     """An optimizer as a training needs it, made from its settings and from groups of parameters.
 
     A group has `params`, and in the same order `matrices`, how many matrices between hidden layers lie in each, 0 where
-    it is none. At each step a group's `lr` and `weight_decay` are set to what the step shall use. One that may have some
-    rows of each matrix says `divides = True`, and finds `owners` in its groups, which bring matrices together.
+    it is none. At each step its `lr` and `weight_decay` are set to what the step shall use. One that says `divides =
+    True` may have some rows of each matrix, and finds `owners` in its groups, which bring matrices together.
     """
 
     param_groups: list[dict[str, Any]]
@@ -88,8 +88,7 @@ def build(config: OptimizerSettings, model: Treated, owners: Any = None) -> Opti
     if owners is not None:
         if not getattr(kind, "divides", False):
             raise UserError(f"optimizer={config.name} does not say that it can be divided: use train.shard=none")
-        for group in groups:
-            group["owners"] = owners
+        groups = [{**group, "owners": owners} for group in groups]
     optimizer = kind(config, groups)
     set_schedule(optimizer, config.lr, config.weight_decay)
     return optimizer
