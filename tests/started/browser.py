@@ -3,7 +3,7 @@
 import shutil
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-SOON = 10_000  # milliseconds
+SOON = 30_000  # milliseconds
 
 
 def go(tab, served, where="", wait="main h1"):
