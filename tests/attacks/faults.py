@@ -257,10 +257,13 @@ def main(scale: float = 1.0) -> int:
             tallies |= faults.tallies
         if scale * 5 >= 1:
             with busy():
-                ranks = UnderTorchrun(folder, seed=0)
-                ranks.ranks(5)
-                ranks.launchers(5)
-            tallies |= ranks.tallies
+                for ranks in (
+                    UnderTorchrun(folder, 0),
+                    UnderTorchrun(folder / "divided", 1, ", a divided model", "train.shard=full"),
+                ):
+                    ranks.ranks(5)
+                    ranks.launchers(5)
+                    tallies |= ranks.tallies
         good = report(tallies)
     for remark in dict.fromkeys(remarks):
         print(remark)

@@ -21,10 +21,11 @@ class UnderTorchrun:
     TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=3", "--standalone")
     RESTARTS = ("--max-restarts=2", "--monitor-interval=0.2")
 
-    def __init__(self, folder: Path, seed: int):
-        self.folder, self.random, self.number = folder, random.Random(seed), 0
+    def __init__(self, folder: Path, seed: int, model: str = "", *more: str):
+        self.folder, self.random, self.number, self.model = folder, random.Random(seed), 0, model
+        folder.mkdir(exist_ok=True)
         self.tallies: dict[str, Tally] = {}
-        self.options = [*TOY, *ADDER, "device=cpu"]
+        self.options = [*TOY, *ADDER, "device=cpu", *more]
         assert self.start(folder / "three").wait() == 0
         self.whole = outcome(folder / "three")
 
@@ -38,7 +39,7 @@ class UnderTorchrun:
         return self.folder / f"of{self.number}"
 
     def judge(self, kind: str, folder: Path, status: int, lost: int, hit: bool) -> None:
-        tally = self.tallies.setdefault(kind, Tally())
+        tally = self.tallies.setdefault(kind + self.model, Tally())
         tally.injected += 1
         tally.hit += hit
         tally.right += status == 0 and outcome(folder) == self.whole
@@ -73,7 +74,7 @@ class UnderTorchrun:
                 time.sleep(0.5)
             status = self.start(folder, "resume=auto").wait()
             self.judge(kind, folder, status, 0, hit)
-            self.tallies[kind].limit = 0  # the ranks save a snapshot before they leave
+            self.tallies[kind + self.model].limit = 0  # the ranks save a snapshot before they leave
 
 
 @contextlib.contextmanager
