@@ -33,8 +33,9 @@ class DividedGradients:
 
     def reduce(self) -> None:
         self.found = self.divided.gradients(self.pieces)
-        squares = torch.stack(torch._foreach_norm(self.found)).square().sum()
-        self.sums[-1] += squares / self.divided.copies
+        if self.found:
+            squares = torch.stack(torch._foreach_norm(self.found)).square().sum()
+            self.sums[-1] += squares / self.divided.copies
         self.small.reduce()
 
     def summed(self) -> tuple[Any, float]:
@@ -43,4 +44,5 @@ class DividedGradients:
 
     def scale(self, factor: float) -> None:
         self.small.scale(factor)
-        torch._foreach_mul_(self.found, factor)
+        if self.found:
+            torch._foreach_mul_(self.found, factor)

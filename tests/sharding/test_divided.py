@@ -27,6 +27,7 @@ KINDS = {
     "adamw": ("model=llama", "optimizer=adamw", "train.freeze=[token_embedding,blocks.0]", "train.grad_clip=0.1"),
     "muon": ("model=llama", "optimizer=muon", "train.micro_batch_size=2"),
     "gpt": ("model=gpt", "optimizer=muon", "model.dropout=0.0", "train.activation_checkpointing=true"),
+    "vectors": ("model=llama", "optimizer=adamw", "train.freeze=[*embedding,head,'blocks.*.attention','blocks.*.mlp']"),
     "tied": ("model=llama", "optimizer=muon", "model.tied=true", "model.qk_norm=true", "model.bigram_embedding=7"),
 }
 PLACES = {"two": (2, None), "three": (3, None), "copies": (2, 1)}  # processes, and how many of them divide a model
@@ -117,6 +118,9 @@ def test_it_is_the_same_experiment(trained, place, kind):
     one, other = (load_file(path / "final" / weights.WEIGHTS) for path in (whole, divided))
     for name in one:
         torch.testing.assert_close(other[name], one[name], rtol=1e-3, atol=2e-5)
+    if kind == "vectors":
+        trained_ones = {name for name in ours if not torch.equal(other[name], ours[name])}
+        assert trained_ones == {name for name in ours if ours[name].dim() == 1}, "matrices alone are divided"
     if kind == "adamw":
         assert all(torch.equal(other[name], ours[name]) for name in ours if name.startswith(("token", "blocks.0")))
 

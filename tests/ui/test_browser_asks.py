@@ -1,6 +1,7 @@
 """The playground in a real browser says what sample.py says, and pages of others get nothing."""
 
 import json
+import shutil
 import socketserver
 import threading
 from http.server import BaseHTTPRequestHandler
@@ -71,6 +72,22 @@ def test_two_models_answer_one_prompt_side_by_side(tab, served):
     tab.wait_for_function(ended, timeout=60_000)
     assert [panel.locator(".given").inner_text() for panel in tab.locator(".panel").all()] == ["hello", "hello"]
     assert [panel.locator(".token").count() for panel in tab.locator(".panel").all()] == [5, 5]
+
+
+def test_a_quiz_begins_anew_where_its_weights_are_gone(tab, served):
+    runs = three_runs(served.folder)
+    folder = served.folder / "adder"
+    shutil.copytree(f"{runs.adder}/best", folder / "final")
+    log(folder, [1], **{"val/accuracy": 0.0})
+    go(tab, served, wait="main tbody tr >> nth=2")
+    go(tab, served, f"#/play?run={number_of_run(tab, 'adder')}&weights=final")
+    tab.click("text=Ask 10")
+    tab.wait_for_selector(".answers li >> nth=9", timeout=60_000)
+    shutil.rmtree(folder / "final")
+    log(folder, [2], **{"val/accuracy": 0.0})
+    tab.wait_for_function("() => !document.querySelector('.answers li')")
+    assert tab.input_value("[aria-label=Weights]") == "best"
+    assert not tab.locator(".quizscore").inner_text(), "another model's answers do not count"
 
 
 class Elsewhere(BaseHTTPRequestHandler):

@@ -67,7 +67,7 @@ function panelOf(wanted, label) {
   const score = el("p", {class: "quizscore", role: "status"}), answers = el("ol", {class: "answers"});
   const test = el("section", {class: "quiz", hidden: true}, el("h2", {}, "Quiz"), el("div", {class: "bar"}, asking, ceasing, anew), score, answers);
   const box = el("section", {class: "panel"}, el("div", {class: "bar"}, field("run", run), field("weights", weights)), said, told, choice, test);
-  let doing = null, count = {start: 0, right: 0}, listed = "";
+  let doing = null, count = {start: 0, right: 0}, listed = "", asked = "";
 
   function list() {
     const rows = shownRuns().sort((a, b) => (b.started > a.started) - (b.started < a.started));
@@ -99,8 +99,11 @@ function panelOf(wanted, label) {
     try {
       const there = (await get(`/api/runs/${wanted}`)).weights;
       if (mine !== wanted) return;
-      weights.replaceChildren(...there.map(name => option(name, name, name === label)));
-      label = weights.value || null;
+      if ([...weights.options].map(one => one.value).join() !== there.join() || weights.value !== label) {
+        weights.replaceChildren(...there.map(name => option(name, name, name === label)));
+        if (label && weights.value !== label) again(); // what was asked of them is no more
+        label = weights.value || null;
+      }
       if (!there.length) told.textContent = "This run has no weights yet: neither best/ nor final/ nor a snapshot.";
       else if (told.textContent.startsWith("This run has no weights")) told.textContent = "";
       test.hidden = !there.length || !("val/accuracy" in (runs.get(wanted)?.values ?? {}));
@@ -137,7 +140,8 @@ function panelOf(wanted, label) {
         if (line.kind === "model") {
           told.textContent = `${runs.get(wanted)?.name ?? ""}/${label}, ${line.state}`;
           test.hidden = !line.answers;
-        } else if (line.kind !== "opening") each(line);
+        }
+        if (line.kind !== "opening") each(line);
       }
     } catch (error) {
       if (error.name !== "AbortError") {
@@ -179,6 +183,13 @@ function panelOf(wanted, label) {
     await filling;
     if (!label) return [asking.disabled, ceasing.hidden] = [false, true];
     during("/api/quiz", {...count, count: 10}, line => {
+      if (line.kind === "model") {
+        if (count.start && asked !== line.state) { // best/ was renewed by a training
+          again();
+          told.textContent = "The weights are newer ones now: the quiz begins anew.";
+        }
+        asked = line.state;
+      }
       if (line.kind === "of" && count.start >= line.problems) told.textContent = `All ${line.problems} problems of ${line.split} were asked.`;
       if (line.kind !== "answer") return;
       count = {start: line.number, right: line.so_far};
