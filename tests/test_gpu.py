@@ -15,12 +15,12 @@ from helpers.trainings import fit, losses, make_trainer, verdicts, weights
 from started.programs import TORCHRUN, run_program
 
 from cleangpt import models
-from cleangpt.disk import snapshot
 from cleangpt.machine.device import Compute
 from cleangpt.optimizers import muon
 from cleangpt.sample import generate
 from cleangpt.score import of_task
 from cleangpt.score.evaluate import Judge
+from cleangpt.snapshots import snapshot
 from cleangpt.tasks.text import Task as Text
 from cleangpt.training import compiling
 from cleangpt.training.stream import Stream

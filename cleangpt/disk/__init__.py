@@ -5,11 +5,8 @@ claim.py        one training at a time in a run directory
 alive.py        whether a run is trained just now, and a request to stop
 notes.py        what a person wrote about a run
 weights.py      a folder from which a model can be used: weights, configuration, tokenizer
-snapshot.py     all that a training needs to go on: written, verified, restored
-state.py        what such a snapshot holds besides weights and optimizer
 migrations.py   stored configurations of earlier versions
 record.py       run.json: how a run was started, on which machine
 alike.py        whether runs were computed alike
 card.py         card.md: a page about a run
-writer.py       files that are written in the background
 """

@@ -15,6 +15,7 @@ from cleangpt.disk import migrations
 
 MOST_STEPS = 1 << 53
 LATEST = Path("outputs") / "latest"
+WEIGHTS = "model.safetensors"
 
 
 class RunDir:
@@ -152,6 +153,12 @@ def read_config(path: Path) -> Config | Imported:
         raise UserError(f"{path} is not a configuration of this version: {'; '.join(error.mistakes)}") from None
 
 
+def weights_in(folder: Path) -> Path | None:
+    """Find the file with the weights of a folder; of several, in which their pieces lie, the first."""
+    one = folder / WEIGHTS
+    return one if one.exists() else min(folder.glob("shard_00001_of_*.safetensors"), default=None)
+
+
 def holds_foreign_model(folder: Path) -> bool:
     """Test whether a model in Hugging Face's format lies there: its config.json names the type of the model."""
     try:
@@ -163,7 +170,7 @@ def holds_foreign_model(folder: Path) -> bool:
 class Opened(NamedTuple):
     """The weights that `run=` named, and where they come from."""
 
-    folder: Path  # with model.safetensors, config.json, tokenizer.json
+    folder: Path  # with weights, config.json, tokenizer.json
     label: str  # best, final, or step_00000500
     run: RunDir | None  # the run directory around them, if they still lie in one
 
@@ -181,13 +188,13 @@ def find(run: str, key: str = "run") -> Opened:
             f"{key}={run} is a model in Hugging Face's format: make it one of ours by "
             f"`{verbs.shown('export')} run={run} format=cleangpt out=<folder>`, and name that folder"
         )
-    if (path / "model.safetensors").exists():
+    if weights_in(path):
         parents = [path.parent, path.parent.parent]
         around = next((RunDir(parent) for parent in parents if (parent / "metrics.jsonl").exists()), None)
         return Opened(path, path.name, around)
     here = RunDir(path)
     for folder in (here.best, here.final, *reversed(here.snapshot_folders())):
-        if (folder / "model.safetensors").exists():
+        if weights_in(folder):
             return Opened(folder, folder.name, here)
     if here.holds_a_run():
         raise UserError(f"{key}={run} has no weights yet: it has neither best/ nor final/ nor a snapshot")

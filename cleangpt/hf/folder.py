@@ -16,6 +16,7 @@ from cleangpt.disk.rundir import read_config
 from cleangpt.hf import architecture, hub, tensors
 from cleangpt.models.build import build
 from cleangpt.models.settings import AttentionSettings, ModelSettings
+from cleangpt.stored import tensorfile
 from cleangpt.tokens import exchange
 
 
@@ -45,9 +46,10 @@ def export_folder(source: Path, out: Path, dtype: str) -> dict[str, Any]:
     model = architecture.held(config.model)
     special = exchange.special_ids(tokenizer)
     about = architecture.configuration(model, dtype, special)
-    weights.refuse_another_size(source / weights.WEIGHTS, model)
-    weights.refuse_others(build(model, torch.device("meta")), source / weights.WEIGHTS)
-    ours = weights.read(source / weights.WEIGHTS)
+    stored = weights.Weights(source)
+    weights.refuse_another_size(stored, model)
+    weights.refuse_others(build(model, torch.device("meta")), stored)
+    ours = {name: stored.rows(name) for name in stored.shapes}
     _refuse_existing(out)
     out.mkdir(parents=True, exist_ok=True)
     theirs = tensors.converted(ours, model, getattr(torch, dtype))
@@ -56,7 +58,7 @@ def export_folder(source: Path, out: Path, dtype: str) -> dict[str, Any]:
     files.write_json(out / "tokenizer.json", exchange.library(tokenizer))
     files.write_json(out / "tokenizer_config.json", exchange.configuration(tokenizer, model.block_size))
     files.write_text(out / "README.md", visible(_card(out.name, config, model, weights.about(source), about)))
-    files.replace(out / hub.ONE_FILE, lambda file: weights.write(file, theirs, {"format": "pt"}))
+    files.replace(out / hub.ONE_FILE, lambda file: tensorfile.write(file, theirs, {"format": "pt"}))
     return about
 
 

@@ -15,7 +15,9 @@ from cleangpt.hf import hub
 from cleangpt.models.settings import ModelSettings
 
 if TYPE_CHECKING:  # torch is imported where weights are read
+    from cleangpt.disk.weights import Source
     from cleangpt.models.contract import LanguageModel
+    from cleangpt.sharding.divide import Divided
     from cleangpt.tokens.tokenizers import Tokenizer
 
 
@@ -67,21 +69,21 @@ def _model(source: str) -> ModelSettings:
     return read_config(place / "config.json").model
 
 
-def load(model: "LanguageModel", source: str, tokenizer: "Tokenizer") -> None:
-    """Put the weights that `init_from` names into the model. Rank 0 reads, and tells the others."""
+def load(model: "LanguageModel", source: str, tokenizer: "Tokenizer", divided: "Divided | None" = None) -> None:
+    """Put the weights that `init_from` names into the model. Rank 0 reads for all, unless it is divided."""
     from cleangpt.disk import weights
     from cleangpt.machine import distributed
 
     distributed.from_main(lambda: _refuse_other_tokens(source, tokenizer))
-    weights.put_into(model, lambda: model.fitted(_tensors(source, model.config)), source)
+    weights.put_into(model, lambda: _opened(source, model.config), divided, model.trimmed)
 
 
-def _tensors(source: str, model: Any) -> dict[str, Any]:
+def _opened(source: str, model: Any) -> "Source":
     from cleangpt.disk import weights
     from cleangpt.hf import tensors
 
     place, foreign = _located(source)
-    return tensors.read(place, model) if foreign else weights.read(place / weights.WEIGHTS)
+    return tensors.Theirs(place, model) if foreign else weights.Weights(place)
 
 
 def _refuse_other_tokens(source: str, tokenizer: "Tokenizer") -> None:

@@ -4,7 +4,6 @@ GPT-2's linear layers are stored as (in, out), ours and Llama's as (out, in). No
 """
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -12,10 +11,10 @@ from torch import Tensor
 
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.words import counted
-from cleangpt.disk import weights
 from cleangpt.hf import hub
 from cleangpt.models.build import build, count_parameters
 from cleangpt.models.settings import AttentionSettings
+from cleangpt.stored import pieces, tensorfile
 
 REMEDY = ": fetch it again"
 GPT = {
@@ -63,43 +62,58 @@ def _theirs(name: str, model: AttentionSettings) -> tuple[str, bool]:
     return f"{there}.{kind}", linear and model.hugging_face == "gpt2"
 
 
-def read(folder: Path, model: AttentionSettings) -> dict[str, Tensor]:
-    """Read a folder as the state dict of our model, in float32. Its context may be shorter than theirs."""
-    places = {_canonical(name, model): (path, name) for path, name in _stored(folder)}
-    if len(places) < model.n_layer:  # which may be any number
-        asked, there = counted(model.n_layer, "layer"), counted(len(places), "tensor")
-        raise UserError(f"{folder} has {there}, and its config.json asks for {asked}")
-    count_parameters(model)
-    wanted = build(model, "meta").state_dict()
-    tensors = {}
-    for name, like in wanted.items():
-        there, turned = _theirs(name, model)
-        if there not in places:
-            raise UserError(f"{folder} has no tensor {there}, which its config.json asks for: fetch it again")
-        path, stored = places.pop(there)
-        with weights.opened(path, REMEDY) as file:
-            tensor = weights.usable(file.get_tensor(stored), stored, path)
+class Theirs:
+    """The tensors of a folder as weights of our model, in float32. Its context may be shorter than theirs."""
+
+    def __init__(self, folder: Path, model: AttentionSettings):
+        self.where: Path | str = folder
+        self.model = model
+        self.stored = pieces.Stored(hub.weight_files(folder), REMEDY)
+        names = [name for name in self.stored.shapes if not BUFFER.search(name)]
+        self.places = {_canonical(name, model): name for name in names}
+        if len(self.places) < model.n_layer:  # which may be any number
+            asked, there = counted(model.n_layer, "layer"), counted(len(self.places), "tensor")
+            raise UserError(f"{folder} has {there}, and its config.json asks for {asked}")
+        count_parameters(model)
+        self.shapes = {name: like.shape for name, like in build(model, "meta").state_dict().items()}
+        unused = set(self.places)
+        for name, shape in self.shapes.items():
+            there, turned = _theirs(name, model)
+            if there not in self.places:
+                raise UserError(f"{folder} has no tensor {there}, which its config.json asks for: fetch it again")
+            unused.discard(there)
+            self._refuse_another_shape(self.places[there], turned, name, shape)
+        if model.tied and "lm_head.weight" in unused:
+            unused.discard("lm_head.weight")
+            self._refuse_another_head()
+        if unused:
+            raise UserError(f"{folder} holds a tensor {min(unused)}, which CleanGPT's architectures have not")
+
+    def _refuse_another_shape(self, stored: str, turned: bool, name: str, shape: torch.Size) -> None:
+        found = list(reversed(self.stored.shapes[stored]) if turned else self.stored.shapes[stored])
         if name.startswith("position_embedding"):
-            tensor = tensor[: model.block_size]
-        tensors[name] = (tensor.T if turned else tensor).contiguous()
-        if tensors[name].shape != like.shape:
-            shapes = [tuple(x.shape) for x in (tensors[name], like)]
+            found[0] = min(found[0], self.model.block_size)
+        if found != list(shape):
+            path, shapes = self.stored.path_of(stored), [tuple(found), tuple(shape)]
             raise UserError(f"{path} has {stored} of shape {shapes[0]}, and its config.json asks for {shapes[1]}")
-    if model.tied and (head := places.pop("lm_head.weight", None)):
-        with weights.opened(head[0], REMEDY) as file:
-            if not torch.equal(file.get_tensor(head[1]).float(), tensors["token_embedding.weight"]):
-                raise UserError(f"{folder} holds a head of its own, and its config.json says that it is the embedding")
-    if places:
-        raise UserError(f"{folder} holds a tensor {min(places)}, which CleanGPT's architectures have not")
-    return tensors
+
+    def _refuse_another_head(self) -> None:
+        head = self.stored.rows(self.places["lm_head.weight"]).float()
+        if not torch.equal(head, self.rows("token_embedding.weight")):
+            raise UserError(f"{self.where} holds a head of its own, and its config.json says that it is the embedding")
+
+    def rows(self, name: str, first: int = 0, end: int | None = None) -> Tensor:
+        """Read some rows of one of our tensors, or all; where theirs lies the other way round, some columns of it."""
+        there, turned = _theirs(name, self.model)
+        stored, end = self.places[there], self.shapes[name][0] if end is None else end
+        found = self.stored.columns(stored, first, end).T if turned else self.stored.rows(stored, first, end)
+        return tensorfile.usable(found, stored, self.stored.path_of(stored)).contiguous()
 
 
-def _stored(folder: Path) -> Iterator[tuple[Path, str]]:
-    for path in hub.weight_files(folder):
-        with weights.opened(path, REMEDY) as file:
-            for name in file.keys():  # noqa: SIM118 it is no dict
-                if not BUFFER.search(name):
-                    yield path, name
+def read(folder: Path, model: AttentionSettings) -> dict[str, Tensor]:
+    """Read a folder as the state dict of our model, in float32."""
+    theirs = Theirs(folder, model)
+    return {name: theirs.rows(name) for name in theirs.shapes}
 
 
 def _canonical(name: str, model: AttentionSettings) -> str:

@@ -94,8 +94,8 @@ class Speaker:
     """The model of a folder, as sample.py has it."""
 
     def __init__(self, opened: "Opened", trained: Any):
-        from cleangpt.disk import snapshot
         from cleangpt.sample.text_model import TextModel
+        from cleangpt.snapshots import snapshot
 
         snapshot.refuse_damage(opened.folder)
         self.reader = Reader(opened.folder, trained)

@@ -13,7 +13,7 @@ from cleangpt.config.command_line import literally, split
 from cleangpt.config.experiment import Config, Imported
 from cleangpt.config.programs import ScoreConfig
 from cleangpt.disk import alive
-from cleangpt.disk.rundir import Opened, RunDir, find, read_config, read_metrics
+from cleangpt.disk.rundir import Opened, RunDir, find, read_config, read_metrics, weights_in
 from cleangpt.library import shown, starting
 from cleangpt.library.answers import Answer, NextTokens, Speaker, Text
 from cleangpt.library.composing import checked, defaults, laid_over
@@ -54,7 +54,7 @@ class Run:
     def load(cls, path: str | os.PathLike[str] = "latest") -> "Run":
         """Open a run, one of its snapshots, its best/ or final/, an imported folder, or `latest`."""
         folder = RunDir(Path(path).resolve()) if os.fspath(path) != "latest" else None
-        if folder and folder.config.exists() and not (folder.path / "model.safetensors").exists():
+        if folder and folder.config.exists() and not weights_in(folder.path):
             return cls(folder, None)  # it may have no weights yet
         opened = find(os.fspath(path))
         return cls(opened.run or RunDir(opened.folder), opened)
@@ -127,8 +127,9 @@ class Run:
         """Load the model, in float32 and ready to be evaluated, on the fastest device."""
         import torch
 
-        from cleangpt.disk import snapshot, weights
+        from cleangpt.disk import weights
         from cleangpt.machine import device
+        from cleangpt.snapshots import snapshot
 
         snapshot.refuse_damage(self._weights.folder)
         trained = read_config(self._weights.folder / "config.json")

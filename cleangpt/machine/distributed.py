@@ -7,6 +7,7 @@ there is one process, and every collective is the identity.
 import contextlib
 import gc
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -99,6 +100,29 @@ def note(key: str) -> None:
         store().set(f"cleangpt/{key}", "yes")
 
 
+def tell(key: str, text: str) -> None:
+    """Leave word for a thread of another process."""
+    store().set(_this_attempt(key), text)
+
+
+def hear(key: str, seconds: float) -> str:
+    """Wait for a word that is told once; an OSError where none comes.
+
+    It asks again and again, since whoever waits in the store keeps all other threads of the process from it.
+    """
+    key, end = _this_attempt(key), time.monotonic() + seconds
+    try:
+        while not store().check([key]):
+            if told_failure() or time.monotonic() > end:
+                raise TimeoutError("another process did not do its part")
+            time.sleep(0.02)
+        text = store().get(key).decode()
+        store().delete_key(key)
+        return text
+    except RuntimeError as error:
+        raise OSError(f"the launcher can't be asked: {error}") from None
+
+
 def tell_failure(text: str) -> None:
     """Leave word of what ended this process, for rank 0 to write down."""
     with contextlib.suppress(Exception):  # the launcher may be gone, and what failed matters more
@@ -176,17 +200,28 @@ def from_main(read: Callable[[], T]) -> T:
     return box[0]
 
 
-def tensors_from_main(read: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Broadcast the CPU tensors that rank 0 reads."""
+def tensor_from_main(read: Callable[[], Tensor]) -> Tensor:
+    """Broadcast the CPU tensor that rank 0 reads."""
     if not dist.is_initialized():
         return read()
-    tensors: dict[str, Tensor] = {}
+    kept: list[Tensor] = []
 
-    def shapes() -> dict[str, tuple[torch.Size, torch.dtype]]:
-        tensors.update(read())
-        return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+    def look() -> tuple[torch.Size, torch.dtype]:
+        kept.append(read().contiguous())
+        return kept[0].shape, kept[0].dtype
 
-    for name, (shape, dtype) in from_main(shapes).items():
-        tensor = tensors.setdefault(name, torch.empty(shape, dtype=dtype))
-        dist.broadcast(tensor, src=0)
-    return tensors
+    shape, dtype = from_main(look)
+    tensor = kept[0] if kept else torch.empty(shape, dtype=dtype)
+    dist.broadcast(tensor, src=0)
+    return tensor
+
+
+def alike(work: Callable[[], None]) -> None:
+    """Do something on every rank; what a user got wrong on one of them is raised on all."""
+    wrong: UserError | None = None
+    try:
+        work()
+    except UserError as error:
+        wrong = error
+    if found := [error for error in gather(wrong) if error is not None]:
+        raise found[0]

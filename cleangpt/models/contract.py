@@ -42,6 +42,7 @@ class LanguageModel(nn.Module, ABC, Generic[C]):
     """
 
     reads_positions: bool = False  # whether a task may say which position a token has
+    trimmed: tuple[str, ...] = ()  # weights of others that may have more rows, of which it takes the first
     config: ModelSettings  # in a model's own file its `Settings`
 
     def __init__(self, config: ModelSettings):
@@ -119,7 +120,3 @@ class LanguageModel(nn.Module, ABC, Generic[C]):
     def compiled(self) -> Iterable[nn.Module]:
         """Name the modules that torch.compile makes faster in training: one of each kind is compiled, if alike."""
         return ()
-
-    def fitted(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Fit weights to this model, which is like theirs but for the keys in `not_in_weights` of its settings."""
-        return tensors

@@ -111,6 +111,7 @@ class Block(nn.Module):
 
 class GPT(Decoder):
     parts: ClassVar[dict[str, int]] = {"qkv": 3}  # queries, keys and values
+    trimmed = ("position_embedding.weight",)
     config: Settings
 
     def __init__(self, config: Settings):
@@ -127,11 +128,6 @@ class GPT(Decoder):
         if self.config.positions == "learned":
             x = x + self.position_embedding(positions)  # (B, T, C)
         return (F.dropout(x, self.config.dropout, self.training),)
-
-    def fitted(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Leave out the positions beyond those that this model has."""
-        learned = {"position_embedding.weight"} & tensors.keys()
-        return tensors | {name: tensors[name][: self.config.position_rows].clone() for name in learned}
 
 
 Model = GPT

@@ -21,7 +21,7 @@ from cleangpt.basics.shown import visible, visible_in
 from cleangpt.basics.words import counted
 from cleangpt.config.command_line import split
 from cleangpt.disk import alike, alive, migrations
-from cleangpt.disk.rundir import LATEST, RunDir, latest
+from cleangpt.disk.rundir import LATEST, RunDir, latest, weights_in
 from cleangpt.report import columns
 from cleangpt.report.columns import Column
 from cleangpt.sweeps import jobs
@@ -133,7 +133,7 @@ def _paths(word: str) -> list[Path]:
 def _below(path: Path) -> Iterator[Path]:
     """Find the run directories at or below a folder. best/, final/ and snapshots stand for the run around them."""
     path = path.resolve()
-    if (path / "model.safetensors").exists():
+    if weights_in(path):
         around = [parent for parent in (path.parent, path.parent.parent) if is_run(parent)]
         yield from around[:1]
         return
@@ -153,7 +153,7 @@ def _below(path: Path) -> Iterator[Path]:
 
 def is_run(path: Path) -> bool:
     """Tell a run directory, also of a run that failed before it began, which leaves no more than a log or a summary."""
-    run, is_weights = RunDir(path), (path / "model.safetensors").exists()
+    run, is_weights = RunDir(path), weights_in(path)
     return not is_weights and (run.holds_a_run() or run.summary.exists() or run.log.exists())
 
 

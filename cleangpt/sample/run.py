@@ -15,8 +15,8 @@ def sample(settings: SampleConfig) -> int:
 
     patience.load_torch()
     with patience.doing("Loading the rest"):
-        from cleangpt.disk import snapshot
         from cleangpt.sample import text_model
+        from cleangpt.snapshots import snapshot
 
     text_model.refuse_unwritable(settings.output)
     with patience.doing("Reading the weights"):

@@ -72,9 +72,10 @@ def scored(settings: ScoreConfig, say: Callable[[Any], None]) -> Result | None:
 
     patience.load_torch()
     with patience.doing("Loading the rest"):
-        from cleangpt.disk import snapshot, weights
+        from cleangpt.disk import weights
         from cleangpt.machine import session
         from cleangpt.score.evaluate import Judge
+        from cleangpt.snapshots import snapshot
 
     with patience.doing("Checking the snapshot"):
         snapshot.refuse_damage(opened.folder)

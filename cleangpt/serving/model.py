@@ -6,10 +6,10 @@ from typing import Any
 from cleangpt.basics.errors import UserError
 from cleangpt.basics.schema import parse
 from cleangpt.config.programs import SampleConfig
-from cleangpt.disk import snapshot
 from cleangpt.disk.rundir import find, read_config
 from cleangpt.sample.prompts import Prompt, Reader
 from cleangpt.sample.text_model import TextModel
+from cleangpt.snapshots import snapshot
 
 
 class Model:

@@ -32,8 +32,10 @@ class Piece:
     rows: tuple[int, int]  # which these are
     is_divided: bool
 
-    def part(self, whole: Tensor) -> Tensor:
-        return whole[slice(*self.rows)] if self.is_divided else whole
+    def take(self, values: Tensor) -> None:
+        """Take these as the rows that lie here."""
+        with torch.no_grad():
+            self.local.copy_(values)
 
 
 class Divided:
@@ -52,7 +54,22 @@ class Divided:
     @property
     def copies(self) -> int:
         """Count the groups of processes, each of which holds the model once."""
-        return self.mesh.size() // dist.get_world_size(self.group)
+        return self.mesh.size() // self.parts
+
+    @property
+    def place(self) -> int:
+        """Return the place of this process among those that together hold one model."""
+        return dist.get_rank(self.group)
+
+    @property
+    def parts(self) -> int:
+        """Count the processes that together hold one model."""
+        return dist.get_world_size(self.group)
+
+    @property
+    def keeps(self) -> bool:
+        """Tell whether this process writes snapshots: of groups that repeat each other the first one does."""
+        return self.mesh.ndim == 1 or self.mesh.get_local_rank(0) == 0
 
     def filling(self) -> "Filling":
         return Filling()
@@ -75,37 +92,52 @@ class Divided:
 
     def gathered(self, name: str, local: Tensor) -> Tensor:
         """Gather a tensor that is divided as a parameter is. All processes call this alike."""
-        piece = self.of[name]
-        if not piece.is_divided or local.shape != piece.local.shape:
+        if not self.is_part(name, local):
             return local.detach()
-        whole = piece.parameter
+        whole = self.of[name].parameter
         assert isinstance(whole, DTensor)
         made = DTensor.from_local(
             local.detach(), self.mesh, whole.placements, run_check=False, shape=whole.shape, stride=whole.stride()
         )
         return made.full_tensor()
 
-    def copied(self, remembered: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Copy weights and what is remembered of them to rank 0, one tensor after the other. All call this alike."""
-        found: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
-        values = [(found[0], name, name, local.detach()) for name, local in self.named_parameters()]
-        values += [(found[1], name, name.rpartition("/")[0], value) for name, value in remembered.items()]
-        for tensors, name, parameter, value in values:
-            whole = self.gathered(parameter, value)
+    def is_part(self, name: str, value: Tensor) -> bool:
+        """Tell whether a tensor is divided as a parameter is: it or its gradient, or what is remembered of it."""
+        piece = self.of[name]
+        return piece.is_divided and value.shape == piece.local.shape
+
+    def whole_shape(self, name: str, value: Tensor) -> torch.Size:
+        """Return the shape of the whole of which this is a part."""
+        return self.of[name].parameter.shape if self.is_part(name, value) else value.shape
+
+    def held(self, remembered: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Copy weights and what is remembered of them as far as this process keeps them, and say which rows these are.
+
+        What all have whole, the first one keeps.
+        """
+        tensors: dict[str, Tensor] = {}
+        places: dict[str, Any] = {}
+        values = [(name, name, local.detach()) for name, local in self.named_parameters()]
+        values += [(name, name.rpartition("/")[0], value) for name, value in remembered.items()]
+        for name, parameter, value in values:
+            if self.is_part(parameter, value):
+                if len(value) == 0:
+                    continue
+                piece = self.of[parameter]
+                places[name] = {"first": piece.rows[0], "shape": list(piece.parameter.shape)}
+            elif self.place > 0:
+                continue
+            tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+        return tensors, places
+
+    def weights(self) -> dict[str, Tensor]:
+        """Gather the weights to rank 0, one tensor after the other. All processes call this alike."""
+        found = {}
+        for name, local in self.named_parameters():
+            whole = self.gathered(name, local)
             if dist.get_rank() == 0:
-                tensors[name] = whole.to("cpu", copy=True).contiguous()
+                found[name] = whole.to("cpu", copy=True).contiguous()
         return found
-
-    def like(self, name: str, local: Tensor) -> Tensor:
-        """Make a tensor without values that has the shape of the whole of which this is a part."""
-        piece = self.of[name]
-        is_part = piece.is_divided and local.shape == piece.local.shape
-        return torch.empty(piece.parameter.shape if is_part else local.shape, dtype=local.dtype, device="meta")
-
-    def part(self, name: str, whole: Tensor) -> Tensor:
-        """Take the rows that lie here of a tensor that is divided as a parameter is."""
-        piece = self.of[name]
-        return piece.part(whole) if whole.shape == piece.parameter.shape else whole
 
     @contextlib.contextmanager
     def judging(self, judge: Any) -> Iterator[None]:

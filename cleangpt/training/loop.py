@@ -13,9 +13,8 @@ import torch
 
 from cleangpt.basics.seeds import derive
 from cleangpt.config.experiment import Config
-from cleangpt.disk import snapshot, weights, writer
+from cleangpt.disk import weights
 from cleangpt.disk.rundir import RunDir
-from cleangpt.disk.state import State
 from cleangpt.machine import distributed
 from cleangpt.machine.device import Compute
 from cleangpt.machine.distributed import World
@@ -24,6 +23,8 @@ from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim, schedule
 from cleangpt.score import evaluate, of_task
 from cleangpt.sharding import make as sharding
+from cleangpt.snapshots import restoring, saving, writer
+from cleangpt.snapshots.state import State
 from cleangpt.tasks.contract import Task
 from cleangpt.terminal import patience
 from cleangpt.training import finite
@@ -82,10 +83,9 @@ class Trainer:
 
     def restore(self, folder: Path) -> None:
         """Go on from a snapshot."""
-        with self.filling():
-            self.state = snapshot.restore(folder, self.model, self.optimizer, self.divided)
+        self.state = restoring.restore(folder, self.model, self.optimizer, self.divided)
         self.earlier_seconds = self.state.seconds
-        distributed.from_main(lambda: snapshot.restore_best(folder, self.run, self.model))
+        distributed.from_main(lambda: restoring.restore_best(folder, self.run, self.model))
         if self.state.best is not None and not self.has_best():
             lost = f"best/ does not hold step {self.state.best_step}, which could not be written"
             self.tracker.say(f"{lost}: the next evaluation counts as the best")
@@ -193,16 +193,22 @@ class Trainer:
         self.writer.wait()  # a disk slower than the interval must not fall behind by more than one snapshot
         self.state.seconds, self.state.world_size = self.seconds(), self.world.size
         state = replace(self.state)
-        tensors = snapshot.copy(self.model, self.optimizer, self.divided)
-        if not self.world.is_main or self.tracker.is_gone():
+        copied = saving.copy(self.model, self.optimizer, self.divided)
+        if copied is None or (copied.leads and self.tracker.is_gone()):
+            if copied is not None:
+                copied.drop()
             return
         self.tracker.sync()
         late = self.unwritten_best
 
         def write() -> None:
-            if late is not None:
-                late()
-            snapshot.save(self.run, tensors, state, self.config, self.task.tokenizer)
+            try:
+                if late is not None:
+                    late()
+            except BaseException:
+                copied.drop()
+                raise
+            saving.save(self.run, copied, state, self.config, self.task.tokenizer)
 
         self.writer.submit(f"the snapshot of step {state.step}", write)
 
@@ -353,10 +359,12 @@ class Trainer:
 
     def save_weights(self, folder: Path) -> None:
         """Copy the weights; they are written into best/ or final/ while training goes on."""
-        with self.whole():
-            if not self.world.is_main or self.tracker.is_gone():
-                return
-            tensors = weights.copy(self.judge.model)
+        tensors: dict[str, torch.Tensor] = {}
+        if self.divided is not None and self.judge.model is self.model:  # or else it is gathered already
+            tensors = self.divided.weights()
+        if not self.world.is_main or self.tracker.is_gone():
+            return
+        tensors = tensors or weights.copy(self.judge.model)
         about = {"step": self.state.step, **(self.state.scores or {})}
 
         def write() -> None:
@@ -383,4 +391,4 @@ class Trainer:
     def use_best(self) -> None:
         """Put the weights that were evaluated best into the model, on every rank."""
         with self.filling():
-            weights.load_into(self.model, self.run.best / weights.WEIGHTS)
+            weights.load_into(self.model, self.run.best)

@@ -17,13 +17,14 @@ from cleangpt.config.asked import Asked
 from cleangpt.config.cli import FAILED
 from cleangpt.config.experiment import Config, resolve
 from cleangpt.corpus.store import NotPrepared
-from cleangpt.disk import alike, alive, migrations, record, snapshot
+from cleangpt.disk import alike, alive, migrations, record
 from cleangpt.disk.rundir import RunDir, point_latest_to, read_config, refuse_links_outside, writable, write_config
 from cleangpt.hf import pretrained
 from cleangpt.machine import device, distributed, process, session
 from cleangpt.machine.signals import Stop, Stopped
 from cleangpt.models.build import count_parameters, parameter_counts
 from cleangpt.sharding import make as sharding
+from cleangpt.snapshots import snapshot, together
 from cleangpt.tasks import usable
 from cleangpt.tasks.contract import Task, TaskWithAnswers
 from cleangpt.terminal import patience
@@ -56,6 +57,8 @@ def train(asked: Asked[Config], run: RunDir, resume: Path | None, began: float) 
                 snapshot.remove_leftovers(run)
             with patience.doing("Building the model"):
                 model, divided = sharding.make(config, compute)
+            if divided is not None:
+                together.refuse_folders_apart(run)
             distributed.from_main(lambda: _begin_log(run))
             tracker = Tracker(run, config.logger, config.train.steps, speaks=world.is_main)
             living = alive.Alive(run, stop.ask) if world.is_main else None
@@ -241,6 +244,6 @@ def _first_weights(trainer: Trainer, snapshot_folder: Path | None) -> None:
         return
     with trainer.filling():
         if (source := trainer.config.init_from) is not None:
-            pretrained.load(trainer.model, source, trainer.task.tokenizer)
+            pretrained.load(trainer.model, source, trainer.task.tokenizer, trainer.divided)
         else:
             trainer.model.initialise(torch.Generator().manual_seed(derive(trainer.config.seed, "init")))

@@ -10,7 +10,7 @@ from typing import Any
 from cleangpt.basics import untrusted, verbs
 from cleangpt.basics.shown import visible, visible_in
 from cleangpt.config.command_line import split
-from cleangpt.disk.rundir import RunDir, leads_out
+from cleangpt.disk.rundir import RunDir, leads_out, weights_in
 from cleangpt.follow.index import Entry
 from cleangpt.report.differences import show
 
@@ -48,7 +48,7 @@ def run(entry: Entry) -> dict[str, Any]:
 def weights(place: RunDir) -> list[str]:
     """Name the weights that can be asked: the best ones first, then the final ones, then snapshots from the newest."""
     folders = [place.best, place.final, *reversed(place.snapshot_folders())]
-    return [folder.name for folder in folders if readable(folder / "model.safetensors", place)]
+    return [folder.name for folder in folders if (path := weights_in(folder)) and readable(path, place)]
 
 
 def folder_of(place: RunDir, label: str) -> Path | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cleangpt.basics.errors import UserError
-from cleangpt.disk.rundir import RunDir
+from cleangpt.disk.rundir import WEIGHTS, RunDir, weights_in
 from cleangpt.serving.engine import Engine, Full
 from cleangpt.ui.live import Live
 from cleangpt.ui.looking import folder_of, weights
@@ -83,7 +83,7 @@ class Models:
                 held.opening.result().close()
 
     def _held(self, folder: Path) -> Held:
-        found = (folder / "model.safetensors").stat()
+        found = (weights_in(folder) or folder / WEIGHTS).stat()
         key = (folder, found.st_ino, found.st_mtime_ns)
         known = self.held.get(key)
         if known is not None and _is_broken(known):
@@ -126,7 +126,8 @@ class Models:
 def _made(path: Path, label: str) -> int | None:
     with contextlib.suppress(OSError):
         folder = folder_of(RunDir(path), label)
-        return None if folder is None else int((folder / "model.safetensors").stat().st_mtime)
+        found = None if folder is None else weights_in(folder)
+        return None if found is None else int(found.stat().st_mtime)
     return None
 
 

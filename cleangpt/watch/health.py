@@ -13,12 +13,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from cleangpt.disk.state import State
 from cleangpt.machine import peaks
 from cleangpt.machine.device import Compute
 from cleangpt.machine.distributed import World
 from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim
+from cleangpt.snapshots.state import State
 
 T = TypeVar("T")
 # Keys of a row that tell of the machine: they differ between two runs that are alike in everything else.

@@ -45,9 +45,10 @@ from attacks.interrupted import (  # noqa: E402
     start,
 )
 from cleangpt.basics import files  # noqa: E402
-from cleangpt.disk import snapshot, weights  # noqa: E402
+from cleangpt.disk import weights  # noqa: E402
 from cleangpt.disk.rundir import RunDir  # noqa: E402
 from cleangpt.score import evaluate  # noqa: E402
+from cleangpt.snapshots import snapshot  # noqa: E402
 from cleangpt.training.loop import Trainer  # noqa: E402
 
 NAMES = ("model.safetensors", "optimizer.safetensors", "best.safetensors", "state.json")

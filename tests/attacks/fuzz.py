@@ -38,7 +38,7 @@ from rich.table import Table  # noqa: E402
 from attacks import openings  # noqa: E402
 from cleangpt.basics import files  # noqa: E402
 from cleangpt.basics.errors import UserError  # noqa: E402
-from cleangpt.disk import snapshot  # noqa: E402
+from cleangpt.snapshots import snapshot  # noqa: E402
 from cleangpt.training.finite import NonFinite  # noqa: E402
 
 SECONDS = 20  # an opening may take

@@ -13,8 +13,9 @@ from helpers.trainings import composed
 from cleangpt.basics import files
 from cleangpt.config import experiment
 from cleangpt.config.asked import Asked
-from cleangpt.disk import claim, snapshot, weights
+from cleangpt.disk import claim, weights
 from cleangpt.disk.rundir import RunDir, read_metrics
+from cleangpt.snapshots import snapshot
 from cleangpt.terminal import streams
 from cleangpt.training import resuming, whole
 from cleangpt.watch.health import OF_THE_MACHINE

@@ -18,10 +18,12 @@ from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
 from cleangpt.config import experiment, programs
 from cleangpt.config.asked import Asked
-from cleangpt.disk import rundir, snapshot, weights
+from cleangpt.disk import rundir, weights
 from cleangpt.disk.rundir import RunDir
 from cleangpt.hf import run as run_export
 from cleangpt.report import write
+from cleangpt.snapshots import snapshot
+from cleangpt.stored import tensorfile
 from cleangpt.sweeps import processes
 from cleangpt.sweeps.jobs import Job
 from cleangpt.training import whole
@@ -93,7 +95,7 @@ def test_weights_are_written_as_safetensors_writes_them(tmp_path):
         "é": torch.ones(1, dtype=torch.uint8),
     }
     about = {"cleangpt": json.dumps({"step": 7, "val/loss": 0.25})}
-    files.replace(tmp_path / "ours.safetensors", lambda file: weights.write(file, tensors, about))
+    files.replace(tmp_path / "ours.safetensors", lambda file: tensorfile.write(file, tensors, about))
     save_file(tensors, tmp_path / "theirs.safetensors", about)
     ours, theirs = (load_file(tmp_path / f"{name}.safetensors") for name in ("ours", "theirs"))
     assert ours.keys() == theirs.keys() == tensors.keys()

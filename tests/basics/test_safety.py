@@ -9,8 +9,9 @@ import pytest
 from helpers.trainings import fit
 from started.programs import ROOT, run_program
 
-from cleangpt.disk import snapshot, weights
+from cleangpt.disk import weights
 from cleangpt.disk.rundir import find, read_config
+from cleangpt.snapshots import snapshot
 
 
 class Bomb:

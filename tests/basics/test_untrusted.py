@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from cleangpt.basics import files, untrusted
 from cleangpt.config import experiment
-from cleangpt.disk import record, snapshot, weights
+from cleangpt.disk import record, weights
 from cleangpt.disk.rundir import RunDir
 from cleangpt.models.build import build, count_parameters, parameter_counts
+from cleangpt.snapshots import snapshot
 from cleangpt.tokens import tokenizers
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
@@ -257,7 +258,7 @@ def test_weights_that_are_no_floating_point_numbers_are_refused_by_name(run, dty
 def test_weights_of_another_floating_type_are_cast(run, dtype):
     path = run / "best" / "model.safetensors"
     rewrite(path, lambda tensor: tensor.to(dtype))
-    assert {tensor.dtype for tensor in weights.read(path).values()} == {torch.float32}
+    assert {tensor.dtype for tensor in weights.read(path.parent).values()} == {torch.float32}
     assert openings.sample(run) == 0
 
 

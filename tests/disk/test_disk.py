@@ -15,8 +15,9 @@ from cleangpt.basics import files, verbs
 from cleangpt.basics.errors import UserError
 from cleangpt.config import cli, experiment
 from cleangpt.config.asked import Asked
-from cleangpt.disk import snapshot, weights
+from cleangpt.disk import weights
 from cleangpt.disk.rundir import RunDir
+from cleangpt.snapshots import snapshot
 from cleangpt.training import whole
 
 OPTIONS = ("train.steps=6", "train.eval_every=2", "train.snapshot_every=3", "train.test_at_end=true")

@@ -15,10 +15,10 @@ from started.programs import run_program
 from cleangpt.basics.errors import ConfigError, UserError
 from cleangpt.config import command_line
 from cleangpt.config.programs import SampleConfig
-from cleangpt.disk import snapshot
 from cleangpt.disk.rundir import find
 from cleangpt.machine import device
 from cleangpt.sample import prompts, text_model
+from cleangpt.snapshots import snapshot
 from cleangpt.tokens.tokenizers import Characters
 
 

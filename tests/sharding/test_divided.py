@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ from cleangpt.disk import weights
 from cleangpt.disk.rundir import read_metrics
 from cleangpt.machine import distributed
 from cleangpt.sharding.divide import rows_of
+from cleangpt.snapshots import snapshot
+from cleangpt.stored import pieces
+from cleangpt.stored.pieces import Stored
 from cleangpt.training import memory
 
 STEPS = 6
@@ -30,12 +34,14 @@ KINDS = {
     "vectors": ("model=llama", "optimizer=adamw", "train.freeze=[*embedding,head,'blocks.*.attention','blocks.*.mlp']"),
     "tied": ("model=llama", "optimizer=muon", "model.tied=true", "model.qk_norm=true", "model.bigram_embedding=7"),
 }
+BEFORE = {"two": "whole/muon", "three": "two/again", "copies": "three/again"}  # whose snapshots are kept once more
 PLACES = {"two": (2, None), "three": (3, None), "copies": (2, 1)}  # processes, and how many of them divide a model
 
 
-def be(rank: int, folder: str, size: int, group: int | None) -> None:
+def be(rank: int, folder: str, size: int, group: int | None, port: int) -> None:
     """Be one of several processes: train each kind, and resume one of them."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": str(size)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store", size), rank=rank, world_size=size)
     own = ("train.shard=full", f"train.shard_group={group or 'null'}")
@@ -47,14 +53,15 @@ def be(rank: int, folder: str, size: int, group: int | None) -> None:
         _resume(Path(folder) / name, source / "muon", *KINDS["muon"], *own)
     _train(Path(folder) / "bfloat16", *KINDS["adamw"], "dtype=bfloat16", *own)
     _train(Path(folder) / "bfloat16_whole", *KINDS["adamw"], "dtype=bfloat16")
+    _keep_again(Path(folder) / "again", around / BEFORE[Path(folder).name], *own)
     _is_asked_to_stop(Path(folder) / "stopped", rank, *KINDS["muon"], *own)
     distributed.stop()
 
 
-def _train(folder: Path, *words: str, snapshot: Path | None = None) -> None:
+def _train(folder: Path, *words: str, source: Path | None = None) -> None:
     rank = distributed.world().rank
-    trainer = make_trainer(folder if rank == 0 else folder / f"of_{rank}", *COMMON, *words, snapshot=snapshot)
-    if snapshot is None:
+    trainer = make_trainer(folder if rank == 0 else folder / f"of_{rank}", *COMMON, *words, snapshot=source)
+    if source is None:
         trainer.save_weights(trainer.run.path / "first")
     trainer.fit()
     trainer.save_weights(trainer.run.final)
@@ -67,7 +74,17 @@ def _resume(folder: Path, source: Path, *words: str) -> None:
     if distributed.world().rank == 0:
         shutil.copytree(source, folder, ignore=shutil.ignore_patterns("step_00000006", "final", "first", "of_*"))
     distributed.gather(None)
-    _train(folder, *words, snapshot=folder / "snapshots" / "step_00000003")
+    _train(folder, *words, source=folder / "snapshots" / "step_00000003")
+
+
+def _keep_again(folder: Path, source: Path, *words: str) -> None:
+    """Read a snapshot and write it at once."""
+    place, rank = source / "snapshots" / "step_00000003", distributed.world().rank
+    trainer = make_trainer(folder / f"of_{rank}" if rank else folder, *COMMON, *KINDS["muon"], *words, snapshot=place)
+    trainer.snapshot()
+    trainer.finish_writing()
+    trainer.tracker.close()
+    trainer.writer.close()
 
 
 def _is_asked_to_stop(folder: Path, rank: int, *words: str) -> None:
@@ -94,7 +111,7 @@ def trained(tmp_path_factory):
     FORKSERVER.set_forkserver_preload(PRELOADED)
     for place, (size, group) in PLACES.items():
         (folder / place).mkdir()
-        asked = (str(folder / place), size, group)
+        asked = (str(folder / place), size, group, free_port())
         torch.multiprocessing.start_processes(be, asked, nprocs=size, start_method="forkserver")
     return folder
 
@@ -125,22 +142,48 @@ def test_it_is_the_same_experiment(trained, place, kind):
         assert all(torch.equal(other[name], ours[name]) for name in ours if name.startswith(("token", "blocks.0")))
 
 
-def optimizer_of(folder: Path) -> dict:
-    return load_file(folder / "snapshots" / f"step_{STEPS:08d}" / "optimizer.safetensors")
+def kept(folder: Path, step: int = STEPS) -> dict[str, torch.Tensor]:
+    """Read weights and what the optimizer remembers of a snapshot, whole or in pieces."""
+    folder = folder / "snapshots" / f"step_{step:08d}"
+    files = pieces.shards(folder)
+    groups = [files] if files else [[folder / "model.safetensors"], [folder / "optimizer.safetensors"]]
+    return {name: stored.rows(name) for stored in map(Stored, groups) for name in stored.shapes}
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_snapshots_are_whole_and_any_number_of_processes_goes_on_from_them(trained, place):
+def test_each_process_writes_its_rows_and_any_number_of_them_reads_them_again_to_the_bit(trained, place):
+    parts = PLACES[place][1] or PLACES[place][0]
+    folder = trained / place / "again" / "snapshots" / "step_00000003"
+    assert [path.name for path in pieces.shards(folder)] == [pieces.shard_name(n, parts) for n in range(parts)]
+    assert snapshot.damage(folder) is None
+    expected, found = kept(trained / "whole" / "muon", 3), kept(trained / place / "again", 3)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    trainer = make_trainer(trained / f"alone_{place}", *COMMON, *KINDS["muon"], snapshot=folder)
+    assert all(torch.equal(value, expected[name]) for name, value in trainer.model.state_dict().items())
+    assert all(torch.equal(weights.read(folder)[name], expected[name]) for name in trainer.model.state_dict())
+    trainer.tracker.close()
+    trainer.writer.close()
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_any_number_of_processes_goes_on_from_a_snapshot(trained, place):
     """`muon_resumed` goes on from a snapshot of two processes, `again_resumed` from one of a whole run."""
     went_on = trained / "two" / "muon"
     for name, source in (("muon_resumed", went_on), ("again_resumed", trained / "whole" / "muon")):
         resumed = trained / place / name
         assert values(resumed, "train/loss") == pytest.approx(values(source, "train/loss"), rel=1e-5)
-        assert {key: value.shape for key, value in optimizer_of(resumed).items()} == {
-            key: value.shape for key, value in optimizer_of(source).items()
+        assert {key: value.shape for key, value in kept(resumed).items()} == {
+            key: value.shape for key, value in kept(source).items()
         }
     if place == "two":
-        ours, theirs = optimizer_of(trained / "two" / "muon_resumed"), optimizer_of(went_on)
+        ours, theirs = kept(trained / "two" / "muon_resumed"), kept(went_on)
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs), "as many processes: the same bits"
         files = [path / "final" / weights.WEIGHTS for path in (went_on, trained / "two" / "muon_resumed")]
         assert files[0].read_bytes()[-4000:] == files[1].read_bytes()[-4000:]

@@ -168,7 +168,8 @@ BLIND = """
 if rank:
     from cleangpt.basics import files
     from cleangpt.training import resuming
-    from cleangpt.disk import snapshot, weights
+    from cleangpt.disk import weights
+    from cleangpt.snapshots import snapshot
     def blind(*_):
         raise AssertionError("only rank 0 has the disk")
     files.read_json = weights.read = weights.about = snapshot.load_file = resuming.decide = blind

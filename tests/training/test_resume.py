@@ -10,9 +10,9 @@ from helpers.trainings import fit, make_trainer, rows
 from helpers.trainings import weights as flat_weights
 
 from cleangpt.basics import files
-from cleangpt.disk import snapshot
 from cleangpt.machine.signals import Stopped
 from cleangpt.score import evaluate, of_task
+from cleangpt.snapshots import saving, snapshot
 from cleangpt.watch.health import OF_THE_MACHINE
 
 DROPOUT_AND_GROWTH = ("model.dropout=0.2", "schedule.grad_accum.style=linear", "schedule.grad_accum.end=4")
@@ -264,8 +264,8 @@ def test_writing_a_snapshot_does_not_hold_training_up(tmp_path, monkeypatch):
     import threading
 
     may_write, steps_done, held_back = threading.Event(), [], []
-    real_save = snapshot.save
-    monkeypatch.setattr(snapshot, "save", lambda *a: (held_back.append(may_write.wait(20)), real_save(*a)))
+    real_save = saving.save
+    monkeypatch.setattr(saving, "save", lambda *a: (held_back.append(may_write.wait(20)), real_save(*a)))
     real = trainer.step
 
     def step(number):
