@@ -59,7 +59,9 @@ class StopWhen(Section):
 class TrainConfig(Section):
     steps: int = Field(ge=1, description="optimizer steps")
     batch_size: int = Field(ge=1, description="sequences in one micro-step, over all processes")
-    micro_batch_size: int | None = Field(ge=1, description="most sequences on one device at once; null: no cap")
+    micro_batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        description="most sequences on one device at once; auto: what its memory holds; null: no cap"
+    )
     grad_clip: float | None = Field(gt=0, description="largest norm of the gradient; null: no clipping")
     eval_every: int | None = Field(ge=1, description="steps between evaluations; null: only at the end")
     log_every: int = Field(ge=1, description="steps between lines of metrics.jsonl")
@@ -73,14 +75,21 @@ class TrainConfig(Section):
     freeze: list[str] = Field(description="parameters that stay as they are: names, parts of names, or patterns")
     nonfinite: Literal["stop", "skip"] = Field(description="what to do with a step whose gradient is not finite")
     nonfinite_limit: int = Field(ge=1, description="steps in a row that nonfinite=skip may skip")
-    shard: Literal["none", "full"] = Field(
-        description="weights, gradients and optimizer: whole on each process, or divided among them"
+    shard: Literal["none", "full", "auto"] = Field(
+        description="weights, gradients and optimizer: whole on each process, or divided among them; auto: whole if "
+        "that fits"
     )
     shard_group: int | None = Field(
         ge=1, description="processes that divide them, as 8 within a node, the groups repeating each other; null: all"
     )
     activation_checkpointing: bool = Field(description="recompute activations instead of storing them")
     test_at_end: bool = Field(description="score the best weights on the test split when training ends")
+
+    @property
+    def at_once(self) -> int | None:
+        """Return the most sequences at once, when that is settled."""
+        assert self.micro_batch_size != "auto", "which `settle` has replaced"
+        return self.micro_batch_size
 
     @field_validator("stop_when")
     @classmethod

@@ -17,8 +17,9 @@ class BenchConfig(Config):
 
     refuses: ClassVar = ("sweep", "resume", "init_from")
 
-    what: Literal["train", "decode", "score", "page"] = Field(
-        description="what to measure; page: the page over made-up runs, and a training beside it"
+    what: Literal["train", "decode", "score", "page", "fit"] = Field(
+        description="what to measure; page: the page over made-up runs, and a training beside it; fit: the memory of a "
+        "training, imagined"
     )
     against: Literal["plain", "transformers", "litgpt"] | None = Field(
         description="a plain loop (decoding without a cache, scoring by decoding) or somebody else's; null: nothing"

@@ -10,5 +10,6 @@ distributed.py   the process group and its collectives
 signals.py       requests to stop
 guard.py         no orphans: a process leaves when its launcher is gone
 compiler.py      torch.compile: whether it finds a compiler, and how it chooses kernels
+meter.py         the bytes of tensors that are alive while operations run
 peaks.py         peaks of devices in FLOP/s
 """

@@ -7,6 +7,7 @@
     decode.py          our greedy decoding, with each number of texts at once
     score.py           our exact scoring of a task
     page.py            the page over many runs, and a training beside it
+    fit.py             whether a training fits, before a GPU is rented
     matmul.py          the peak of this machine, of which MFU is the share
     startup.py         seconds from the command to the first step
     random_tokens.py   random tokens in the place of a text that was not prepared

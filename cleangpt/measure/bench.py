@@ -42,14 +42,14 @@ def bench(config: BenchConfig, words: Sequence[str]) -> dict[str, Any]:
             with patience.doing("Starting a training twice, to see how long that takes"):
                 starts = startup.seconds(config, words)
         patience.load_torch()
-        from cleangpt.measure import run, show
+        from cleangpt.measure import fit, run, show
 
         with patience.doing("Measuring"):
             result = run.measure(config)
     if starts is not None:
         result["startup_seconds"] = starts
     result["random_tokens"] = is_random
-    show.show(result)
+    (fit if config.what == "fit" else show).show(result)
     return result
 
 
@@ -97,7 +97,7 @@ def refuse_what_has_no_meaning(config: BenchConfig) -> None:
         mistakes.append("`resume` is for a training: speed is measured on random weights, leave it out")
     if config.init_from is not None:
         mistakes.append("`init_from` is for a training: speed is measured on random weights, set init_from=null")
-    if config.processes not in ("auto", 1):
+    if config.processes not in ("auto", 1) and config.what != "fit":
         mistakes.append(f"`processes` must be 1 or auto, not {config.processes}: one process is measured")
     if config.profile and config.what != "train":
         mistakes.append(f"`profile` is for what=train, not what={config.what}: leave it out")

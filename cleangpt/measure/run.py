@@ -13,7 +13,7 @@ from cleangpt.config.experiment import resolve
 from cleangpt.config.programs import BenchConfig
 from cleangpt.machine import process, session
 from cleangpt.machine.device import Compute
-from cleangpt.measure import decode, matmul, page, turns
+from cleangpt.measure import decode, fit, matmul, page, turns
 from cleangpt.measure import train as training
 from cleangpt.measure.score import Scoring
 from cleangpt.measure.turns import OURS, Side
@@ -28,6 +28,8 @@ def measure(config: BenchConfig) -> dict[str, Any]:
     process.keep_memory()
     task = tasks.make(config.dataset, config.model.block_size)
     config = resolve(config, task)
+    if config.what == "fit":
+        return fit.measure(config, task)
     compute = session.alone(config.device, config.dtype, count_parameters(config.model))
     if config.what == "page":
         return {**page.measure(config, task, compute, WARM_UP["train"]), **_circumstances(config, compute)}

@@ -20,6 +20,7 @@ from cleangpt.basics.errors import UserError
 from cleangpt.machine.device import Compute
 from cleangpt.models.build import build
 from cleangpt.models.contract import LanguageModel, Treatment
+from cleangpt.sharding.parts import rows_of
 
 
 @dataclass
@@ -170,22 +171,18 @@ def _piece(name: str, parameter: nn.Parameter, mesh: DeviceMesh) -> Piece:
     return Piece(name, parameter, local, (first, end), is_divided=True)
 
 
-def rows_of(rows: int, place: int, count: int) -> tuple[int, int]:
-    """Say which rows the process at this place of so many holds: all as many, but for the last ones."""
-    each = -(-rows // count)
-    return min(place * each, rows), min((place + 1) * each, rows)
-
-
-def divide(model: LanguageModel, compute: Compute, group: int | None) -> Divided:
-    """Divide a model on the meta device among all processes, or within groups of so many, and make room for it."""
+def mesh_of(kind: str, group: int | None) -> DeviceMesh:
+    """Lay out the processes: all of them divide a model, or groups of so many, which repeat each other."""
     world = dist.get_world_size()
     if group is not None and world % group:
         raise UserError(f"`train.shard_group` must divide the {world} processes, and {group} does not")
-    kind = compute.device.type
-    if group in (None, world):
-        mesh = init_device_mesh(kind, (world,), mesh_dim_names=("shard",))
-    else:
-        mesh = init_device_mesh(kind, (world // group, group), mesh_dim_names=("repeat", "shard"))
+    if group is None or group == world:
+        return init_device_mesh(kind, (world,), mesh_dim_names=("shard",))
+    return init_device_mesh(kind, (world // group, group), mesh_dim_names=("repeat", "shard"))
+
+
+def divide(model: LanguageModel, compute: Compute, mesh: DeviceMesh) -> Divided:
+    """Divide a model among the processes of a mesh, and make room for one that is on the meta device."""
     vectors = {parameter for parameter in model.parameters() if parameter.dim() < 2}
     narrow = compute.dtype if compute.dtype != torch.float32 else None
     for block in model.compiled():
@@ -196,7 +193,8 @@ def divide(model: LanguageModel, compute: Compute, group: int | None) -> Divided
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)  # losses are sums
             module.set_force_sum_reduction_for_comms(True)
-    model.to_empty(device=compute.device)
+    if any(parameter.is_meta for parameter in model.parameters()):
+        model.to_empty(device=compute.device)
     return Divided(model, mesh)
 
 

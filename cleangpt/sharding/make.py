@@ -12,6 +12,7 @@ from cleangpt.machine.device import Compute
 from cleangpt.models.build import build
 from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim
+from cleangpt.sharding.flat import Gradients
 
 if TYPE_CHECKING:  # which loads FSDP2, and that takes long
     from cleangpt.sharding.divide import Divided
@@ -29,29 +30,27 @@ def make(config: Config, compute: Compute) -> "tuple[LanguageModel, Divided | No
         raise UserError("`logger.norms` is of whole matrices, which no process has with train.shard=full: leave it out")
     if config.compile == "graphs":
         raise UserError("`compile` is graphs, which need a whole model: use another one with train.shard=full")
-    from cleangpt.sharding.divide import divide
+    from cleangpt.sharding.divide import divide, mesh_of
 
-    return model, divide(model, compute, group)
+    return model, divide(model, compute, mesh_of(compute.device.type, group))
 
 
 Context = Callable[[], AbstractContextManager[Any]]
 Parts = tuple[optim.Optimizer, Any, Context, Context]
 
 
-def parts(
-    config: Config, model: LanguageModel, divided: "Divided | None", judge: Any, compute: Compute, flat: Any
-) -> Parts:
-    """Make what trains a model, whole or divided: its optimizer and its gradients, `flat` ones where they are whole.
+def parts(config: Config, model: LanguageModel, divided: "Divided | None", judge: Any, compute: Compute) -> Parts:
+    """Make what trains a model, whole or divided: its optimizer and its gradients.
 
     And two contexts: one in which the judge judges a whole model, and one in which weights are set as if it were whole.
     """
     if divided is None:
-        gradients = flat(optim.trained(model), compute.device)
+        gradients = Gradients(optim.trained(model), compute.device)
         return optim.build(config.optimizer, model), gradients, nullcontext, nullcontext
     from cleangpt.sharding.gradients import DividedGradients
     from cleangpt.sharding.owners import Owners
 
     optimizer = optim.build(config.optimizer, divided, Owners(divided))
     vectors = [p.local for p in divided.pieces if p.local.requires_grad and not p.is_divided]
-    gradients = DividedGradients(divided, flat(vectors, compute.device))
-    return optimizer, gradients, partial(divided.judging, judge), divided.filling
+    sums = DividedGradients(divided, Gradients(vectors, compute.device))
+    return optimizer, sums, partial(divided.judging, judge), divided.filling

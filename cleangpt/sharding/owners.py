@@ -9,7 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from cleangpt.sharding.divide import Divided, rows_of
+from cleangpt.sharding.divide import Divided
+from cleangpt.sharding.parts import rows_of
 
 
 class Owners:

@@ -6,9 +6,7 @@ whole.py       set all up, train, end
 loop.py        the optimizer step, and what falls between steps
 stream.py      sample k of a run, and which samples a process computes
 finite.py      steps whose loss or gradient is not a number
-gradients.py   all gradients in one buffer, summed over processes
 compiling.py   torch.compile where it pays
-memory.py      what this machine can't hold, refused
 ending.py      what a run leaves, and how it says so
 verdict.py     whether it learned what it was asked to
 telling.py     what is said at the beginning and at the end

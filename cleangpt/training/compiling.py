@@ -28,7 +28,7 @@ def eager_seconds(
     rows = -(-config.train.batch_size // processes)
     peak = peaks.peak(compute) or UNKNOWN_PEAK
     arithmetic = rows * length * model.flops_per_token(length) / (UTILISATION * peak)
-    parts = -(-rows // (config.train.micro_batch_size or rows))
+    parts = -(-rows // (config.train.at_once or rows))
     return micro_steps * max(arithmetic, parts * config.model.n_layer * LAUNCH_SECONDS)
 
 

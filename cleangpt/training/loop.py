@@ -28,7 +28,6 @@ from cleangpt.snapshots.state import State
 from cleangpt.tasks.contract import Task
 from cleangpt.terminal import patience
 from cleangpt.training import finite
-from cleangpt.training.gradients import Gradients
 from cleangpt.training.stream import Stream
 from cleangpt.watch import profiling
 from cleangpt.watch.health import StepHealth
@@ -61,10 +60,10 @@ class Trainer:
         self.stop, self.began = stop, began
         self.judge = evaluate.Judge(model, compute.device, world, stop)
         self.divided = divided
-        made = sharding.parts(config, model, divided, self.judge, compute, Gradients)
+        made = sharding.parts(config, model, divided, self.judge, compute)
         self.optimizer, self.gradients, self.whole, self.filling = made
         train = config.train
-        self.stream = Stream(task, config.seed, train.batch_size, train.micro_batch_size, world, compute.device)
+        self.stream = Stream(task, config.seed, train.batch_size, train.at_once, world, compute.device)
         self.writer = writer.BackgroundWriter()
         self.unwritten_best: Callable[[], None] | None = None  # writes the best weights, until it has
         self.health = StepHealth(model, task.sequence_length, compute, world, config.logger.norms)

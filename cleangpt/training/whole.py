@@ -22,13 +22,14 @@ from cleangpt.disk.rundir import RunDir, point_latest_to, read_config, refuse_li
 from cleangpt.hf import pretrained
 from cleangpt.machine import device, distributed, process, session
 from cleangpt.machine.signals import Stop, Stopped
+from cleangpt.memory import least, need
 from cleangpt.models.build import count_parameters, parameter_counts
 from cleangpt.sharding import make as sharding
 from cleangpt.snapshots import snapshot, together
 from cleangpt.tasks import usable
 from cleangpt.tasks.contract import Task, TaskWithAnswers
 from cleangpt.terminal import patience
-from cleangpt.training import compiling, ending, memory, telling
+from cleangpt.training import compiling, ending, telling
 from cleangpt.training.loop import Trainer
 from cleangpt.watch.tracking import Tracker
 
@@ -48,7 +49,9 @@ def train(asked: Asked[Config], run: RunDir, resume: Path | None, began: float) 
             raise UserError(
                 f"`train.batch_size` must be at least {world.size}, one sequence for each process, not {size}"
             )
-        memory.refuse_too_large(config, task.sequence_length, world.size, compute.device)
+        least.refuse_too_large(config, task.sequence_length, world.size, compute.device)
+        with patience.doing("Looking at what it needs"):
+            config, needs = need.settle(config, task, world, compute)
         with Stop() as stop:
             distributed.from_main(lambda: refuse_links_outside(run.path))
             with patience.doing("Checking the snapshot"):
@@ -67,7 +70,7 @@ def train(asked: Asked[Config], run: RunDir, resume: Path | None, began: float) 
             try:
                 for complaint in complaints:
                     tracker.say(complaint)
-                return _fit(trainer, asked, snapshot_folder)
+                return _fit(trainer, asked, snapshot_folder, needs)
             except Exception as error:
                 ending.failed(trainer, error)
                 raise
@@ -151,7 +154,7 @@ def _where_to_go_on(config: Config, run: RunDir, resume: Path | None) -> tuple[P
     return folder, complaints
 
 
-def _fit(trainer: Trainer, asked: Asked[Config], snapshot_folder: Path | None) -> int:
+def _fit(trainer: Trainer, asked: Asked[Config], snapshot_folder: Path | None, remarks: list[str]) -> int:
     config, run, tracker, world = trainer.config, trainer.run, trainer.tracker, trainer.world
     if snapshot_folder is not None:
         distributed.from_main(lambda: _refuse_other_data(trainer))
@@ -160,7 +163,6 @@ def _fit(trainer: Trainer, asked: Asked[Config], snapshot_folder: Path | None) -
     if trainer.state.step > config.train.steps:
         raise UserError(f"`train.steps` is {config.train.steps}, and the run is at step {trainer.state.step} already")
     parameters = parameter_counts(trainer.model)
-    remarks: list[str] = []
     before: dict[str, Any] | None = None
     now: dict[str, Any] = {}
     if world.is_main:

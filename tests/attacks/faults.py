@@ -30,6 +30,7 @@ from helpers.corpora import prepared, prose  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
+from attacks.faults_of_shards import OfShards  # noqa: E402
 from attacks.faults_of_torchrun import UnderTorchrun, busy  # noqa: E402
 from attacks.interrupted import (  # noqa: E402
     ADDER,
@@ -265,6 +266,10 @@ def main(scale: float = 1.0) -> int:
                     ranks.ranks(5)
                     ranks.launchers(5)
                     tallies |= ranks.tallies
+            shards = OfShards(folder / "shards", 2)
+            for faults_of in (shards.killed, shards.full, shards.damaged):
+                faults_of()
+            tallies |= shards.tallies
         good = report(tallies)
     for remark in dict.fromkeys(remarks):
         print(remark)

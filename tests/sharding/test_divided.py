@@ -17,11 +17,11 @@ from cleangpt.basics.errors import UserError
 from cleangpt.disk import weights
 from cleangpt.disk.rundir import read_metrics
 from cleangpt.machine import distributed
-from cleangpt.sharding.divide import rows_of
+from cleangpt.memory import least
+from cleangpt.sharding.parts import rows_of
 from cleangpt.snapshots import snapshot
 from cleangpt.stored import pieces
 from cleangpt.stored.pieces import Stored
-from cleangpt.training import memory
 
 STEPS = 6
 COMMON = ("train.batch_size=9", "train.steps=6", "schedule.grad_accum.style=linear", "schedule.grad_accum.end=3")
@@ -225,10 +225,10 @@ def test_a_divided_model_needs_less_memory(monkeypatch):
 
     from cleangpt.config.experiment import parse
 
-    monkeypatch.setattr(memory, "of", lambda _: 2_200_000)
+    monkeypatch.setattr(least, "of", lambda _: 2_200_000)
     big = {"model.n_embd": 128, "model.n_layer": 1, "model.vocab_size": 20, "model.block_size": 12}
     big |= {"model.n_head": 4, "model.n_kv_head": 4, "model.head_dim": 32, "model.ffn_dim": 344}
     config = parse(toy("model=llama", **big))
     with pytest.raises(UserError, match=r"train\.shard=full"):
-        memory.refuse_too_large(config, 12, 4, torch.device("cpu"))
-    memory.refuse_too_large(parse(toy("model=llama", **big, **{"train.shard": "full"})), 12, 4, torch.device("cpu"))
+        least.refuse_too_large(config, 12, 4, torch.device("cpu"))
+    least.refuse_too_large(parse(toy("model=llama", **big, **{"train.shard": "full"})), 12, 4, torch.device("cpu"))

@@ -14,7 +14,7 @@ from cleangpt.basics.errors import UserError
 from cleangpt.disk import weights
 from cleangpt.disk.rundir import RunDir, find
 from cleangpt.machine import distributed
-from cleangpt.sharding.divide import rows_of
+from cleangpt.sharding.parts import rows_of
 from cleangpt.snapshots import saving, snapshot, together
 from cleangpt.snapshots.state import State
 from cleangpt.stored import pieces, tensorfile

@@ -10,7 +10,7 @@ from helpers.trainings import make_trainer
 from started.programs import FORKSERVER, PRELOADED
 
 from cleangpt.machine import distributed
-from cleangpt.training.gradients import Gradients
+from cleangpt.sharding.flat import Gradients
 
 SIZE = 3
 STEPS = 4

@@ -34,7 +34,7 @@ def refuse_too_large(config: Config, length: int, processes: int, device: torch.
     parameters, model, train = count_parameters(config.model), config.model, config.train
     least = parameters * FLOAT * (1 if train.freeze else 3)
     ways = "lower model.n_embd, model.n_layer or model.vocab_size"
-    if processes > 1 and train.shard == "full":  # and whole weights while it is evaluated
+    if processes > 1 and train.shard != "none":  # and whole weights while it is evaluated
         least = least // min(train.shard_group or processes, processes) + parameters * FLOAT
     elif processes > 1:
         ways = f"divide it by train.shard=full, or {ways}"
@@ -44,7 +44,7 @@ def refuse_too_large(config: Config, length: int, processes: int, device: torch.
             f"{in_words(there)} of memory: {ways}"
         )
     share = math.ceil(train.batch_size / processes)
-    rows = min(share, train.micro_batch_size or share)
+    rows = 1 if train.micro_batch_size == "auto" else min(share, train.at_once or share)
     least += FLOAT * length * (2 * share + rows * model.n_embd * model.n_layer)
     if least > there:
         raise UserError(
