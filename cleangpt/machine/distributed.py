@@ -8,6 +8,7 @@ import contextlib
 import gc
 import os
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,12 +17,15 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # torch doesn't mark them as exported
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # torch doesn't mark them as exported
 
 from cleangpt.basics.errors import UserError
 
 T = TypeVar("T")
+PATIENCE = timedelta(minutes=10)  # for processes that are started later than this one
+LOOK_EVERY = 0.05  # seconds
 _store: TCPStore | None = None
+_attempt: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def store() -> TCPStore:
     if _store is None:
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         hosts = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" and world().is_main
-        _store = TCPStore(host, port, world().size, is_master=hosts, timeout=timedelta(minutes=10))
+        _store = TCPStore(host, port, world().size, is_master=hosts, timeout=PATIENCE)
     return _store
 
 
@@ -69,7 +73,39 @@ def agree(key: str, proposal: str) -> str:
 
 def _this_attempt(key: str) -> str:
     """Make a key of this start of the workers; the store outlives restarts."""
-    return f"cleangpt/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{key}"
+    global _attempt
+    if _attempt is None:
+        if world().size > world().local_size:
+            _attempt = f"of nodes/{meet(store(), world())}"
+        else:
+            _attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return f"cleangpt/{_attempt}/{key}"
+
+
+def meet(store: Store, here: World, patience: timedelta = PATIENCE) -> int:
+    """Wait for all processes of this start; its number, which rank 0 counts.
+
+    Each node's torchrun counts restarts by itself, and one whose machine was replaced begins at 0. So the others ask
+    rank 0 for the number, with a name that nobody had before, and say that they know it: what the store still holds of
+    processes that are gone is neither taken for an answer nor for a process that is there.
+    """
+    if here.is_main:
+        number, deadline = store.add("cleangpt/starts", 1), time.monotonic() + patience.total_seconds()
+        missing = set(range(1, here.size))
+        while missing := {rank for rank in missing if not store.check([f"cleangpt/start {number}/{rank}"])}:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{len(missing)} of {here.size} processes did not come")
+            for rank in missing:
+                if store.check([f"cleangpt/asks/{rank}"]):
+                    store.set(f"cleangpt/answers/{store.get(f'cleangpt/asks/{rank}').decode()}", str(number))
+            time.sleep(LOOK_EVERY)
+        return number
+    name = uuid.uuid4().hex
+    store.set(f"cleangpt/asks/{here.rank}", name)
+    store.wait([f"cleangpt/answers/{name}"], patience)
+    number = int(store.get(f"cleangpt/answers/{name}"))
+    store.set(f"cleangpt/start {number}/{here.rank}", "here")
+    return number
 
 
 def broadcast_from_rank0(key: str, say: Callable[[], str]) -> str:
@@ -126,13 +162,14 @@ def hear(key: str, seconds: float) -> str:
 def tell_failure(text: str) -> None:
     """Leave word of what ended this process, for rank 0 to write down."""
     with contextlib.suppress(Exception):  # the launcher may be gone, and what failed matters more
-        store().compare_set(_this_attempt("failure"), "", text)
+        if _attempt is not None:
+            store().compare_set(_this_attempt("failure"), "", text)
 
 
 def told_failure() -> str | None:
     """Read what another process said before it ended."""
     with contextlib.suppress(Exception):
-        if launched() and store().check([_this_attempt("failure")]):
+        if _attempt is not None and store().check([_this_attempt("failure")]):
             return store().get(_this_attempt("failure")).decode()
     return None
 
