@@ -6,7 +6,7 @@ TRAINS := $(VENV)/.trains
 READY := $(VENV)/.ready
 JOBS ?= 3  # on two cores: some tests wait
 
-.PHONY: setup train test test-slow test-gpu faults fuzz bench docs pictures release lint format clean
+.PHONY: setup train test test-slow test-gpu faults nodes fuzz bench docs pictures release lint format clean
 
 setup: $(READY)
 
@@ -35,6 +35,9 @@ test-gpu: $(READY)
 
 faults: $(READY)
 	OMP_NUM_THREADS=1 $(RUN) tests/attacks/faults.py
+
+nodes: $(READY)
+	OMP_NUM_THREADS=1 $(RUN) tests/attacks/nodes.py
 
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 $(RUN) tests/attacks/fuzz.py
