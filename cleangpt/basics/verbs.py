@@ -37,10 +37,11 @@ def completed(verb: str) -> str:
     return shown(verb) if _started() == SCRIPT else COMMAND
 
 
-def shown_by_torchrun(verb: str, processes: int | str) -> str:
-    """Write how a person starts several processes of a program."""
+def shown_by_torchrun(verb: str, processes: int | str, nodes: int = 1) -> str:
+    """Write how a person starts several processes of a program, on so many machines."""
     program = _script(verb) if _started() == SCRIPT else f"-m cleangpt {verb}"
-    return f"torchrun --nproc-per-node={processes} {program}"
+    several = f"--nnodes={nodes} " if nodes > 1 else ""
+    return f"torchrun {several}--nproc-per-node={processes} {program}"
 
 
 def typed(verb: str) -> list[str]:

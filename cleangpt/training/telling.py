@@ -98,7 +98,8 @@ def _from_the_beginning(config: Config, parts: list[dict[str, Any]], steps: int)
 def starter(config: Config, world: distributed.World) -> str:
     """Write how a training like this one is started."""
     by_itself = world.size == 1 or config.processes == world.size
-    return verbs.shown("train") if by_itself else verbs.shown_by_torchrun("train", world.local_size)
+    nodes = -(-world.size // world.local_size)
+    return verbs.shown("train") if by_itself else verbs.shown_by_torchrun("train", world.local_size, nodes)
 
 
 def end(trainer: Trainer, status: str) -> list[str]:
