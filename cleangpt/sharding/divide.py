@@ -91,6 +91,16 @@ class Divided:
             found.append(here)
         return found
 
+    def counts(self, name: str) -> bool:
+        """Tell whether a sum over the processes that hold one model shall have what lies here of a parameter."""
+        return self.of[name].is_divided or self.place == 0
+
+    def norms(self, parts: Tensor) -> Tensor:
+        """Compute norms from those of what lies here. All processes call this alike."""
+        squares = parts.square()
+        dist.all_reduce(squares, group=self.group)
+        return squares.sqrt()
+
     def gathered(self, name: str, local: Tensor) -> Tensor:
         """Gather a tensor that is divided as a parameter is. All processes call this alike."""
         if not self.is_part(name, local):

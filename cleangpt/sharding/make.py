@@ -26,8 +26,6 @@ def make(config: Config, compute: Compute) -> "tuple[LanguageModel, Divided | No
     group = config.train.shard_group
     if not is_divided:
         return model, None
-    if config.logger.norms is not None:
-        raise UserError("`logger.norms` is of whole matrices, which no process has with train.shard=full: leave it out")
     if config.compile == "graphs":
         raise UserError("`compile` is graphs, which need a whole model: use another one with train.shard=full")
     from cleangpt.sharding.divide import divide, mesh_of

@@ -66,7 +66,7 @@ class Trainer:
         self.stream = Stream(task, config.seed, train.batch_size, train.at_once, world, compute.device)
         self.writer = writer.BackgroundWriter()
         self.unwritten_best: Callable[[], None] | None = None  # writes the best weights, until it has
-        self.health = StepHealth(model, task.sequence_length, compute, world, config.logger.norms)
+        self.health = StepHealth(model, task.sequence_length, compute, world, config.logger.norms, divided)
         profiles = config.profile and world.is_main
         self.profiler = profiling.Profiler(run, train, compute, tracker.say) if profiles else profiling.Off()
         self.launches_graphs = False

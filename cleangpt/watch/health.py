@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim
 from cleangpt.snapshots.state import State
 
+if TYPE_CHECKING:
+    from cleangpt.sharding.divide import Divided
+
 T = TypeVar("T")
 # Keys of a row that tell of the machine: they differ between two runs that are alike in everything else.
 OF_THE_MACHINE = ("seconds", "tokens_per_second", "mfu", "memory_gb", "data_wait")
@@ -28,8 +31,17 @@ OF_THE_MACHINE = ("seconds", "tokens_per_second", "mfu", "memory_gb", "data_wait
 class StepHealth:
     """Counts since the last line of metrics.jsonl. What a resumed run must know of them is in the trainer's State."""
 
-    def __init__(self, model: LanguageModel, length: int, compute: Compute, world: World, norms_every: int | None):
+    def __init__(
+        self,
+        model: LanguageModel,
+        length: int,
+        compute: Compute,
+        world: World,
+        norms_every: int | None,
+        divided: "Divided | None" = None,
+    ):
         self.model, self.compute, self.world, self.norms_every = model, compute, world, norms_every
+        self.divided = divided
         self.flops_per_token = model.flops_per_token(length)
         peak = peaks.peak(compute)
         self.peak = None if peak is None else peak * world.size
@@ -80,19 +92,23 @@ class StepHealth:
     @torch.no_grad()
     def update(self, optimizer: optim.Optimizer, step: int) -> dict[str, float]:
         """Have the optimizer make its step, and where norms are due, compute those of the weights and their change."""
-        if not (self.measures_norms(step) and self.world.is_main):
+        if not self.measures_norms(step) or (self.divided is None and not self.world.is_main):
             optimizer.step()
             return {}
-        before = [parameter.clone() for parameter in self.model.parameters()]
+        held = dict((self.model if self.divided is None else self.divided).named_parameters())
+        before = [parameter.clone() for parameter in held.values()]
         optimizer.step()
         layers: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
-        for (name, now), then in zip(self.model.named_parameters(), before, strict=True):
+        for (name, now), then in zip(held.items(), before, strict=True):
             weights, changes = layers.setdefault(layer_of(name), ([], []))
-            weights.append(now)
-            changes.append(now - then)
-        norms = torch.stack([_norm(tensors) for both in layers.values() for tensors in both]).tolist()
+            if self.divided is None or self.divided.counts(name):
+                weights.append(now)
+                changes.append(now - then)
+        norms = torch.stack([_norm(tensors, self.compute.device) for both in layers.values() for tensors in both])
+        if self.divided is not None:
+            norms = self.divided.norms(norms)
         keys = [f"{what}/{layer}" for layer in layers for what in ("weight_norm", "update_norm")]
-        return dict(zip(keys, norms, strict=True))
+        return dict(zip(keys, norms.tolist(), strict=True))
 
 
 def layer_of(parameter: str) -> str:
@@ -101,8 +117,10 @@ def layer_of(parameter: str) -> str:
     return f"{first}.{others[0]}" if others[0].isdigit() else first
 
 
-def _norm(tensors: list[Tensor]) -> Tensor:
+def _norm(tensors: list[Tensor], device: torch.device) -> Tensor:
     """Compute the norm of all these tensors together."""
+    if not tensors:
+        return torch.zeros((), device=device)
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
 
 

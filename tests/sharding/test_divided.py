@@ -29,7 +29,7 @@ COMMON += ("train.eval_every=3", "train.snapshot_every=3", "train.log_every=1", 
 # Each is trained whole in one process, and divided among two and three, also in groups that repeat each other.
 KINDS = {
     "adamw": ("model=llama", "optimizer=adamw", "train.freeze=[token_embedding,blocks.0]", "train.grad_clip=0.1"),
-    "muon": ("model=llama", "optimizer=muon", "train.micro_batch_size=2"),
+    "muon": ("model=llama", "optimizer=muon", "train.micro_batch_size=2", "logger.norms=2"),
     "gpt": ("model=gpt", "optimizer=muon", "model.dropout=0.0", "train.activation_checkpointing=true"),
     "vectors": ("model=llama", "optimizer=adamw", "train.freeze=[*embedding,head,'blocks.*.attention','blocks.*.mlp']"),
     "tied": ("model=llama", "optimizer=muon", "model.tied=true", "model.qk_norm=true", "model.bigram_embedding=7"),
@@ -132,6 +132,10 @@ def test_it_is_the_same_experiment(trained, place, kind):
     for key in ("train/loss", "val/loss", "grad_norm"):
         assert values(divided, key) == pytest.approx(values(whole, key), rel=1e-5), key
     assert values(divided, "val/accuracy") == values(whole, "val/accuracy")
+    norms = [key for row in read_metrics(whole / "metrics.jsonl") for key in row if "_norm/" in key]
+    assert bool(norms) == (kind == "muon")
+    for key in norms:
+        assert values(divided, key) == pytest.approx(values(whole, key), rel=1e-3), key
     one, other = (load_file(path / "final" / weights.WEIGHTS) for path in (whole, divided))
     for name in one:
         torch.testing.assert_close(other[name], one[name], rtol=1e-3, atol=2e-5)
