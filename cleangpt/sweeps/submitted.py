@@ -71,10 +71,13 @@ class Training:
         self._job = JobEnvironment()
         environment = verbs.environment(guard.announced({**os.environ, **self._group()}))
         environment.setdefault("OMP_NUM_THREADS", str(self.threads))
+        # Slurm sends submitit's signal to all processes of a job. It would end a training that does not know it.
+        theirs = getattr(signal, f"SIG{JobEnvironment.USR_SIG}")
         with files.append_bytes(Path(self.log)) as log:
             self._child = subprocess.Popen(
-                self.words, env=environment, cwd=self.directory, stdout=log, stderr=log, stdin=subprocess.DEVNULL
-            )
+                self.words, env=environment, cwd=self.directory, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                preexec_fn=lambda: signal.signal(theirs, signal.SIG_IGN),
+            )  # fmt: skip
         # The handler of a signal waits for the child too: a thread of its own collects it.
         self._waiting = threading.Thread(target=self._child.wait, daemon=True)
         self._waiting.start()

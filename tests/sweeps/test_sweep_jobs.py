@@ -274,3 +274,16 @@ def test_what_is_asked_of_slurm(tmp_path, monkeypatch):
         assert f"#SBATCH --{line}\n" in text, (line, text)
     assert "module load cuda\n" in text
     assert made._executor.max_num_timeout == 5
+
+
+def test_a_training_is_deaf_to_the_signal_that_is_for_submitit(tmp_path, monkeypatch):
+    import submitit
+
+    from cleangpt.sweeps import submitted
+
+    alone = type("Alone", (), {"USR_SIG": "USR2", "num_tasks": 1, "cluster": "slurm"})
+    monkeypatch.setattr(submitit, "JobEnvironment", alone)
+    hit = "import os, signal; os.kill(os.getpid(), signal.SIGUSR2); print('lives')"  # as Slurm hits all of a job
+    training = submitted.Training([sys.executable, "-c", hit], str(tmp_path), str(tmp_path / "log"), str(tmp_path), 1)
+    assert training() == 0
+    assert (tmp_path / "log").read_text() == "lives\n"

@@ -13,6 +13,7 @@ from helpers.sweeping import TOY
 from started.programs import ROOT, run_program
 
 from cleangpt.disk.rundir import read_metrics
+from cleangpt.machine import guard
 
 FRESH = "hydra.launcher.keep=false"  # what is forked is for test_kept.py, and for what is slow here
 
@@ -139,7 +140,8 @@ def test_a_preempted_job_of_a_cluster_is_queued_again_and_goes_on(tmp_path):
     for task in Path("/proc").glob("[0-9]*"):  # as Slurm does before it takes nodes away
         text = (task / "cmdline").read_bytes().decode(errors="replace") if (task / "cmdline").exists() else ""
         if "submitit.core._submit" in text and str(tmp_path) in text:
-            os.kill(int(task.name), signal.SIGUSR2)
+            for process in [int(task.name), *guard._descendants(int(task.name))]:
+                os.kill(process, signal.SIGUSR2)
     assert begun.wait(timeout=300) == 0, (tmp_path / "log").read_text()
     log = (first / "train.log").read_text()
     assert "Stopped by SIGTERM" in log
