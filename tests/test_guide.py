@@ -129,7 +129,8 @@ def test_what_stands_in_a_line_is_right_too(tmp_path, monkeypatch, page):
     named = [found[1] for words in inline if (found := PLAIN_KEY.match(words))]
     of_theirs = ("hydra.", "ask.", "trainer.", "data.", "schedule.", "template.", "dataset.sets", "train.stop_when")
     assert [key for key in named if key not in known and not key.startswith(of_theirs)] == []
-    in_text = [line for block in re.findall(r"```text\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    blocks = [re.sub(r"\\\n *", "", block) for block in re.findall(r"```text\n(.*?)```", text, re.DOTALL)]
+    in_text = [line for block in blocks for line in block.splitlines()]
     told = [words for words in (*inline, *in_text) if COMMAND.match(words)]
     told = [words for words in told if any(script in words.split() for script in verbs.SCRIPTS.values())]
     told = [words for words in told if not any(word.endswith((".py", "N")) for word in words.split()[-1:])]

@@ -20,7 +20,7 @@ from cleangpt.config.command_line import split
 from cleangpt.config.experiment import Config
 from cleangpt.machine import processor
 from cleangpt.machine.device import Compute
-from cleangpt.machine.distributed import World
+from cleangpt.machine.launcher import World
 
 DECIDED = "dtype"  # the key whose `auto` is replaced, when a run begins, by what was decided
 

@@ -3,9 +3,9 @@
 import contextlib
 from collections.abc import Iterator
 
-from cleangpt.machine import device, distributed, process
+from cleangpt.machine import device, distributed, launcher, process
 from cleangpt.machine.device import Compute
-from cleangpt.machine.distributed import World
+from cleangpt.machine.launcher import World
 from cleangpt.terminal import patience
 
 
@@ -19,7 +19,7 @@ def alone(asked_device: str, asked_dtype: str, parameters: int) -> Compute:
 @contextlib.contextmanager
 def together(asked_device: str, dtype: str) -> Iterator[tuple[Compute, World]]:
     """Set up one of the processes that a launcher started, or the only one, and let go of the others in the end."""
-    here = distributed.world()
+    here = launcher.world()
     compute = device.choose(asked_device, dtype, here.local_rank)
     device.share_threads(here.local_size)
     with patience.doing("Waiting for the other processes"):

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from cleangpt.machine.device import Compute
-from cleangpt.machine.distributed import world
+from cleangpt.machine.launcher import world
 from cleangpt.measure.turns import OURS, Call, Side
 from cleangpt.models.contract import LanguageModel
 from cleangpt.score import of_task

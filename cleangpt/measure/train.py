@@ -12,7 +12,7 @@ from cleangpt.basics.seeds import derive
 from cleangpt.config.programs import BenchConfig
 from cleangpt.disk.rundir import RunDir
 from cleangpt.machine.device import Compute
-from cleangpt.machine.distributed import world
+from cleangpt.machine.launcher import world
 from cleangpt.machine.signals import Stop
 from cleangpt.measure.turns import Call
 from cleangpt.models.build import build

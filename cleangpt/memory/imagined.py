@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from cleangpt.config.experiment import Config
 from cleangpt.machine.device import Compute
-from cleangpt.machine.meter import Meter
+from cleangpt.memory.meter import Meter
 from cleangpt.models.build import build
 from cleangpt.optimizers import optim
 from cleangpt.sharding import make

@@ -18,7 +18,7 @@ from cleangpt.basics.shown import in_line
 from cleangpt.config.experiment import Config
 from cleangpt.machine import distributed
 from cleangpt.machine.device import Compute
-from cleangpt.machine.distributed import World
+from cleangpt.machine.launcher import World
 from cleangpt.memory import least
 from cleangpt.memory.imagined import Memory, Step, imagine, outline
 from cleangpt.models.build import build, count_parameters

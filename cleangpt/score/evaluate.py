@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cleangpt.basics.seeds import Permutation
 from cleangpt.machine import distributed
-from cleangpt.machine.distributed import World
+from cleangpt.machine.launcher import World
 from cleangpt.machine.signals import Stop, Stopped
 from cleangpt.models.contract import LanguageModel
 from cleangpt.sample import generate

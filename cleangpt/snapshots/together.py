@@ -17,7 +17,7 @@ from typing import Any
 
 from cleangpt.basics.errors import UserError
 from cleangpt.disk.rundir import RunDir, writable
-from cleangpt.machine import distributed
+from cleangpt.machine import distributed, launcher
 
 LONG = 3600.0  # seconds that a process may take to write its file
 SEEN = 30.0  # seconds after which a file of another machine is seen wherever its folder is shared
@@ -73,19 +73,19 @@ class Together:
     def lead(self, folder: str | None) -> None:
         """Tell the others where to write, or that nothing is written."""
         for place in range(1, self.count):
-            distributed.tell(self._key("where", place), json.dumps(folder))
+            launcher.tell(self._key("where", place), json.dumps(folder))
 
     def where(self) -> str | None:
         """Hear where to write."""
-        return json.loads(distributed.hear(self._key("where", self.place), LONG))
+        return json.loads(launcher.hear(self._key("where", self.place), LONG))
 
     def done(self, about: dict[str, Any]) -> None:
         """Tell the first one what was written, or what went wrong."""
-        distributed.tell(self._key("done", self.place), json.dumps(about))
+        launcher.tell(self._key("done", self.place), json.dumps(about))
 
     def others(self) -> dict[str, Any]:
         """Hear what the others wrote; an OSError where one of them could not."""
-        told = {place: json.loads(distributed.hear(self._key("done", place), LONG)) for place in range(1, self.count)}
+        told = {place: json.loads(launcher.hear(self._key("done", place), LONG)) for place in range(1, self.count)}
         for place, about in told.items():
             if "wrong" in about:
                 raise OSError(f"{about['wrong']}, on process {place}")

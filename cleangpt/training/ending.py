@@ -13,7 +13,7 @@ from cleangpt.basics.words import listed
 from cleangpt.config.cli import FAILED
 from cleangpt.disk import card, weights
 from cleangpt.disk.rundir import read_metrics
-from cleangpt.machine import distributed
+from cleangpt.machine import distributed, launcher
 from cleangpt.score import evaluate, of_task
 from cleangpt.terminal import patience
 from cleangpt.training import telling, verdict
@@ -102,9 +102,9 @@ def failed(trainer: Trainer, error: Exception) -> None:
         return
     trace = "".join(traceback.format_exception(error))
     if not world.is_main:
-        distributed.tell_failure(f"rank {world.rank}: {trace}")
+        launcher.tell_failure(f"rank {world.rank}: {trace}")
         return
-    told = distributed.told_failure()  # rank 0 often fails only because another one is gone
+    told = launcher.told_failure()  # rank 0 often fails only because another one is gone
     text = told.strip().splitlines()[-1] if told else str(error) or type(error).__name__
     with contextlib.suppress(OSError):
         with files.append_text(run.log) as log:

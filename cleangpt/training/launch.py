@@ -71,16 +71,16 @@ def _decide(asked: Asked[Config], proposed: Path, claimed: contextlib.ExitStack)
     if "RANK" not in os.environ:
         return decide(RunDir(proposed), restarted=False)
 
-    from cleangpt.machine import distributed
+    from cleangpt.machine import launcher
 
-    agreed = RunDir(Path(distributed.agree("run directory", str(proposed))))
+    agreed = RunDir(Path(launcher.agree("run directory", str(proposed))))
 
     def say() -> str:
-        run, decided, resume = decide(agreed, distributed.happened("begun"))
-        distributed.note("begun")
+        run, decided, resume = decide(agreed, launcher.happened("begun"))
+        launcher.note("begun")
         return json.dumps([str(run.path), decided.config.model_dump(mode="json"), resume and str(resume)])
 
-    path, decided, resume = json.loads(distributed.broadcast_from_rank0("decision", say))
+    path, decided, resume = json.loads(launcher.broadcast_from_rank0("decision", say))
     return RunDir(Path(path)), replace(asked, config=parse(decided)), resume and Path(resume)
 
 

@@ -17,7 +17,7 @@ from cleangpt.disk import weights
 from cleangpt.disk.rundir import RunDir
 from cleangpt.machine import distributed
 from cleangpt.machine.device import Compute
-from cleangpt.machine.distributed import World
+from cleangpt.machine.launcher import World
 from cleangpt.machine.signals import Stop, Stopped
 from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim, schedule

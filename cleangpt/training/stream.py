@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cleangpt.basics.seeds import Permutation, derive
-from cleangpt.machine.distributed import World
+from cleangpt.machine.launcher import World
 from cleangpt.tasks.contract import RUN, Batch, Task
 
 CHUNK = 8192  # samples that are made at a time: many small micro-steps cost no more than one

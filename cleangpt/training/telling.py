@@ -9,7 +9,7 @@ from cleangpt.basics.words import counted
 from cleangpt.config import command_line
 from cleangpt.config.experiment import Config
 from cleangpt.disk import record
-from cleangpt.machine import distributed
+from cleangpt.machine import launcher
 from cleangpt.optimizers import schedule
 from cleangpt.optimizers.settings import ScheduleConfig
 from cleangpt.tasks.contract import ENDLESS
@@ -92,10 +92,10 @@ def _from_the_beginning(config: Config, parts: list[dict[str, Any]], steps: int)
     words = {command_line.split(word)[0]: word for part in parts for word in part.get("overrides", [])}
     kept = [word for key, word in words.items() if key not in ("resume", "train.steps")]
     where = command_line.hydra_words(parts[0].get("command", [])[1:])
-    return shlex.join([*starter(config, distributed.world()).split(), *where, *kept, f"train.steps={steps}"])
+    return shlex.join([*starter(config, launcher.world()).split(), *where, *kept, f"train.steps={steps}"])
 
 
-def starter(config: Config, world: distributed.World) -> str:
+def starter(config: Config, world: launcher.World) -> str:
     """Write how a training like this one is started."""
     by_itself = world.size == 1 or config.processes == world.size
     nodes = -(-world.size // world.local_size)

@@ -20,7 +20,7 @@ from cleangpt.corpus.store import NotPrepared
 from cleangpt.disk import alike, alive, migrations, record
 from cleangpt.disk.rundir import RunDir, point_latest_to, read_config, refuse_links_outside, writable, write_config
 from cleangpt.hf import pretrained
-from cleangpt.machine import device, distributed, process, session
+from cleangpt.machine import device, distributed, launcher, process, session
 from cleangpt.machine.signals import Stop, Stopped
 from cleangpt.memory import least, need
 from cleangpt.models.build import count_parameters, parameter_counts
@@ -101,7 +101,7 @@ def _dtype(config: Config, run: RunDir, resume: Path | None) -> str:
             return machine["dtype"]
         return device.fastest_dtype(device.fastest(config.device), count_parameters(config.model))
 
-    return config.dtype if config.dtype != "auto" else distributed.broadcast_from_rank0("dtype", say)
+    return config.dtype if config.dtype != "auto" else launcher.broadcast_from_rank0("dtype", say)
 
 
 def _task(asked: Asked[Config]) -> Task:

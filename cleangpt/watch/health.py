@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cleangpt.machine import peaks
 from cleangpt.machine.device import Compute
-from cleangpt.machine.distributed import World
+from cleangpt.machine.launcher import World
 from cleangpt.models.contract import LanguageModel
 from cleangpt.optimizers import optim
 from cleangpt.snapshots.state import State

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from cleangpt.machine.distributed import World
+from cleangpt.machine.launcher import World
 from cleangpt.score.evaluate import Judge
 from cleangpt.tasks.arithmetic import Settings, Task
 from helpers.sums import written

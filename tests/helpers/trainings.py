@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from cleangpt import tasks
 from cleangpt.config import cli, composition, experiment
 from cleangpt.disk.rundir import RunDir, read_metrics
-from cleangpt.machine import device, distributed, processor
+from cleangpt.machine import device, launcher, processor
 from cleangpt.machine.signals import Stop
 from cleangpt.score import evaluate
 from cleangpt.sharding import make as sharding
@@ -55,10 +55,8 @@ def make_trainer(folder: Path, *overrides: str, snapshot: Path | None = None, ta
     run.path.mkdir(parents=True, exist_ok=True)
     model, divided = sharding.make(settings, compute)
     model.checkpointing = settings.train.activation_checkpointing
-    tracker = Tracker(run, settings.logger, settings.train.steps, speaks=distributed.world().is_main)
-    trainer = Trainer(
-        settings, task, model, compute, distributed.world(), run, tracker, Stop(), time.monotonic(), divided
-    )
+    tracker = Tracker(run, settings.logger, settings.train.steps, speaks=launcher.world().is_main)
+    trainer = Trainer(settings, task, model, compute, launcher.world(), run, tracker, Stop(), time.monotonic(), divided)
     _first_weights(trainer, snapshot)
     return trainer
 

@@ -199,7 +199,7 @@ def test_a_model_that_can_not_be_imagined_is_trained_all_the_same(monkeypatch):
         raise RuntimeError("needs a value")
 
     monkeypatch.setattr(need, "estimate", fails)
-    from cleangpt.machine.distributed import world
+    from cleangpt.machine.launcher import world
 
     assert need.settle(step.config, task, world(), CPU) == (step.config, [])
     train = step.config.train.model_copy(update={"micro_batch_size": "auto"})

@@ -16,7 +16,7 @@ from cleangpt.basics.errors import UserError
 from cleangpt.disk import weights
 from cleangpt.disk.rundir import read_config
 from cleangpt.hf import folder
-from cleangpt.machine import distributed
+from cleangpt.machine import launcher
 from cleangpt.score.evaluate import Judge
 from cleangpt.tokens import exchange, tokenizers
 
@@ -91,7 +91,7 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def judge(place):
     model = weights.load_model(place / "ours", read_config(place / "ours" / "config.json"), torch.device("cpu"))
-    return Judge(model, torch.device("cpu"), distributed.world())
+    return Judge(model, torch.device("cpu"), launcher.world())
 
 
 @pytest.fixture

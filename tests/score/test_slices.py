@@ -7,7 +7,7 @@ import pytest
 from helpers.rote import FORMATS, Rote, by_heart, flawed, judge, rote, steps
 from helpers.sums import arithmetic, written
 
-from cleangpt.machine.distributed import World
+from cleangpt.machine.launcher import World
 from cleangpt.score import exact_match as scoring
 from cleangpt.score import of_task
 from cleangpt.score.evaluate import wilson

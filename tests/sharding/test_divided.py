@@ -16,7 +16,7 @@ from started.programs import FORKSERVER, PRELOADED
 from cleangpt.basics.errors import UserError
 from cleangpt.disk import weights
 from cleangpt.disk.rundir import read_metrics
-from cleangpt.machine import distributed
+from cleangpt.machine import distributed, launcher
 from cleangpt.memory import least
 from cleangpt.sharding.parts import rows_of
 from cleangpt.snapshots import snapshot
@@ -59,7 +59,7 @@ def be(rank: int, folder: str, size: int, group: int | None, port: int) -> None:
 
 
 def _train(folder: Path, *words: str, source: Path | None = None) -> None:
-    rank = distributed.world().rank
+    rank = launcher.world().rank
     trainer = make_trainer(folder if rank == 0 else folder / f"of_{rank}", *COMMON, *words, snapshot=source)
     if source is None:
         trainer.save_weights(trainer.run.path / "first")
@@ -71,7 +71,7 @@ def _train(folder: Path, *words: str, source: Path | None = None) -> None:
 
 
 def _resume(folder: Path, source: Path, *words: str) -> None:
-    if distributed.world().rank == 0:
+    if launcher.world().rank == 0:
         shutil.copytree(source, folder, ignore=shutil.ignore_patterns("step_00000006", "final", "first", "of_*"))
     distributed.gather(None)
     _train(folder, *words, source=folder / "snapshots" / "step_00000003")
@@ -79,7 +79,7 @@ def _resume(folder: Path, source: Path, *words: str) -> None:
 
 def _keep_again(folder: Path, source: Path, *words: str) -> None:
     """Read a snapshot and write it at once."""
-    place, rank = source / "snapshots" / "step_00000003", distributed.world().rank
+    place, rank = source / "snapshots" / "step_00000003", launcher.world().rank
     trainer = make_trainer(folder / f"of_{rank}" if rank else folder, *COMMON, *KINDS["muon"], *words, snapshot=place)
     trainer.snapshot()
     trainer.finish_writing()

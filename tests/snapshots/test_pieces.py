@@ -13,7 +13,7 @@ from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
 from cleangpt.disk import weights
 from cleangpt.disk.rundir import RunDir, find
-from cleangpt.machine import distributed
+from cleangpt.machine import launcher
 from cleangpt.sharding.parts import rows_of
 from cleangpt.snapshots import saving, snapshot, together
 from cleangpt.snapshots.state import State
@@ -51,7 +51,7 @@ def trained(tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path / "run")
     trainer.tracker.close()
     trainer.writer.close()
-    monkeypatch.setattr(distributed, "_store", dist.HashStore())
+    monkeypatch.setattr(launcher, "_store", dist.HashStore())
     return trainer
 
 

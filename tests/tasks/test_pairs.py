@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers.sums import arithmetic
 
-from cleangpt.machine.distributed import World
+from cleangpt.machine.launcher import World
 from cleangpt.tasks.held_out import SPLITS
 from cleangpt.tasks.lab.sources.universe import Universe
 from cleangpt.training.stream import Stream

@@ -14,7 +14,7 @@ from helpers.trainings import fit, losses, make_trainer, rows, weights
 from cleangpt.basics import files
 from cleangpt.basics.errors import UserError
 from cleangpt.corpus.store import NotPrepared, Prepared
-from cleangpt.machine.distributed import World
+from cleangpt.machine.launcher import World
 from cleangpt.models import gpt
 from cleangpt.models.build import build
 from cleangpt.score import evaluate

@@ -19,7 +19,7 @@ from cleangpt.config import cli, experiment
 from cleangpt.config.asked import Asked
 from cleangpt.disk import claim
 from cleangpt.disk.rundir import RunDir, read_metrics
-from cleangpt.machine.distributed import World
+from cleangpt.machine.launcher import World
 from cleangpt.training import launch, resuming, telling, whole
 
 PROGRAM = ["python", str(verbs.ROOT / "train.py")]

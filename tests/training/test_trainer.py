@@ -10,7 +10,7 @@ from helpers.trainings import weights as flat_weights
 
 from cleangpt.disk import weights
 from cleangpt.disk.rundir import read_config
-from cleangpt.machine import distributed
+from cleangpt.machine import launcher
 from cleangpt.optimizers import optim, schedule
 from cleangpt.score import evaluate
 from cleangpt.training.finite import NonFinite
@@ -173,7 +173,7 @@ def test_the_weights_saved_as_best_are_those_that_were_evaluated(tmp_path):
     assert best_step != 12, "the example should get worse at the end"
     assert (trainer.state.best["val/loss"], trainer.state.best_step) == (best_loss, best_step)
     model = weights.load_model(trainer.run.best, read_config(trainer.run.best / "config.json"), torch.device("cpu"))
-    judge = evaluate.Judge(model, torch.device("cpu"), distributed.world())
+    judge = evaluate.Judge(model, torch.device("cpu"), launcher.world())
     assert evaluate.validate(judge, trainer.task)["val/loss"] == best_loss
     assert weights.about(trainer.run.best)["step"] == best_step
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from torch.distributed import HashStore
 
-from cleangpt.machine.distributed import World, meet
+from cleangpt.machine.launcher import World, meet
 
 SIZE = 3
 SOON = timedelta(seconds=20)
