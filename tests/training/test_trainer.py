@@ -10,7 +10,7 @@ from helpers.trainings import weights as flat_weights
 
 from cleangpt.disk import weights
 from cleangpt.disk.rundir import read_config
-from cleangpt.machine import launcher
+from cleangpt.machine import distributed, launcher
 from cleangpt.optimizers import optim, schedule
 from cleangpt.score import evaluate
 from cleangpt.training.finite import NonFinite
