@@ -2,7 +2,7 @@
 
 The step is the real one: the model, the division, the gradients and the optimizer are those of a training. The tensors
 have shapes only, so that a laptop can imagine one process of hundreds. Memory within a kernel is not seen, which is
-little but for torch's LSTM, nor what an allocator can't use.
+little but for recurrent networks, nor what an allocator can't use.
 """
 
 import contextlib

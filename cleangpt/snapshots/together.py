@@ -20,7 +20,7 @@ from cleangpt.disk.rundir import RunDir, writable
 from cleangpt.machine import distributed, launcher
 
 LONG = 3600.0  # seconds that a process may take to write its file
-SEEN = 30.0  # seconds after which a file of another machine is seen wherever its folder is shared
+SEEN = 15.0  # seconds after which a file of another machine is seen wherever its folder is shared
 _numbers = count()  # of snapshots: all processes begin the same ones, in the same order
 
 

@@ -30,6 +30,7 @@ INSIDE = "inside"  # says that this process may make nodes
 STEPS = 40
 NO_MASKS = "model.dropout=0"  # which are others for another number of processes
 STATIC, C10D = "static", "c10d"
+FULL = "train.shard=full"
 SURVIVES = ("env", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1")  # without it a launcher that is new isn't told where to meet
 EQUAL = 1e-5  # losses of as many processes as one likes, relative
 LIMIT = 120.0  # seconds for a training; a whole one takes about twenty
@@ -138,13 +139,26 @@ class Trainings:
                 name, right, f"exit {statuses}, losses off by {off:.0e}, files of others: {sum(map(bool, files))}", job
             )
 
-    def dead(self, how: str, victim: int, cut: bool = False) -> None:
+    def refused(self, how: str) -> None:
+        """A divided model needs a run directory that all nodes see: one without is refused, and nothing is left."""
+        folder = self.new(self.cluster.first)
+        with self.start(folder, 2, FULL, how=how) as job:
+            statuses = job.wait(LIMIT)
+            said = "is not seen on node1" in " ".join(job.said(40).split())
+            right = said and None not in statuses and 0 not in statuses and not folder.exists()
+            self.judge(f"2 nodes, {how}, {FULL}, only the first has the disk", right, f"exit {statuses}", job)
+
+    def dead(self, how: str, victim: int, cut: bool = False, *more: str) -> None:
         """A node dies, and is started again: the same bits as if nothing had happened.
 
         Where it is `cut` off first, its end is that of a power cut: the other node is not told.
         """
-        folder, other = self.new(), 1 - victim
-        with self.start(folder, 2, how=how, restarts=3, slow=True) as job:
+        folder, other, undisturbed = self.new(), 1 - victim, self.two
+        if more:
+            undisturbed = self.new()
+            with self.start(undisturbed, 2, *more) as job:
+                assert job.wait(LIMIT) == [0, 0], job.said()
+        with self.start(folder, 2, *more, how=how, restarts=3, slow=True) as job:
             hit = self.reaches(folder, 12)
             if cut:
                 job.nodes[victim].network(up=False)
@@ -161,8 +175,9 @@ class Trainings:
             if left is not None:
                 job.again(other)
             statuses = job.wait(LIMIT)
-            right = hit and statuses == [0, 0] and outcome(folder) == outcome(self.two)
-            name = f"{'first' if victim == 0 else 'second'} of 2 nodes {'loses power' if cut else 'is killed'}, {how}"
+            right = hit and statuses == [0, 0] and outcome(folder) == outcome(undisturbed)
+            name = f"{'first' if victim == 0 else 'second'} of 2 nodes {'loses power' if cut else 'is killed'}"
+            name = ", ".join((name, how, *more))
             others = "the other went on" if left is None else f"the other ended with {left}, both started again"
             self.judge(name, right, f"{others}, exit {statuses}, {job.seconds() - died:.0f} s after it", job)
 
@@ -217,14 +232,14 @@ class Trainings:
 
 def show(trainings: Trainings, word: str) -> None:
     """Run all cases, or those of one name."""
-    full, groups = "train.shard=full", "train.shard_group=2"
+    groups = "train.shard_group=2"
     cases: list[tuple] = [
         (Trainings.equal, 2, 1, STATIC),
         (Trainings.equal, 2, 2, STATIC),
         (Trainings.equal, 4, 1, C10D),
-        (Trainings.equal, 2, 1, C10D, full),
-        (Trainings.equal, 4, 1, STATIC, full),
-        (Trainings.equal, 4, 1, C10D, full, groups),
+        (Trainings.equal, 2, 1, C10D, FULL),
+        (Trainings.equal, 4, 1, STATIC, FULL),
+        (Trainings.equal, 4, 1, C10D, FULL, groups),
         (Trainings.one_disk, 2, STATIC),
         (Trainings.one_disk, 4, C10D),
         (Trainings.dead, STATIC, 1),
@@ -232,8 +247,10 @@ def show(trainings: Trainings, word: str) -> None:
         (Trainings.dead, STATIC, 0),
         (Trainings.dead, C10D, 1),
         (Trainings.dead, C10D, 0),
+        (Trainings.dead, STATIC, 1, False, FULL),
+        (Trainings.refused, STATIC),
         (Trainings.moved, 2, 4),
-        (Trainings.moved, 4, 2, full),
+        (Trainings.moved, 4, 2, FULL),
         (Trainings.moved, 2, 1),
         (Trainings.apart, STATIC, 8),
         (Trainings.apart, C10D, 8),
