@@ -233,3 +233,30 @@ def test_the_peak_of_this_card_is_known_or_its_share_is_not_told():
 
     found = peaks.peak(Compute(torch.device("cuda"), torch.bfloat16))
     assert found is None or found > 1e13
+
+
+# ---- memory
+
+
+@only_on_a_gpu
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["gpt", "llama"])
+def test_a_step_takes_the_memory_that_was_imagined(tmp_path, name, dtype):
+    from cleangpt.memory import need
+    from cleangpt.memory.imagined import Step, imagine
+
+    folder = tmp_path / "text"
+    folder.mkdir()
+    settings, _ = prepared(folder, prose(60_000), val_fraction=0.1)
+    words = (f"model={name}", "model.n_embd=512", "model.n_layer=6", "model.n_head=8", "model.block_size=512")
+    words += ("dataset=text", "train.batch_size=16", HERE, f"dtype={dtype}", "compile=false", "train.grad_clip=null")
+    before = torch.cuda.memory_allocated()
+    trainer = make_trainer(tmp_path / "run", *words, task=Text(settings, 512))
+    torch.cuda.reset_peak_memory_stats()
+    for number in (1, 2, 3):
+        trainer.step(number)
+    taken = torch.cuda.max_memory_allocated() - before
+    step = Step(trainer.config, need.samples(trainer.task), 16, 1, trainer.compute.dtype, on_gpu=True)
+    told = imagine(step)
+    print(f"{name} in {dtype}: {max(told.step, told.update) / taken:.3f} of what was taken was imagined")
+    assert 0.75 < max(told.step, told.update) / taken < 1.25
