@@ -144,7 +144,8 @@ def _measured(config: Config, step: Step, mesh: Any, compute: Compute) -> Memory
             each = meter.sent - before
         most, peak, before = dict(meter.most), meter.peak, meter.sent
         meter.begin()
-        gradients.reduce()
+        if divided is not None:  # or else there may be real processes, which would sum this
+            gradients.reduce()
         gradients.scale(0.5)
         optimizer.step()
         once = meter.sent - before
