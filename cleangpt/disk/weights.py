@@ -42,14 +42,16 @@ class Weights(pieces.Stored):
 
     def __init__(self, folder: Path, name: str = WEIGHTS):
         one = folder / name
-        divided = [] if one.exists() else pieces.shards(folder)
-        super().__init__(divided or [one])
+        divided = pieces.shards(folder) if name == WEIGHTS else []
+        if divided and one.exists():
+            raise UserError(f"{folder} holds weights twice, in {WEIGHTS} and in pieces{tensorfile.REMEDY}")
+        super().__init__(divided or [one], in_pieces=bool(divided))
         self.where: Path | str = folder if divided else one
         if divided:  # beside what the optimizer remembers of them
             self.shapes = {name: shape for name, shape in self.shapes.items() if "/" not in name}
 
     def rows(self, name: str, first: int = 0, end: int | None = None) -> Tensor:
-        return tensorfile.usable(super().rows(name, first, end), name, self.path_of(name))
+        return tensorfile.usable(super().rows(name, first, end), name, self.where)
 
 
 def copy(model: LanguageModel) -> Tensors:

@@ -68,7 +68,7 @@ class Theirs:
     def __init__(self, folder: Path, model: AttentionSettings):
         self.where: Path | str = folder
         self.model = model
-        self.stored = pieces.Stored(hub.weight_files(folder), REMEDY)
+        self.stored = pieces.Stored(hub.weight_files(folder), in_pieces=False, remedy=REMEDY)
         names = [name for name in self.stored.shapes if not BUFFER.search(name)]
         self.places = {_canonical(name, model): name for name in names}
         if len(self.places) < model.n_layer:  # which may be any number

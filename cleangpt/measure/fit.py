@@ -14,8 +14,8 @@ from cleangpt.basics.words import counted
 from cleangpt.config.programs import BenchConfig
 from cleangpt.machine import device
 from cleangpt.memory.cards import CARDS
-from cleangpt.memory.imagined import KINDS, Memory, Step, imagine
-from cleangpt.memory.need import OTHERS, USABLE, Samples, over_layers, samples
+from cleangpt.memory.imagined import KINDS, Memory, Step
+from cleangpt.memory.need import OTHERS, USABLE, Samples, samples, told
 from cleangpt.models.build import build, count_parameters
 from cleangpt.optimizers import schedule
 from cleangpt.tasks.contract import Task
@@ -33,14 +33,17 @@ UNKNOWN = (
 def measure(config: BenchConfig, task: Task) -> dict[str, Any]:
     """Imagine a step of the first process, with a micro-batch as asked, smaller, and with checkpointing."""
     train = config.train
-    if mistakes := [
+    mistakes = [
         f"`train.{key}` is auto, and which GPU it is for is not known here: give what you plan with"
         for key in ("shard", "micro_batch_size")
         if getattr(train, key) == "auto"
-    ]:
-        raise ConfigError(mistakes)
+    ]
     on_gpu = config.device != "cpu"
     processes = 1 if config.processes == "auto" else config.processes
+    if train.batch_size < processes:
+        mistakes.append(f"`train.batch_size` must be at least {processes}, one sequence for each process")
+    if mistakes:
+        raise ConfigError(mistakes)
     parameters = count_parameters(config.model)
     dtype: str = config.dtype
     if dtype == "auto":
@@ -52,12 +55,13 @@ def measure(config: BenchConfig, task: Task) -> dict[str, Any]:
     read: Samples = {name: ((length,), kind) for name, (_, kind) in samples(task).items()}
     step = Step(config, read, rows, processes, getattr(torch, dtype), on_gpu)
     recomputes = config.model_copy(update={"train": train.model_copy(update={"activation_checkpointing": True})})
-    asked = imagine(step)
-    few, many = _line(step)
+    asked = told(step, every_layer=True)
+    few, each = _line(step)
     saving = step if train.activation_checkpointing else replace(step, config=recomputes)
-    least_few, least_many = _line(saving)
+    least_few, least_each = _line(saving)
     evaluation = asked.weights + asked.gradients + asked.optimizer + parameters * FLOAT if step.is_divided else 0
-    peak = max(asked.step, asked.update, evaluation)
+    besides = max(asked.update, evaluation)
+    peak = max(asked.step, besides)
     micro_steps = schedule.at(config.schedule, train.steps).grad_accum * parts
     half = max(1, rows // 2)
     return {
@@ -76,10 +80,12 @@ def measure(config: BenchConfig, task: Task) -> dict[str, Any]:
         "sent_in_a_step": micro_steps * asked.sent_each + asked.sent_once,
         "micro_steps": micro_steps,
         "snapshot": _snapshot(step, asked, parameters),
-        "cards": {name: _card(there, peak, (few, many), (least_few, least_many)) for name, there in CARDS.items()},
+        "cards": {
+            name: _card(there, peak, besides, (few, each), (least_few, least_each)) for name, there in CARDS.items()
+        },
         "saves": {
-            **({f"{half} at once": asked.step - (few + half * many)} if rows > 1 else {}),
-            **({} if saving is step else {"activation_checkpointing": asked.step - (least_few + rows * least_many)}),
+            **({f"{half} at once": asked.step - (few + half * each)} if rows > 1 else {}),
+            **({} if saving is step else {"activation_checkpointing": asked.step - (least_few + rows * least_each)}),
         },
         "torch": torch.__version__,
     }
@@ -88,30 +94,30 @@ def measure(config: BenchConfig, task: Task) -> dict[str, Any]:
 def _line(step: Step) -> tuple[int, int]:
     """Return what a micro-step takes without a sequence, and what each one adds, from two of them."""
     rows = max(4, step.rows)
-    less, more = (_stretched(replace(step, rows=count)).step for count in (rows // 2, rows))
+    less, more = (told(replace(step, rows=count)).step for count in (rows // 2, rows))
     each = max(1, (more - less) // (rows - rows // 2))
     return more - rows * each, each
 
 
-def _stretched(step: Step) -> Memory:
-    return over_layers(lambda layers: imagine(step, layers), step.config.model.n_layer)
-
-
-def _card(there: int, peak: int, as_asked: tuple[int, int], recomputing: tuple[int, int]) -> dict[str, Any]:
+def _card(
+    there: int, peak: int, besides: int, as_asked: tuple[int, int], recomputing: tuple[int, int]
+) -> dict[str, Any]:
+    """Count the sequences that a card can take at once; none where what comes between micro-steps does not fit."""
     usable = int(USABLE * (there - OTHERS))
-    most = [max(0, (usable - few) // many) for few, many in (as_asked, recomputing)]
+    most = [max(0, (usable - few) // each) if besides <= usable else 0 for few, each in (as_asked, recomputing)]
     return {"fits": peak <= usable, "rows": most[0], "rows_recomputing": most[1]}
 
 
 def _snapshot(step: Step, asked: Memory, parameters: int) -> dict[str, int]:
-    """Count the bytes of a snapshot, of the part that one process writes, and of best/ or final/."""
+    """Count the bytes of a snapshot, which holds best/ too, of the part that one process writes, and of best/."""
     own = asked.weights + asked.optimizer
     model = build(step.config.model, "meta")
     vectors = sum(p.numel() for p in model.parameters() if p.dim() < 2)
     group = (step.config.train.shard_group or step.processes) if step.is_divided else 1
     kept = vectors * FLOAT * asked.optimizer // max(1, asked.weights)
     whole = own if group == 1 else (own - vectors * FLOAT - kept) * group + vectors * FLOAT + kept
-    return {"whole": whole, "of_each": own, "weights": parameters * FLOAT}
+    best = parameters * FLOAT
+    return {"whole": whole + best, "of_each": own, "weights": best}
 
 
 def show(found: dict[str, Any]) -> None:

@@ -43,14 +43,10 @@ class Memory:
     sent_each: int  # bytes that a micro-step sends
     sent_once: int  # and those that a step sends besides
 
-    def stretched(self, other: "Memory", times: int) -> "Memory":
+    def stretched(self, other: "Memory", times: float) -> "Memory":
         """Add so many times what the other has more than this one, as another layer has."""
-        return Memory(
-            **{
-                field.name: getattr(self, field.name) + times * (getattr(other, field.name) - getattr(self, field.name))
-                for field in fields(self)
-            }
-        )
+        few, more = ([getattr(memory, field.name) for field in fields(Memory)] for memory in (self, other))
+        return Memory(*(each + round(times * (then - each)) for each, then in zip(few, more, strict=True)))
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,11 @@
 """What a training needs of a device's memory, and what `auto` means where that decides.
 
 A small model makes a step on one sequence, which takes milliseconds; where as much for each sequence is a small part of
-what there is, nothing else has to be known. Of others a step is imagined, with a few layers and with one more, since
-each further one takes as much.
+what there is, nothing else has to be known. Of others a step is imagined, with a few layers and sequences and with
+some more, since each further one takes as much.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -22,12 +21,16 @@ from cleangpt.machine.launcher import World
 from cleangpt.memory import least
 from cleangpt.memory.imagined import Memory, Step, imagine, outline
 from cleangpt.models.build import build, count_parameters
+from cleangpt.models.contract import LanguageModel
+from cleangpt.models.pieces import LOGITS
 from cleangpt.sharding.parts import rows_of
 from cleangpt.tasks.contract import Task
 from cleangpt.terminal.patience import size as in_words
 
 SMALL = 0.1  # of the memory: up to there a bound is as good as a number
-FEW = 2_000_000  # parameters of a small model
+FEW = 30_000_000  # parameters of a model that is made at once
+QUICK = 1e10  # floating point operations that take a moment
+EXCHANGED = 3  # copies of a matrix while its rows are on the way
 FEWEST = 4  # layers, from which on the peak is always at the same place
 USABLE = 0.9  # of the memory: an allocator can't use all of it, kernels need some
 OTHERS = 1 << 30  # bytes on a GPU that are nobody's tensors: kernels, libraries
@@ -85,31 +88,49 @@ def of_device(device: torch.device, here: int) -> int | None:
 
 
 def estimate(step: Step, there: int | None) -> Need:
-    """Estimate what a training needs, in milliseconds if that is little."""
-    if there is not None and count_parameters(step.config.model) <= FEW:
+    """Estimate what a training needs, in a fraction of a second if that is little."""
+    config, model = step.config.model, build(step.config.model, "meta")
+    length = step.samples["tokens"][0][0]
+    quick = count_parameters(config) <= FEW and model.flops_per_token(length) * length <= QUICK
+    if there is not None and quick:
         bound = outline(step)
         if max(bound.step, bound.update) <= SMALL * there:
             return Need(bound, 0, True, there)
-    whole = replace(step, processes=1) if step.is_divided else step
-    found = over_layers(lambda layers: imagine(whole, layers), step.config.model.n_layer)
-    return Need(*_divided(step, found), False, there) if step.is_divided else Need(found, 0, False, there)
+    found = told(replace(step, processes=1) if step.is_divided else step)
+    return Need(*_divided(step, found, model), False, there) if step.is_divided else Need(found, 0, False, there)
 
 
-def over_layers(memory: Callable[[int | None], Memory], layers: int) -> Memory:
-    """Tell the memory of many layers by that of a few: each further one takes as much."""
-    return memory(FEWEST).stretched(memory(FEWEST + 1), layers - FEWEST) if layers > FEWEST + 1 else memory(None)
+def told(step: Step, every_layer: bool = False) -> Memory:
+    """Tell a step of many layers and sequences by that of a few: each further one takes as much.
+
+    Blocks of which some are frozen are not alike, and all of them are looked at, as where that is asked for.
+    """
+    layers = step.config.model.n_layer
+
+    def of_rows(rows: int) -> Memory:
+        fewer = replace(step, rows=rows)
+        if every_layer or layers <= FEWEST + 1 or step.config.train.freeze:
+            return imagine(fewer)
+        return imagine(fewer, FEWEST).stretched(imagine(fewer, FEWEST + 1), layers - FEWEST)
+
+    # Logits are made in pieces, once there are many: from there on their number does not change the peak.
+    logits = step.samples["tokens"][0][0] * (step.config.model.vocab_size or 1)
+    rows = max(2, -(-2 * LOGITS // logits))
+    if step.rows <= 2 * rows:
+        return of_rows(step.rows)
+    return of_rows(rows).stretched(of_rows(2 * rows), (step.rows - rows) / rows)
 
 
-def _divided(step: Step, whole: Memory) -> tuple[Memory, int]:
+def _divided(step: Step, whole: Memory, model: LanguageModel) -> tuple[Memory, int]:
     """Say what one process holds of a training, of which all is known, when it is divided; and in an evaluation."""
-    model = build(step.config.model, "meta")
     group = step.config.train.shard_group or step.processes
-    own = total = 0
-    for parameter in model.parameters():
-        count = parameter.numel()
-        total += count
-        part = rows_of(parameter.shape[0], 0, group)[1] * count // parameter.shape[0] if parameter.dim() > 1 else count
-        own += part
+    own = total = matrices = count = 0
+    for name, parameter in model.named_parameters():
+        size = parameter.numel()
+        total += size
+        own += rows_of(parameter.shape[0], 0, group)[1] * size // parameter.shape[0] if parameter.dim() > 1 else size
+        if model.treatment(name, parameter).matrices:
+            matrices, count = matrices + size, count + 1
     share, width = own / total, step.dtype.itemsize
     blocks = [sum(p.numel() for p in block.parameters()) for block in model.compiled()]
     root = total - sum(blocks)
@@ -120,7 +141,13 @@ def _divided(step: Step, whole: Memory) -> tuple[Memory, int]:
     kept = sum(shards)
     found = replace(whole, weights=shards[0], gradients=shards[1], optimizer=shards[2], gathered=gathered + leaving)
     found = replace(found, cast=0, step=kept + gathered + leaving + whole.activations + whole.logits)
-    return replace(found, update=round(whole.update * share)), kept + total * FLOAT
+    # What an update takes besides: matrices that are brought whole to one process, and their rows on the way.
+    more = whole.update - whole.weights - whole.gradients - whole.optimizer
+    if more > 0.1 * whole.weights and count:
+        kinds = max(1, count // (step.config.model.n_layer or 1))
+        owned = min(1.0, -(-count // kinds // group) * kinds / count)
+        more = round(more * max(share, owned) + EXCHANGED * FLOAT * matrices * max(share, owned))
+    return replace(found, update=kept + max(0, more)), kept + total * FLOAT
 
 
 def settle(config: Config, task: Task, world: World, compute: Compute) -> tuple[Config, list[str]]:

@@ -73,7 +73,7 @@ def _opened(folder: Path, kept: Tensors, bare: Mapping[str, Tensor], divided: "D
         return value.shape if divided is None else divided.whole_shape(name, value)
 
     shards = pieces.shards(folder)
-    stored = Stored(shards or [folder / OPTIMIZER])
+    stored = Stored(shards or [folder / OPTIMIZER], in_pieces=bool(shards))
     if shards:  # beside weights
         stored.shapes = {name: shape for name, shape in stored.shapes.items() if "/" in name}
     wanted = {name: whole(name.rpartition("/")[0], value) for name, value in kept.items()}

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from cleangpt.basics import files
+from cleangpt.basics import files, untrusted
 from cleangpt.basics.errors import UserError
 from cleangpt.disk.rundir import WEIGHTS, RunDir
 from cleangpt.stored import pieces
@@ -37,17 +37,21 @@ def discard(folder: Path) -> None:
 def damage(folder: Path) -> str | None:
     """Find what is wrong with a snapshot; None if nothing is."""
     try:
-        manifest = files.read_json(folder / MANIFEST)["files"]
-        divided = [path.name for path in pieces.shards(folder)]
+        manifest = untrusted.json_object(folder / MANIFEST)["files"]
+        divided = [path.name for path in pieces.shards(folder, remedy="")]
         wanted = {STATE, "config.json", "tokenizer.json", *(divided or (WEIGHTS, OPTIMIZER))}
         if lacking := wanted - set(manifest):
             return f"{MANIFEST} does not list {min(lacking)}"
+        if others := {path.name for path in folder.glob("*.safetensors")} - set(manifest):
+            return f"{MANIFEST} does not list {min(others)}"
+        if divided and {WEIGHTS, OPTIMIZER} & set(manifest):
+            return f"{MANIFEST} lists tensors twice, whole and in pieces"
         with ThreadPoolExecutor(READERS) as readers:
             for wrong in readers.map(lambda item: _damage_of(folder, *item), manifest.items()):
                 if wrong:
                     return wrong
         if divided:
-            pieces.Stored([folder / name for name in divided], remedy="")
+            pieces.Stored([folder / name for name in divided], in_pieces=True, remedy="")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST} can't be read ({error})"
     except UserError as error:

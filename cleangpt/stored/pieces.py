@@ -24,7 +24,7 @@ def shard_name(place: int, count: int) -> str:
     return f"shard_{place + 1:05d}_of_{count:05d}.safetensors"
 
 
-def shards(folder: Path) -> list[Path]:
+def shards(folder: Path, remedy: str = tensorfile.REMEDY) -> list[Path]:
     """List the files in which the pieces lie, in their order; none where nothing is in pieces."""
     found = {path.name for path in folder.glob("shard_*") if NAME.fullmatch(path.name)}
     if not found:
@@ -32,8 +32,17 @@ def shards(folder: Path) -> list[Path]:
     wanted = [shard_name(place, int(min(found)[15:20])) for place in range(int(min(found)[15:20]))]
     if wrong := sorted(found.symmetric_difference(wanted)):
         verb = "lacks" if wrong[0] in wanted else "holds"
-        raise UserError(f"{folder} {verb} {wrong[0]}, and its tensors lie in {len(wanted)} files{tensorfile.REMEDY}")
+        raise UserError(f"{folder} {verb} {wrong[0]}, and its tensors lie in {len(wanted)} files{remedy}")
     return [folder / name for name in wanted]
+
+
+def _place(said: Any, name: str) -> tuple[int, list[int]]:
+    """Read where a piece begins, and which shape the whole has."""
+    found: list[Any] = [said.get(key) if isinstance(said, dict) else None for key in ("first", "shape")]
+    first, whole = found
+    if not isinstance(whole, list) or not all(type(size) is int and size >= 0 for size in (first, *whole)):
+        raise ValueError(f"its {in_line(name)} is no rows of anything")
+    return first, whole
 
 
 class Piece(NamedTuple):
@@ -45,10 +54,13 @@ class Piece(NamedTuple):
 
 
 class Stored:
-    """The tensors of a file, or of the files of one snapshot, each of whose rows is there exactly once."""
+    """The tensors of some files, each of whose rows is there exactly once.
 
-    def __init__(self, paths: list[Path], remedy: str = tensorfile.REMEDY):
-        self.paths, self.remedy = paths, remedy
+    That they are in pieces is something that files of one snapshot say, and no others are asked.
+    """
+
+    def __init__(self, paths: list[Path], in_pieces: bool, remedy: str = tensorfile.REMEDY):
+        self.paths, self.in_pieces, self.remedy = paths, in_pieces, remedy
         self.shapes: dict[str, torch.Size] = {}
         self.about: dict[str, Any] = {}  # the metadata of the first file
         self._kinds: dict[str, str] = {}
@@ -61,21 +73,22 @@ class Stored:
             self._refuse_gaps(name)
 
     def _look_into(self, path: Path) -> None:
+        untrusted.opened(path).close()  # or else a pipe would be waited for
         file = self._files[path] = safe_open(path, framework="pt")
         about = untrusted.parsed_object((file.metadata() or {}).get("cleangpt", "{}"))
-        places = about.pop("pieces", {})
+        places = about.pop("pieces", {}) if self.in_pieces else {}
+        if not isinstance(places, dict):
+            raise ValueError("it does not say where its rows belong")
         if path == self.paths[0]:
             self.about = about
-        elif about.get("step") != self.about.get("step"):
+        elif self.in_pieces and about.get("step") != self.about.get("step"):
             raise ValueError(f"it is of step {about.get('step')}, and {self.paths[0].name} of {self.about.get('step')}")
         for name in file.keys():  # noqa: SIM118 it is no dict
             stored = file.get_slice(name)
             shape, first = torch.Size(stored.get_shape()), 0
             rows = shape[0] if shape else 1
             if (place := places.get(name)) is not None:
-                first, whole = place["first"], place["shape"]
-                if not all(type(size) is int and size >= 0 for size in (first, *whole)):
-                    raise ValueError(f"its {in_line(name)} is no rows of anything")
+                first, whole = _place(place, name)
                 if list(shape[1:]) != whole[1:] or not whole or first + rows > whole[0]:
                     raise ValueError(f"its {in_line(name)} is no part of what it says it is")
                 shape = torch.Size(whole)

@@ -45,8 +45,10 @@ def write(file: BinaryIO, tensors: Tensors, metadata: dict[str, str] | None = No
 @contextlib.contextmanager
 def opened(path: Path, remedy: str = REMEDY) -> Iterator[Any]:
     """Open a safetensors file, to read of it what is needed."""
-    with reading(path, remedy), safe_open(path, framework="pt") as file:
-        yield file
+    with reading(path, remedy):
+        untrusted.opened(path).close()  # or else a pipe would be waited for
+        with safe_open(path, framework="pt") as file:
+            yield file
 
 
 @contextlib.contextmanager
@@ -59,7 +61,7 @@ def reading(path: Path, remedy: str = REMEDY) -> Iterator[None]:
         raise UserError(f"{path} can't be read as weights ({error}){remedy}") from None
 
 
-def usable(tensor: torch.Tensor, name: str, path: Path) -> torch.Tensor:
+def usable(tensor: torch.Tensor, name: str, path: Path | str) -> torch.Tensor:
     """Turn a tensor into weights that a model can compute with, in float32."""
     if tensor.dtype not in FLOATS:
         kind = str(tensor.dtype).removeprefix("torch.")

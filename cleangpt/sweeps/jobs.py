@@ -20,7 +20,7 @@ DONE = ("completed", "early_stopped")
 SIGNALS = signals.ASKING
 STOPPING = {status for number in SIGNALS for status in (128 + number, -number)}
 # Where a job computes and what it shows may change when a sweep goes on; what it computes may not.
-MAY_CHANGE = ("device", "processes", "resume", "logger")
+MAY_CHANGE = ("device", "processes", "resume", "logger", "train.shard", "train.shard_group")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def differences(stored: dict[str, Any], config: dict[str, Any]) -> str:
     """Say in what a configuration differs from a stored one, as far as that changes what is computed."""
     old, new = leaves(stored), leaves(json.loads(json.dumps(config)))
     changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    changed = [key for key in changed if key.split(".")[0] not in MAY_CHANGE]
+    changed = [key for key in changed if not {key, key.split(".")[0]} & set(MAY_CHANGE)]
     shown = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in changed[:3]]
     return "; ".join(shown) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
 

@@ -13,7 +13,7 @@ from cleangpt.basics.errors import UserError
 from cleangpt.config import experiment
 from cleangpt.disk import record
 from cleangpt.disk.rundir import RunDir
-from cleangpt.machine import compiler, device, distributed, process, processor
+from cleangpt.machine import compiler, device, launcher, process, processor
 from cleangpt.machine.device import Compute
 from cleangpt.models.build import build, count_parameters
 from cleangpt.training import compiling, whole
@@ -138,7 +138,7 @@ def test_a_dtype_that_this_machine_would_not_choose_is_told(tmp_path, monkeypatc
 def test_rank_0_decides_and_the_others_take_what_it_says(tmp_path, monkeypatch):
     cpuinfo(monkeypatch, tmp_path, OLD)
     settings = experiment.parse({**composed(), "dtype": "auto"})
-    monkeypatch.setattr(distributed, "broadcast_from_rank0", lambda key, say: "bfloat16")
+    monkeypatch.setattr(launcher, "broadcast_from_rank0", lambda key, say: "bfloat16")
     assert whole._dtype(settings, RunDir(tmp_path), None) == "bfloat16"
 
 

@@ -94,8 +94,13 @@ def test_each_kind_is_told():
 
 def test_layers_and_rows_are_told_by_a_few():
     deep = step_of("model=llama", "model.n_layer=9", "train.activation_checkpointing=true")
-    told = need.over_layers(lambda layers: imagine(deep, layers), 9)
-    assert told == imagine(deep)
+    assert need.told(deep) == imagine(deep)
+    many = step_of("model=gpt", "model.n_layer=2", "model.vocab_size=60000", rows=24)
+    told, exact = need.told(many), imagine(many)
+    assert told.step == pytest.approx(exact.step, rel=0.02)
+    assert told.weights == exact.weights
+    frozen = step_of("model=gpt", "model.n_layer=8", "train.freeze=['blocks.[2-7]']")
+    assert need.told(frozen) == imagine(frozen)
     small = step_of("model=gpt", "model.n_layer=2")
     bound = outline(small)
     assert imagine(small).step <= bound.step <= 1.5 * imagine(small).step
@@ -112,6 +117,7 @@ def test_what_one_of_many_holds_is_told_without_them(words, dtype):
     whole = count_parameters(divided.config.model) * 4
     assert exact.weights == pytest.approx(whole / 8, rel=0.1)
     assert told.evaluation > whole
+    assert 0.9 * exact.update < told.memory.update < 1.6 * exact.update
     assert exact.sent_each > 2 * whole * 7 / 8 * dtype.itemsize / 4, "gathered twice, and gradients summed"
 
 

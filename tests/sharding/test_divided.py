@@ -1,6 +1,7 @@
 """A model that is divided among processes is the same experiment: first weights, steps, evaluations, snapshots."""
 
 import contextlib
+import fcntl
 import json
 import os
 import pickle
@@ -122,16 +123,25 @@ def _is_asked_to_stop(folder: Path, rank: int, *words: str) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Train all of it; the folder of each place has a run of each kind."""
-    folder = tmp_path_factory.mktemp("divided")
+    """Train all of it; the folder of each place has a run of each kind. Of several workers of pytest one does it."""
+    place = tmp_path_factory.getbasetemp()
+    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+    with (place / "divided.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "divided" / "done").exists():
+            _train_all(place / "divided")
+            (place / "divided" / "done").touch()
+    return place / "divided"
+
+
+def _train_all(folder: Path) -> None:
     for name, words in KINDS.items():
         _train(folder / "whole" / name, *words)
     FORKSERVER.set_forkserver_preload(PRELOADED)
     for place, (size, group) in PLACES.items():
-        (folder / place).mkdir()
+        (folder / place).mkdir(parents=True)
         asked = (str(folder / place), size, group, free_port())
         torch.multiprocessing.start_processes(be, asked, nprocs=size, start_method="forkserver")
-    return folder
 
 
 def values(folder: Path, key: str) -> list[float]:
@@ -169,7 +179,8 @@ def kept(folder: Path, step: int = STEPS) -> dict[str, torch.Tensor]:
     folder = folder / "snapshots" / f"step_{step:08d}"
     files = pieces.shards(folder)
     groups = [files] if files else [[folder / "model.safetensors"], [folder / "optimizer.safetensors"]]
-    return {name: stored.rows(name) for stored in map(Stored, groups) for name in stored.shapes}
+    found = [Stored(group, in_pieces=bool(files)) for group in groups]
+    return {name: stored.rows(name) for stored in found for name in stored.shapes}
 
 
 def free_port() -> int:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -79,7 +80,7 @@ def test_it_is_there_at_once_and_whole(folder):
         "tokenizer.json",
     ]
     assert [path.name for path in folder.parent.iterdir()] == [folder.name], "no hidden folder is left"
-    stored = pieces.Stored(pieces.shards(folder))
+    stored = pieces.Stored(pieces.shards(folder), in_pieces=True)
     for name, whole in TENSORS.items():
         assert stored.shapes[name] == whole.shape
         assert torch.equal(stored.rows(name), whole)
@@ -149,8 +150,11 @@ def test_files_of_two_steps_are_not_mixed(trained, folder, place):
         (lambda about: about["pieces"]["head.weight"].update(shape=[7, 6]), "no part of what it says"),
         (lambda about: about["pieces"]["head.weight"].update(shape=[]), "no part of what it says"),
         (lambda about: about["pieces"].pop("head.weight"), "of another tensor"),
-        (lambda about: about["pieces"].update({"head.weight": 3}), "can't be read as weights"),
-        (lambda about: about.update(pieces=[1]), "can't be read as weights"),
+        (lambda about: about["pieces"].update({"head.weight": 3}), "no rows of anything"),
+        (lambda about: about["pieces"]["head.weight"].update(shape=3), "no rows of anything"),
+        (lambda about: about["pieces"]["head.weight"].pop("first"), "no rows of anything"),
+        (lambda about: about.update(pieces=[1]), "does not say where its rows belong"),
+        (lambda about: about.update(pieces=None), "does not say where its rows belong"),
         (lambda about: about.update(step="4"), "it is of step"),
     ],
 )
@@ -176,7 +180,38 @@ def test_a_whole_tensor_in_two_files_is_refused(folder):
         weights.Weights(folder)
     files.replace(path, lambda file: tensorfile.write(file, {"head.weight/step": torch.tensor(4.0)}, about))
     with pytest.raises(UserError, match="once"):
-        pieces.Stored([folder / pieces.shard_name(0, COUNT), path])
+        pieces.Stored([folder / pieces.shard_name(0, COUNT), path], in_pieces=True)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "best.safetensors"])
+@pytest.mark.parametrize("is_signed", [False, True])
+def test_other_tensors_beside_the_pieces_are_not_taken(folder, name, is_signed):
+    files.replace(folder / name, lambda file: tensorfile.write(file, {"head.weight": TENSORS["head.weight"]}))
+    assert snapshot.damage(folder) == f"manifest.json does not list {name}"
+    if name == "model.safetensors":
+        with pytest.raises(UserError, match="holds weights twice"):
+            weights.Weights(folder)
+    if is_signed and name != "best.safetensors":
+        signed(folder)
+        assert snapshot.damage(folder) == "manifest.json lists tensors twice, whole and in pieces"
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(folder):
+    path = folder / pieces.shard_name(1, COUNT)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="it is no file"):
+        weights.Weights(folder)
+    with pytest.raises(UserError, match="it is no file"), tensorfile.opened(path):
+        pass
+    (folder / "manifest.json").unlink()
+    os.mkfifo(folder / "manifest.json")
+    assert "manifest.json can't be read" in snapshot.damage(folder)
+
+
+def test_what_says_that_it_is_a_piece_is_not_believed_where_nothing_is_in_pieces(folder):
+    path = folder / pieces.shard_name(0, COUNT)
+    assert pieces.Stored([path], in_pieces=False).shapes["head.weight"] == (3, 5)
 
 
 def test_a_snapshot_of_which_one_process_can_not_write_its_part_is_discarded(trained, monkeypatch):
