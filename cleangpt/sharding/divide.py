@@ -136,6 +136,11 @@ class Divided:
                     continue
                 piece = self.of[parameter]
                 places[name] = {"first": piece.rows[0], "shape": list(piece.parameter.shape)}
+            elif self.of[parameter].is_divided and value.dim():
+                raise UserError(
+                    f"the optimizer says that it can be divided, and {name} is {tuple(value.shape)}, which is no part "
+                    f"of {tuple(self.of[parameter].parameter.shape)}: use train.shard=none"
+                )
             elif self.place > 0:
                 continue
             tensors[name] = value.detach().to("cpu", copy=True).contiguous()

@@ -38,7 +38,10 @@ from rich.table import Table  # noqa: E402
 from attacks import openings  # noqa: E402
 from cleangpt.basics import files  # noqa: E402
 from cleangpt.basics.errors import UserError  # noqa: E402
+from cleangpt.disk import weights  # noqa: E402
+from cleangpt.sharding.parts import rows_of  # noqa: E402
 from cleangpt.snapshots import snapshot  # noqa: E402
+from cleangpt.stored import pieces, tensorfile  # noqa: E402
 from cleangpt.training.finite import NonFinite  # noqa: E402
 
 SECONDS = 20  # an opening may take
@@ -182,6 +185,9 @@ class Kinds:
         ):
             status, said = in_child(make, folder)
             assert status == "works", said
+        self.parts = folder / "parts"
+        shutil.copytree(self.run, self.parts, ignore=shutil.ignore_patterns("best", "final"))
+        cut(self.parts / "snapshots" / "step_00000004", 3)
 
     def openings(self) -> dict[str, tuple[Path, Callable[[Path, Path], int], str]]:
         """By name: the folder, what opens a copy of it (and writes to another folder), and the files that it reads."""
@@ -201,6 +207,16 @@ class Kinds:
                 lambda copy, out: openings.score(copy / "snapshots" / "step_00000004"),
                 "snapshots/*/*",
             ),
+            "train.py resume, in parts": (
+                self.parts,
+                lambda copy, out: openings.train(copy, "train.steps=6"),
+                "snapshots/*/*",
+            ),
+            "score.py, in parts": (
+                self.parts,
+                lambda copy, out: openings.score(copy / "snapshots" / "step_00000004"),
+                "snapshots/*/*",
+            ),
             "score.py, text": (self.data, lambda copy, out: openings.score(self.text, data=str(copy)), reads),
             "sample.py": (self.run, lambda copy, out: openings.sample(copy), "best/*"),
             "sample.py, text": (self.text, lambda copy, out: openings.sample(copy), "best/*"),
@@ -208,6 +224,34 @@ class Kinds:
             "export.py, hf": (self.hf, lambda copy, out: openings.export(copy, out, format="cleangpt"), reads),
             "report.py": (self.run, lambda copy, out: openings.report(copy, out), about),
         }
+
+
+def cut(folder: Path, count: int) -> None:
+    """Make a snapshot one that so many processes wrote."""
+    names = [weights.WEIGHTS, snapshot.OPTIMIZER]
+    whole = [pieces.Stored([folder / name], in_pieces=False) for name in names]
+    found = {name: stored for stored in whole for name in stored.shapes}
+    for place in range(count):
+        tensors, places = {}, {}
+        for name, stored in found.items():
+            shape = stored.shapes[name]
+            first, end = rows_of(shape[0] if shape else 1, place, count)
+            if len(shape) > 1:
+                tensors[name] = stored.rows(name, first, end)
+                places[name] = {"first": first, "shape": list(shape)}
+            elif place == 0:
+                tensors[name] = stored.rows(name)
+        about = {"cleangpt": json.dumps({"step": 4, "pieces": places})}
+        path = folder / pieces.shard_name(place, count)
+        files.replace(path, lambda file, tensors=tensors, about=about: tensorfile.write(file, tensors, about))
+    for name in names:
+        (folder / name).unlink()
+    stated = files.read_json(folder / snapshot.MANIFEST)
+    stated["files"] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name != snapshot.MANIFEST:
+            stated["files"][path.name] = {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
+    (folder / snapshot.MANIFEST).write_text(json.dumps(stated), encoding="utf-8")
 
 
 def in_child(opens: Callable[[], int], folder: Path) -> tuple[str, str]:
@@ -282,10 +326,10 @@ def fuzz(folder: Path, count: int, seed: int) -> int:
         assert outcome == "works", (name, said)
     table: dict[str, Counter] = {}
     wrong: dict[str, list[str]] = {}
-    weights = [1 if name == "report.py" else 4 for name in openers]
+    often = [1 if name == "report.py" else 4 for name in openers]
     for number in range(count):
         draw = random.Random(f"{seed} {number}")
-        name = draw.choices(list(openers), weights)[0]
+        name = draw.choices(list(openers), often)[0]
         source, opens, pattern = openers[name]
         kind = draw.choices(list(MUTATIONS), [often for _, often in MUTATIONS.values()])[0]
         file = draw.choice(files_of(source, pattern))

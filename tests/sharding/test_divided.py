@@ -13,15 +13,19 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from helpers.trainings import make_trainer
+from helpers.trainings import composed, make_trainer
 from safetensors.torch import load_file
 from started.programs import FORKSERVER, PRELOADED
+from torch.profiler import ProfilerActivity, profile
 
+from cleangpt import tasks
 from cleangpt.basics.errors import UserError
+from cleangpt.config import experiment
 from cleangpt.disk import weights
 from cleangpt.disk.rundir import read_metrics
 from cleangpt.machine import distributed, launcher
-from cleangpt.memory import least
+from cleangpt.memory import least, need
+from cleangpt.memory.imagined import Step, imagine
 from cleangpt.sharding.parts import rows_of
 from cleangpt.snapshots import snapshot
 from cleangpt.stored import pieces
@@ -59,6 +63,9 @@ def be(rank: int, folder: str, size: int, group: int | None, port: int) -> None:
     _train(Path(folder) / "bfloat16_whole", *KINDS["adamw"], "dtype=bfloat16")
     _keep_again(Path(folder) / "again", around / BEFORE[Path(folder).name], *own)
     _is_asked_to_stop(Path(folder) / "stopped", rank, *KINDS["muon"], *own)
+    _train(Path(folder) / "begun", *KINDS["adamw"], *own, f"init_from={around / 'whole' / 'adamw' / 'final'}")
+    _takes_memory(Path(folder) / "memory", rank, *own)
+    _remembers_what_is_no_part(Path(folder) / "no_part", rank, *KINDS["adamw"], *own)
     distributed.stop()
 
 
@@ -117,6 +124,34 @@ def _is_asked_to_stop(folder: Path, rank: int, *words: str) -> None:
     everyone = distributed.gather(steps)
     if rank == 0:
         (folder / "told.json").write_text(json.dumps(everyone))
+    trainer.tracker.close()
+    trainer.writer.close()
+
+
+def _remembers_what_is_no_part(folder: Path, rank: int, *words: str) -> None:
+    trainer = make_trainer(folder / f"of_{rank}", *COMMON, *words)
+    remembered = {"head.weight/columns": torch.zeros(3), "head.weight/step": torch.tensor(1.0)}
+    with pytest.raises(UserError, match=r"head\.weight/columns is \(3,\), which is no part of"):
+        trainer.divided.held(remembered)
+    trainer.tracker.close()
+    trainer.writer.close()
+
+
+LARGER = ("model=llama", "model.n_embd=256", "model.n_layer=4", "optimizer=adamw", "train.batch_size=48")
+
+
+def _takes_memory(folder: Path, rank: int, *words: str) -> None:
+    """Ask torch's allocator what the first step takes at most, beside what is there before it."""
+    trainer = make_trainer(folder / f"of_{rank}", *COMMON, *LARGER, *words)
+    trainer.step(1)
+    parts = [parameter for _, parameter in trainer.divided.named_parameters()]
+    kept = [*parts, *(part.grad for part in parts if part.grad is not None)]
+    kept += [value for state in trainer.optimizer.state.values() for value in state.values()]
+    kept_bytes = sum(tensor.numel() * tensor.element_size() for tensor in kept)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as measured:
+        trainer.step(2)
+    measured.export_chrome_trace(str(folder / f"of_{rank}" / "trace.json"))
+    (folder / f"of_{rank}" / "kept.json").write_text(json.dumps(kept_bytes))
     trainer.tracker.close()
     trainer.writer.close()
 
@@ -229,6 +264,30 @@ def test_in_bfloat16_it_computes_what_whole_models_compute_on_as_many_processes(
     assert divided == pytest.approx(whole, rel=1e-4)
     norms = [values(trained / place / name, "grad_norm")[0] for name in ("bfloat16", "bfloat16_whole")]
     assert norms[0] == pytest.approx(norms[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_run_begins_with_the_weights_of_another_of_which_each_process_reads_its_rows(trained, place):
+    began = load_file(trained / place / "begun" / "first" / weights.WEIGHTS)
+    source = load_file(trained / "whole" / "adamw" / "final" / weights.WEIGHTS)
+    assert all(torch.equal(began[name], source[name]) for name in source)
+
+
+@pytest.mark.parametrize("place", ["two", "three"])
+def test_a_step_takes_the_memory_that_was_imagined(trained, place):
+    folder = trained / place / "memory" / "of_0"
+    events = json.loads((folder / "trace.json").read_text())["traceEvents"]
+    bytes_at = [event["args"] for event in events if event.get("name") == "[memory]"]
+    before = bytes_at[0]["Total Allocated"] - bytes_at[0]["Bytes"]
+    taken = (
+        max(event["Total Allocated"] for event in bytes_at) - before + json.loads((folder / "kept.json").read_text())
+    )
+    config = experiment.parse(composed(*COMMON, *LARGER, "train.shard=full"))
+    task = tasks.make(config.dataset, config.model.block_size)
+    count = PLACES[place][0]
+    step = Step(experiment.resolve(config, task), need.samples(task), 48 // count, count, torch.float32, on_gpu=False)
+    told = imagine(step)
+    assert max(told.step, told.update) == pytest.approx(taken, rel=0.1)
 
 
 @pytest.mark.parametrize("place", PLACES)
