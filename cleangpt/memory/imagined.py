@@ -24,6 +24,7 @@ from cleangpt.sharding import make
 from cleangpt.sharding.flat import Gradients
 from cleangpt.sharding.pretend import pretended
 
+UPDATED = 4  # copies of the weights that an update makes at most: of ours Muon most, about two
 KINDS = ("weights", "gradients", "optimizer", "gathered", "cast", "activations", "logits")
 
 
@@ -88,10 +89,11 @@ def outline(step: Step) -> Memory:
     """Bound the memory of a small whole model by a real step on one sequence, which takes milliseconds."""
     config = _on_its_device(step.config, step.on_gpu)
     one = replace(step, rows=1, processes=1)
-    found = _measured(config, one, None, Compute(torch.device("cpu"), step.dtype))
+    found = _measured(config, one, None, Compute(torch.device("cpu"), step.dtype), updates=False)
     kept = found.weights + found.gradients + found.optimizer
     more = {"cast": found.cast * step.rows, "activations": found.activations * step.rows}
     more |= {"logits": found.logits * step.rows, "step": kept + (found.step - kept) * step.rows}
+    more["update"] = kept + UPDATED * found.weights
     return replace(found, **more)
 
 
@@ -102,7 +104,7 @@ def _on_its_device(config: Config, on_gpu: bool, **changes: Any) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update=changes)})
 
 
-def _measured(config: Config, step: Step, mesh: Any, compute: Compute) -> Memory:
+def _measured(config: Config, step: Step, mesh: Any, compute: Compute, updates: bool = True) -> Memory:
     """Run the step and read the meter. Whoever calls has made tensors fake ones, or wants them real."""
     meter = Meter(Kinds(config.model.vocab_size, step.rows * step.samples["tokens"][0][0]))
     with meter:
@@ -143,7 +145,8 @@ def _measured(config: Config, step: Step, mesh: Any, compute: Compute) -> Memory
         if divided is not None:  # or else there may be real processes, which would sum this
             gradients.reduce()
         gradients.scale(0.5)
-        optimizer.step()
+        if updates:
+            optimizer.step()
         once = meter.sent - before
         meter.mark((value for state in optimizer.state.values() for value in state.values()), "optimizer")
         lazy = meter.now.get("optimizer", 0) - most.get("optimizer", 0)  # of one that makes it in its first step

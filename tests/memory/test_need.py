@@ -106,8 +106,10 @@ def test_layers_and_rows_are_told_by_a_few():
     assert imagine(small).step <= bound.step <= 1.5 * imagine(small).step
 
 
-@pytest.mark.parametrize("words", [("model=gpt", "optimizer=adamw"), ("model=llama", "optimizer=muon")])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("words", "dtype"),
+    [(("model=gpt", "optimizer=adamw"), torch.float32), (("model=llama", "optimizer=muon"), torch.bfloat16)],
+)
 def test_what_one_of_many_holds_is_told_without_them(words, dtype):
     divided = step_of(*words, "model.n_layer=6", "train.shard=full", processes=8, rows=2, dtype=dtype)
     told, exact = need.estimate(divided, None), imagine(divided)
