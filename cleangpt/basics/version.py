@@ -1,3 +1,3 @@
 """The version, in its one place."""
 
-VERSION = "0.9.0"
+VERSION = "1.0.0"
