@@ -1,5 +1,6 @@
 """Trainings and sweeps from Python: the bits of the command, exact resumes, interruptions, and what fails."""
 
+import contextlib
 import json
 import os
 import signal
@@ -101,8 +102,13 @@ def test_an_interruption_before_it_began_is_one(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(starting.Rows, "new", look)
+    with contextlib.suppress(KeyboardInterrupt):
+        run = cleangpt.train(*SMALL, SHORT, path=tmp_path / "r", progress=False)
+        assert run.status == "stopped", "this process was held up, and it had begun"
+    monkeypatch.setattr(starting.verbs, "command", lambda _: [sys.executable, "-c", "import time; time.sleep(60)"])
     with pytest.raises(KeyboardInterrupt):
-        cleangpt.train(*SMALL, SHORT, path=tmp_path / "r", progress=False)
+        cleangpt.train(*SMALL, SHORT, path=tmp_path / "never", progress=False)
+    assert not (tmp_path / "never" / "config.json").exists()
 
 
 def test_a_snapshot_is_gone_on_from_and_a_run_that_was_interrupted_early_shows_itself(tmp_path):
