@@ -65,7 +65,7 @@ def run(command: str, cwd: Path) -> None:
         arguments = _few_steps(arguments)
     elif script in ("serve.py", "eval/ui.py"):
         return  # has no end; tests/serving/ and tests/ui/ ask it
-    elif script == "bench.py":
+    elif script == "bench.py" and "what=fit" not in arguments:
         all_problems = "what=score" in arguments
         arguments = [*arguments, *BRIEF.split(), *(["dataset.digits=1"] if all_problems else [])]
     offline, real = {"WANDB_MODE": "offline"}, script in STARTED_HERE
