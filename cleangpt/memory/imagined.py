@@ -72,9 +72,7 @@ def imagine(step: Step, layers: int | None = None) -> Memory:
     from torch._subclasses.fake_tensor import FakeTensorMode  # which loads torch's compiler
 
     config = _on_its_device(step.config, step.on_gpu, **({} if layers is None else {"n_layer": layers}))
-    build(
-        config.model, "meta"
-    )  # what a model finds out about the processor when it is made first, it asks real tensors
+    build(config.model, "meta")  # here, since it may ask real tensors what this processor can do
     with pretended(step.processes, step.rank) if step.is_divided else contextlib.nullcontext():
         mesh = None
         if step.is_divided:

@@ -38,7 +38,8 @@ def refuse_folders_apart(run: RunDir) -> None:
     try:
         apart = [where for where in distributed.gather(_lacks(run.path, name)) if where]
     finally:
-        token.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a machine that may not write there
+            token.unlink(missing_ok=True)
     if apart:
         raise UserError(
             f"{run.shown()} is not seen on {apart[0]}, and with train.shard=full each process writes its part of "
